@@ -1,0 +1,57 @@
+//! The Internet checksum (RFC 1071), and its update when one word changes (RFC 1624).
+//!
+//! Sums are of 16-bit words **as they stand in memory**: the ones' complement sum does not depend on byte order
+//! (RFC 1071 §2B), so nothing is swapped.
+
+/// Adds the 16-bit words of `bytes` to `sum`; `bytes` has an even length, an odd last byte is not counted.
+#[must_use]
+pub fn add(sum: u32, bytes: &[u8]) -> u32 {
+    bytes
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .fold(sum, |sum, word| sum.wrapping_add(u32::from(u16::from_ne_bytes(*word))))
+}
+
+/// Folds a sum of up to 2^16 words and complements it: the field's value.
+#[inline(always)]
+#[must_use]
+pub const fn finish(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    #[expect(clippy::cast_possible_truncation, reason = "folded twice, 16 bits are left")]
+    let folded = sum as u16;
+    !folded
+}
+
+/// The checksum field after one 16-bit word changed from `old` to `new` (RFC 1624, equation 3).
+#[inline(always)]
+#[must_use]
+pub const fn update(field: u16, old: u16, new: u16) -> u16 {
+    finish(!field as u32 + !old as u32 + new as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The example of RFC 1071 §3.
+    #[test]
+    fn sums_as_in_the_rfc() {
+        let sum = add(0, &[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!((!finish(sum)).to_ne_bytes(), [0xdd, 0xf2]);
+    }
+
+    proptest! {
+        #[test]
+        fn an_update_equals_a_new_sum(mut words in prop::array::uniform9(any::<u16>()), at in 0usize..9, new: u16) {
+            let sum = |words: &[u16]| finish(words.iter().map(|word| u32::from(*word)).sum());
+            prop_assume!(words.iter().any(|word| *word != 0));
+            let field = sum(&words);
+            let old = core::mem::replace(&mut words[at], new);
+            prop_assume!(words.iter().any(|word| *word != 0));
+            prop_assert_eq!(update(field, old, new), sum(&words));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Which backend a flow belongs to, at a slot that consults the flow table.
+//!
+//! [`decide`] is the whole of connection tracking: the kernel calls it with what it found, forwards to the backend it
+//! names and writes the record it returns. A steady slot needs none of this.
+
+use crate::{abi::protocol, slot::Slot};
+
+/// Coarse time: units of 2^30 nanoseconds (1.07 s) of the monotonic clock, so that no division is needed.
+pub type Ticks = u32;
+
+/// The tick of a moment; `nanoseconds` as `bpf_ktime_get_ns` and `CLOCK_MONOTONIC` count them.
+#[inline(always)]
+#[must_use]
+pub const fn ticks(nanoseconds: u64) -> Ticks {
+    #[expect(clippy::cast_possible_truncation, reason = "wraps after 146 years; differences are wrapping")]
+    let ticks = (nanoseconds >> 30) as Ticks;
+    ticks
+}
+
+/// A UDP flow idle for longer than this is new again: 60 s.
+pub const UDP_IDLE: Ticks = 56;
+
+/// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 60 s.
+pub const SYN_GUARD: Ticks = 56;
+
+/// What a packet does to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A TCP SYN without ACK: the flow begins.
+    Opening,
+    /// A TCP FIN or RST: the flow is about to end.
+    Closing,
+    /// Any other TCP segment.
+    Established,
+    /// A UDP datagram: it says nothing of beginning or end.
+    Datagram,
+}
+
+impl Segment {
+    /// What a TCP segment with these flags does (RFC 9293 §3.1; the byte that holds FIN, SYN, RST, PSH, ACK).
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp(flags: u8) -> Self {
+        const FIN: u8 = 0x01;
+        const SYN: u8 = 0x02;
+        const RST: u8 = 0x04;
+        const ACK: u8 = 0x10;
+        if flags & (FIN | RST) != 0 {
+            Self::Closing
+        } else if flags & (SYN | ACK) == SYN {
+            Self::Opening
+        } else {
+            Self::Established
+        }
+    }
+
+    /// The protocol that has such segments.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Datagram => protocol::UDP,
+            Self::Opening | Self::Closing | Self::Established => protocol::TCP,
+        }
+    }
+}
+
+/// How far a recorded flow has come.
+pub mod state {
+    /// Only a SYN was seen.
+    pub const OPENING: u32 = 1;
+    /// Packets flow.
+    pub const ESTABLISHED: u32 = 2;
+    /// A FIN or RST was seen.
+    pub const CLOSING: u32 = 3;
+}
+
+/// An element of the flow table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// The backend's id.
+    pub backend: u32,
+    /// When the last packet came.
+    pub seen: Ticks,
+    /// One of [`state`].
+    pub state: u32,
+}
+
+const _: () = assert!(size_of::<FlowRecord>() == 12);
+
+impl FlowRecord {
+    /// For how long nothing came.
+    #[inline(always)]
+    #[must_use]
+    pub const fn idle(&self, now: Ticks) -> Ticks {
+        now.wrapping_sub(self.seen)
+    }
+
+    /// The record after one more packet.
+    #[inline(always)]
+    const fn after(self, segment: Segment, now: Ticks) -> Self {
+        let state = match segment {
+            Segment::Closing => state::CLOSING,
+            Segment::Opening => self.state,
+            Segment::Established if self.state == state::CLOSING => state::CLOSING,
+            Segment::Established | Segment::Datagram => state::ESTABLISHED,
+        };
+        Self { seen: now, state, ..self }
+    }
+
+    #[inline(always)]
+    const fn first(backend: u32, segment: Segment, now: Ticks) -> Self {
+        let state = if matches!(segment, Segment::Opening) { state::OPENING } else { state::ESTABLISHED };
+        Self { backend, seen: now, state }
+    }
+
+    /// Whether the flow that this record was made for may still live, as far as `segment` tells.
+    #[inline(always)]
+    const fn speaks_for(&self, segment: Segment, now: Ticks) -> bool {
+        match segment {
+            Segment::Opening => self.state != state::CLOSING && self.idle(now) <= SYN_GUARD,
+            Segment::Datagram => self.idle(now) <= UDP_IDLE,
+            Segment::Closing | Segment::Established => true,
+        }
+    }
+}
+
+/// What [`decide`] decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Who gets the packet; 0 when nobody can.
+    pub backend: u32,
+    /// The record to write, if it differs from what is there.
+    pub record: Option<FlowRecord>,
+}
+
+/// Decides for a packet at a slot that consults the flow table.
+///
+/// `found` is the flow's record, and whether the backend that it names is alive.
+#[inline(always)]
+#[must_use]
+pub fn decide(slot: Slot, segment: Segment, found: Option<(FlowRecord, bool)>, now: Ticks) -> Decision {
+    match found {
+        Some((record, true)) if record.speaks_for(segment, now) => {
+            let after = record.after(segment, now);
+            Decision { backend: record.backend, record: (after != record).then_some(after) }
+        }
+        // The recorded flow is over or lost its backend: whatever comes now belongs to who takes new flows.
+        Some(_) => give(slot.current(), segment, true, now),
+        None if segment == Segment::Opening => {
+            give(slot.current(), segment, slot.records() || slot.current() != slot.untracked(), now)
+        }
+        None => give(slot.untracked(), segment, slot.records() && segment != Segment::Closing, now),
+    }
+}
+
+#[inline(always)]
+fn give(backend: u32, segment: Segment, record: bool, now: Ticks) -> Decision {
+    Decision { backend, record: record.then(|| FlowRecord::first(backend, segment, now)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: FlowRecord = FlowRecord { backend: 3, seen: 100, state: state::ESTABLISHED };
+    const MIGRATING: Slot = Slot::new(2, 1, true, true);
+    const SETTLING: Slot = Slot::new(2, 2, true, false);
+
+    #[test]
+    fn a_new_flow_goes_to_current_and_is_recorded_while_migrating() {
+        let decision = decide(MIGRATING, Segment::Opening, None, 100);
+        let record = FlowRecord { backend: 2, seen: 100, state: state::OPENING };
+        assert_eq!(decision, Decision { backend: 2, record: Some(record) });
+    }
+
+    #[test]
+    fn an_unknown_flow_belongs_to_untracked_and_is_recorded_while_migrating() {
+        for segment in [Segment::Established, Segment::Datagram] {
+            let record = FlowRecord { backend: 1, seen: 100, state: state::ESTABLISHED };
+            assert_eq!(decide(MIGRATING, segment, None, 100), Decision { backend: 1, record: Some(record) });
+        }
+    }
+
+    #[test]
+    fn a_settling_slot_makes_no_records() {
+        for segment in [Segment::Opening, Segment::Established, Segment::Datagram, Segment::Closing] {
+            assert_eq!(decide(SETTLING, segment, None, 100), Decision { backend: 2, record: None });
+        }
+    }
+
+    #[test]
+    fn a_record_is_followed_and_written_only_when_it_changes() {
+        let same = decide(SETTLING, Segment::Established, Some((RECORD, true)), 100);
+        assert_eq!(same, Decision { backend: 3, record: None });
+        let later = decide(SETTLING, Segment::Established, Some((RECORD, true)), 101);
+        assert_eq!(later.record, Some(FlowRecord { seen: 101, ..RECORD }));
+    }
+
+    #[test]
+    fn a_dead_backend_never_keeps_a_flow() {
+        let decision = decide(SETTLING, Segment::Established, Some((RECORD, false)), 100);
+        assert_eq!(decision.backend, 2);
+        assert_eq!(decision.record.map(|record| record.backend), Some(2));
+    }
+
+    #[test]
+    fn a_syn_does_not_steal_an_active_flow_but_reuses_a_closed_or_silent_one() {
+        let syn =
+            |record: FlowRecord, now| decide(MIGRATING, Segment::Opening, Some((record, true)), now).backend;
+        assert_eq!(syn(RECORD, 100 + SYN_GUARD), 3);
+        assert_eq!(syn(RECORD, 101 + SYN_GUARD), 2);
+        assert_eq!(syn(FlowRecord { state: state::CLOSING, ..RECORD }, 100), 2);
+    }
+
+    #[test]
+    fn a_udp_flow_idle_too_long_is_new_again() {
+        let datagram = |now| decide(MIGRATING, Segment::Datagram, Some((RECORD, true)), now).backend;
+        assert_eq!(datagram(100 + UDP_IDLE), 3);
+        assert_eq!(datagram(101 + UDP_IDLE), 2);
+    }
+
+    #[test]
+    fn segments_are_told_by_their_flags() {
+        assert_eq!(Segment::tcp(0x02), Segment::Opening);
+        assert_eq!(Segment::tcp(0x12), Segment::Established);
+        assert_eq!(Segment::tcp(0x11), Segment::Closing);
+        assert_eq!(Segment::tcp(0x04), Segment::Closing);
+        assert_eq!(Segment::tcp(0x18), Segment::Established);
+        // SYN and FIN together open nothing.
+        assert_eq!(Segment::tcp(0x03), Segment::Closing);
+    }
+}

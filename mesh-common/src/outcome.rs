@@ -1,0 +1,105 @@
+//! How a packet's journey ends: every end has a name, a counter and a verdict.
+
+/// What the kernel does with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The packet goes on into the host, untouched.
+    Pass,
+    /// The packet ends here.
+    Drop,
+    /// The packet leaves through the interface it came in by.
+    Transmit,
+    /// The packet leaves through another interface.
+    Redirect,
+}
+
+/// One list makes the enum, the metric's label, the verdict and the size of the counter array.
+macro_rules! outcomes {
+    ($($(#[$doc:meta])+ $name:ident = $label:literal => $verdict:ident,)+) => {
+        /// How a packet's journey ended.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Outcome {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of its counters.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name in metrics, in the command line and in the docs.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)+
+                }
+            }
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self {
+                    $(Self::$name => Verdict::$verdict,)+
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// Sent to a backend through the interface it came in by. Counted at the backend.
+    Transmitted = "transmitted" => Transmit,
+    /// Sent to a backend through another interface. Counted at the backend.
+    Redirected = "redirected" => Redirect,
+    /// Neither IPv4 nor IPv6: ARP, LLDP, tagged frames. Normal.
+    NotIp = "not_ip" => Pass,
+    /// Neither TCP nor UDP, or behind IPv6 extension headers. Normal.
+    OtherProtocol = "other_protocol" => Pass,
+    /// No service has this address, port and protocol. Normal: the host's own traffic.
+    NotAService = "not_a_service" => Pass,
+    /// A fragment: it cannot be told whose it is. Normal in small numbers.
+    Fragment = "fragment" => Pass,
+    /// Too short for the headers that it announces. Never more than a few in production.
+    Truncated = "truncated" => Pass,
+    /// A service's packet whose length fields contradict the frame. Broken or hostile sender.
+    BadLength = "bad_length" => Drop,
+    /// The service has no backend to give. Never anything but 0 in production.
+    NoBackend = "no_backend" => Drop,
+    /// The backend's next hop is not known: no route, or its neighbour does not answer.
+    NoNextHop = "no_next_hop" => Drop,
+    /// With the outer header the packet is longer than the way to the backend allows. Raise the MTU there.
+    TooBig = "too_big" => Drop,
+    /// The TTL or hop limit ran out here. A routing loop.
+    TtlExpired = "ttl_expired" => Drop,
+    /// The driver left no room for the outer header. Never anything but 0 in production.
+    NoHeadroom = "no_headroom" => Drop,
+}
+
+impl Outcome {
+    /// How many outcomes there are: the size of the counter array.
+    #[expect(clippy::cast_possible_truncation, reason = "the list is short")]
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// The index of the outcome's counter.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+
+    #[test]
+    fn counters_stand_in_the_order_of_the_list_and_labels_are_unique() {
+        let mut labels = std::collections::BTreeSet::new();
+        for (position, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(usize::try_from(outcome.index()), Ok(position));
+            assert!(labels.insert(outcome.label()), "{} stands twice", outcome.label());
+        }
+    }
+}
