@@ -1,13 +1,14 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`slot`], [`lifecycle`], [`outcome`]), so that one piece of code runs in the kernel, in the agent and in the tests.
+//! [`flow`], [`slot`], [`lifecycle`], [`encap`], [`outcome`]), so that one piece of code runs in the kernel, in the agent and in the tests.
 //!
 //! Architecture invariant: nothing here allocates, reads a clock, or touches a map or a packet.
 #![no_std]
 
 pub mod abi;
 pub mod checksum;
+pub mod encap;
 pub mod flow;
 pub mod hash;
 pub mod lifecycle;

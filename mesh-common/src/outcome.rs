@@ -15,15 +15,15 @@ pub enum Verdict {
 
 /// One list makes the enum, the metric's label, the verdict and the size of the counter array.
 macro_rules! outcomes {
-    ($($(#[$doc:meta])+ $name:ident = $label:literal => $verdict:ident,)+) => {
-        /// How a packet's journey ended.
+    ($(#[$about:meta])+ $list:ident: $($(#[$doc:meta])+ $name:ident = $label:literal => $verdict:ident,)+) => {
+        $(#[$about])+
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Outcome {
+        pub enum $list {
             $($(#[$doc])+ $name,)+
         }
 
-        impl Outcome {
+        impl $list {
             /// Every outcome, in the order of its counters.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
@@ -43,11 +43,24 @@ macro_rules! outcomes {
                     $(Self::$name => Verdict::$verdict,)+
                 }
             }
+
+            /// How many outcomes there are: the size of the counter array.
+            #[expect(clippy::cast_possible_truncation, reason = "the list is short")]
+            pub const COUNT: u32 = Self::ALL.len() as u32;
+
+            /// The index of the outcome's counter.
+            #[inline(always)]
+            #[must_use]
+            pub const fn index(self) -> u32 {
+                self as u32
+            }
         }
     };
 }
 
 outcomes! {
+    /// How a packet's journey through the balancer ended.
+    Outcome:
     /// Sent to a backend through the interface it came in by. Counted at the backend.
     Transmitted = "transmitted" => Transmit,
     /// Sent to a backend through another interface. Counted at the backend.
@@ -76,17 +89,17 @@ outcomes! {
     NoHeadroom = "no_headroom" => Drop,
 }
 
-impl Outcome {
-    /// How many outcomes there are: the size of the counter array.
-    #[expect(clippy::cast_possible_truncation, reason = "the list is short")]
-    pub const COUNT: u32 = Self::ALL.len() as u32;
-
-    /// The index of the outcome's counter.
-    #[inline(always)]
-    #[must_use]
-    pub const fn index(self) -> u32 {
-        self as u32
-    }
+outcomes! {
+    /// How a packet's journey through the decapsulator of a backend ended.
+    DecapOutcome:
+    /// The outer header was removed; the inner packet went on into the host.
+    Decapsulated = "decapsulated" => Pass,
+    /// No tunnel packet for this host. Normal.
+    NotATunnel = "not_a_tunnel" => Pass,
+    /// A tunnel packet for this host whose inner destination is none of the VIPs: somebody else's tunnel, or an attack.
+    NotAVip = "not_a_vip" => Pass,
+    /// A tunnel packet for a VIP with lengths or versions that contradict each other. Broken or hostile sender.
+    BadInner = "bad_inner" => Drop,
 }
 
 #[cfg(test)]

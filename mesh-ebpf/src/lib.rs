@@ -1,1 +1,4 @@
-//! x
+//! What the kernel programs have in common: the view of a packet.
+#![no_std]
+
+pub mod packet;

@@ -1,0 +1,82 @@
+//! The packet's way, read from top to bottom.
+
+use crate::{
+    forward,
+    maps::{self, Client},
+    parse::{self, Flow, IP},
+};
+use mesh_common::{
+    abi::ServiceEntry,
+    flow::{Segment, decide},
+    outcome::Outcome,
+};
+use mesh_ebpf::packet::Packet;
+use network_types::eth::{EthHdr, EtherType};
+
+const IPV4: u16 = EtherType::Ipv4 as u16;
+const IPV6: u16 = EtherType::Ipv6 as u16;
+
+/// Takes a packet to its outcome, and counts it.
+#[inline(always)]
+pub(crate) fn run(packet: Packet) -> Outcome {
+    match steer_any(packet) {
+        // Counted at the backend.
+        Ok(outcome) => outcome,
+        Err(outcome) => {
+            maps::count(outcome);
+            outcome
+        }
+    }
+}
+
+#[inline(always)]
+fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
+    let ethernet: EthHdr = packet.read(0).ok_or(Outcome::Truncated)?;
+    match ethernet.ether_type {
+        IPV4 => {
+            let flow = parse::ipv4(&packet)?;
+            steer(packet, &flow)
+        }
+        IPV6 => {
+            let flow = parse::ipv6(&packet)?;
+            steer(packet, &flow)
+        }
+        _ => Err(Outcome::NotIp),
+    }
+}
+
+#[inline(always)]
+fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> {
+    let service = maps::service(flow.service).ok_or(Outcome::NotAService)?;
+    if !packet.holds(IP + usize::from(flow.length)) {
+        return Err(Outcome::BadLength);
+    }
+    let hash = flow.client.hash();
+    let choice = choose(flow, &service, hash).ok_or(Outcome::NoBackend)?;
+    let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
+    let outcome = forward::to(packet, flow, &backend, hash)?;
+    maps::count_backend(choice.backend, flow.length, choice.opened);
+    Ok(outcome)
+}
+
+struct Choice {
+    backend: u32,
+    opened: bool,
+}
+
+/// Who gets the packet: the slot's owner, or at a slot that consults the flow table, whom [`decide`] names.
+#[inline(always)]
+fn choose<C: Client>(flow: &Flow<C>, service: &ServiceEntry, hash: u64) -> Option<Choice> {
+    let slot = maps::slot(service, hash)?;
+    let syn = flow.segment == Segment::Opening;
+    if !slot.consults() {
+        return Some(Choice { backend: slot.current(), opened: syn });
+    }
+    let found = flow.client.record(service.id).map(|record| (record, maps::is_alive(record.backend)));
+    let decision = decide(slot, flow.segment, found, maps::now());
+    if let Some(record) = decision.record {
+        flow.client.write(service.id, &record);
+    }
+    let first_datagram = flow.segment == Segment::Datagram && found.is_none() && decision.record.is_some();
+    Some(Choice { backend: decision.backend, opened: syn || first_datagram })
+}

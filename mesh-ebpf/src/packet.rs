@@ -1,0 +1,133 @@
+//! A packet in the kernel: bounded reads and writes of whole headers.
+//!
+//! Architecture invariant: a header is read or written only behind a bounds check in the shape that the verifier
+//! knows, and moving the head consumes the packet, so that an address computed before cannot be used after.
+#![expect(unsafe_code, reason = "packet memory is reached through raw addresses")]
+
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_xdp_get_buff_len, generated::bpf_xdp_adjust_head},
+    programs::XdpContext,
+};
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+};
+
+/// A header: plain bytes, each of which may have any value.
+///
+/// # Safety
+///
+/// The type has alignment 1 or is read unaligned, has no padding, and any bytes make a valid value of it.
+pub unsafe trait Header: Copy {}
+
+// SAFETY: made of integers and byte arrays, without padding.
+unsafe impl Header for EthHdr {}
+// SAFETY: as above.
+unsafe impl Header for Ipv4Hdr {}
+// SAFETY: as above.
+unsafe impl Header for Ipv6Hdr {}
+// SAFETY: as above.
+unsafe impl Header for Tcp {}
+// SAFETY: as above.
+unsafe impl Header for UdpHdr {}
+
+/// A TCP header without options (RFC 9293 §3.1), with its flags as one byte.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tcp {
+    /// The sender's port.
+    pub source: [u8; 2],
+    /// The receiver's port.
+    pub destination: [u8; 2],
+    /// Sequence and acknowledgement numbers.
+    pub numbers: [u8; 8],
+    /// Upper half: the header's length in words of four bytes.
+    pub offset: u8,
+    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
+    pub flags: u8,
+    /// Window, checksum, urgent pointer.
+    pub rest: [u8; 6],
+}
+
+/// The frame that the program was called with, from the Ethernet header on.
+pub struct Packet {
+    context: *mut xdp_md,
+}
+
+impl Packet {
+    /// The packet of a program's context.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx }
+    }
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context outlives the program's run, and `Packet` lives no longer.
+        unsafe { (*self.context).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as in `data`.
+        unsafe { (*self.context).data_end as usize }
+    }
+
+    /// The index of the interface that the packet came in by.
+    #[inline(always)]
+    #[must_use]
+    pub fn ingress(&self) -> u32 {
+        // SAFETY: as in `data`.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// The address of `T` at `offset`, if all of it lies in the linear part of the packet.
+    #[inline(always)]
+    fn at<T: Header>(&self, offset: usize) -> Option<usize> {
+        let start = self.data() + offset;
+        (start + size_of::<T>() <= self.data_end()).then_some(start)
+    }
+
+    /// Copies out the header at `offset` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        let start = self.at::<T>(offset)?;
+        // SAFETY: `at` found all of `T` inside the packet, and any bytes are a valid `T`.
+        Some(unsafe { (start as *const T).read_unaligned() })
+    }
+
+    /// Replaces the header at `offset` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
+        let start = self.at::<T>(offset)?;
+        // SAFETY: `at` found all of `T` inside the packet.
+        unsafe { (start as *mut T).write_unaligned(header) };
+        Some(())
+    }
+
+    /// Whether the frame is at least `length` bytes long, counting the parts beyond the linear one.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds(&self, length: usize) -> bool {
+        self.data() + length <= self.data_end() || self.holds_in_fragments(length)
+    }
+
+    #[inline(always)]
+    fn holds_in_fragments(&self, length: usize) -> bool {
+        // SAFETY: the helper only reads the context.
+        length as u64 <= unsafe { bpf_xdp_get_buff_len(self.context) }
+    }
+
+    /// Moves the start of the packet by `bytes`: negative makes room in front, positive removes.
+    #[inline(always)]
+    #[must_use]
+    pub fn move_head(self, bytes: i32) -> Option<Self> {
+        // SAFETY: `self` is consumed, so no address from before the move is left.
+        (unsafe { bpf_xdp_adjust_head(self.context, bytes) } == 0).then_some(self)
+    }
+}
