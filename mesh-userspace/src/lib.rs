@@ -1,1 +1,3 @@
-//! x
+//! The agent and the command line, one binary.
+
+pub mod config;
