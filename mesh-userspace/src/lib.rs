@@ -1,1 +1,4 @@
-//! x
+//! The agent and the command line, one binary.
+
+pub mod config;
+pub mod nexthop;
