@@ -1,0 +1,53 @@
+//! The dataplane's double: the same value and ops, without a kernel.
+
+use super::{Actual, Dataplane, DataplaneError, Flow, Op};
+use mesh_common::{abi::BackendCounters, outcome::Outcome};
+use std::collections::BTreeMap;
+
+/// Maps in memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What the maps hold.
+    pub actual: Actual,
+    /// The flow table.
+    pub flows: Vec<Flow>,
+    /// Every change so far.
+    pub applied: Vec<Op>,
+}
+
+impl Memory {
+    /// Empty maps of a size.
+    #[must_use]
+    pub fn new(slots: u32) -> Self {
+        Self { actual: Actual::empty(slots), ..Self::default() }
+    }
+}
+
+impl Dataplane for Memory {
+    fn read(&self) -> Result<Actual, DataplaneError> {
+        Ok(self.actual.clone())
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        self.actual.apply(op);
+        self.applied.push(*op);
+        Ok(())
+    }
+
+    fn counters(&self, _: u32) -> Result<BackendCounters, DataplaneError> {
+        Ok(BackendCounters::default())
+    }
+
+    fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
+        self.flows.retain(|flow| visit(flow));
+        Ok(())
+    }
+
+    fn seed(&self) -> u64 {
+        0
+    }
+}

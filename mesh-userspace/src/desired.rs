@@ -1,0 +1,229 @@
+//! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's drains.
+
+use crate::{
+    config::{self, Config, Forward, ServiceKey, Tracking},
+    health::{self, State, Verdict},
+    maglev::Share,
+    nexthop::{NextHop, Resolution},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+/// What a backend is to new flows and to those it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes new flows.
+    Active,
+    /// Keeps its flows and takes no new ones: the operator drains it, or its weight is 0.
+    Draining,
+    /// Its probes have not spoken yet: keeps flows, takes no new ones.
+    Unknown,
+    /// Its probes fail: keeps nothing.
+    Down,
+}
+
+/// A backend as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// What it is to flows.
+    pub role: Role,
+    /// Its share of new flows.
+    pub weight: u16,
+    /// The way to it, once known.
+    pub next_hop: Option<NextHop>,
+}
+
+impl Backend {
+    /// Whether flows may stay on it.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.role != Role::Down
+    }
+}
+
+/// A service as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The name that people use.
+    pub name: String,
+    /// How packets reach the backends.
+    pub forward: Forward,
+    /// Which flows are recorded.
+    pub tracking: Tracking,
+    /// How long a slot migrates.
+    pub window: Duration,
+    /// Slots, if the service is new.
+    pub table_size: u32,
+    /// Whether too few backends are healthy, so that all are used.
+    pub panic: bool,
+    /// Its backends by address.
+    pub backends: BTreeMap<IpAddr, Backend>,
+}
+
+impl Service {
+    /// Who takes new flows: active, with a weight and a known way.
+    #[must_use]
+    pub fn shares(&self) -> Vec<Share> {
+        let takes = |backend: &Backend| backend.role == Role::Active && backend.weight > 0 && backend.next_hop.is_some();
+        let active = self.backends.iter().filter(|(_, backend)| takes(backend));
+        active.map(|(address, backend)| Share { address: *address, weight: backend.weight }).collect()
+    }
+}
+
+/// What the dataplane should hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Every service.
+    pub services: BTreeMap<ServiceKey, Service>,
+}
+
+/// All that decides what is desired.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// What the probes say.
+    pub verdicts: &'a BTreeMap<health::Key, Verdict>,
+    /// What the kernel's routes and neighbours say.
+    pub next_hops: &'a BTreeMap<IpAddr, Resolution>,
+    /// What the operator drains.
+    pub drained: &'a BTreeSet<health::Key>,
+}
+
+/// What follows from the inputs.
+#[must_use]
+pub fn desired(inputs: Inputs<'_>) -> Desired {
+    Desired { services: inputs.config.services.iter().map(|service| (service.key(), one(service, inputs))).collect() }
+}
+
+fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
+    let mut backends: BTreeMap<_, _> =
+        service.backends.iter().map(|backend| (backend.address, member(service, backend, inputs))).collect();
+    let panic = service.health.as_ref().is_some_and(|health| is_panic(health.panic_threshold, &backends));
+    if panic {
+        backends.values_mut().filter(|b| matches!(b.role, Role::Down)).for_each(|b| b.role = Role::Active);
+    }
+    Service {
+        name: service.name.clone(),
+        forward: service.forward,
+        tracking: service.tracking,
+        window: service.window,
+        table_size: service.table_size(),
+        panic,
+        backends,
+    }
+}
+
+fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'_>) -> Backend {
+    let key = health::Key { service: service.key(), address: backend.address };
+    let state = match (&service.health, inputs.verdicts.get(&key)) {
+        (None, _) => State::Up,
+        (Some(_), None) => State::Unknown,
+        (Some(_), Some(verdict)) => verdict.state,
+    };
+    let idle = backend.weight == 0 || inputs.drained.contains(&key);
+    let role = match state {
+        State::Down => Role::Down,
+        State::Unknown => Role::Unknown,
+        State::Up if idle => Role::Draining,
+        State::Up => Role::Active,
+    };
+    let next_hop = match inputs.next_hops.get(&backend.address) {
+        Some(Resolution::Resolved(hop)) => Some(*hop),
+        Some(Resolution::Unresolved { .. }) | None => None,
+    };
+    Backend { role, weight: if idle { 0 } else { backend.weight }, next_hop }
+}
+
+/// Whether the healthy part of the weight is none, or below the threshold in percent. Backends that take no new
+/// flows do not count, and neither do those whose probes have not spoken.
+fn is_panic(threshold: u8, backends: &BTreeMap<IpAddr, Backend>) -> bool {
+    let weigh = |role: Role| -> u64 {
+        backends.values().filter(|backend| backend.role == role).map(|backend| u64::from(backend.weight)).sum()
+    };
+    let (healthy, failed) = (weigh(Role::Active), weigh(Role::Down));
+    let unknown = backends.values().any(|backend| backend.role == Role::Unknown);
+    failed > 0 && !unknown && (healthy == 0 || healthy * 100 < u64::from(threshold) * (healthy + failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    const CONFIG: &str = r#"
+        [agent]
+        interfaces = ["eth0"]
+        [[service]]
+        name = "web"
+        vip = "203.0.113.10"
+        port = 80
+        protocol = "tcp"
+        forward = "ipip"
+        [service.health]
+        kind = "tcp"
+        panic_threshold = 40
+        [[service.backend]]
+        address = "10.0.0.1"
+        [[service.backend]]
+        address = "10.0.0.2"
+        [[service.backend]]
+        address = "10.0.0.3"
+    "#;
+
+    fn shares(states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
+        let config = config::parse("test", CONFIG).unwrap();
+        let key = |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
+        let verdict = |state| Verdict { state, since: SystemTime::UNIX_EPOCH, last_error: None, latency: None };
+        let verdicts = (1u8..).zip(states).map(|(last, state)| (key(last), verdict(state))).collect();
+        let hop = NextHop {
+            ifindex: 1,
+            source: [10, 0, 0, 9].into(),
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu: 1500,
+        };
+        let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
+        let drained = drained.iter().map(|last| key(*last)).collect();
+        let desired = desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained });
+        let service = &desired.services[&config.services[0].key()];
+        let last = |share: &Share| *super::super::dataplane::wire_address(share.address).last().unwrap();
+        (service.shares().iter().map(last).collect(), service.panic)
+    }
+
+    #[test]
+    fn healthy_backends_share_new_flows() {
+        assert_eq!(shares([State::Up, State::Up, State::Up], &[]), (vec![1, 2, 3], false));
+        assert_eq!(shares([State::Up, State::Down, State::Up], &[]), (vec![1, 3], false));
+    }
+
+    #[test]
+    fn a_drained_or_unprobed_backend_takes_no_new_flows() {
+        assert_eq!(shares([State::Up, State::Up, State::Up], &[2]), (vec![1, 3], false));
+        assert_eq!(shares([State::Up, State::Unknown, State::Up], &[]), (vec![1, 3], false));
+    }
+
+    #[test]
+    fn too_few_healthy_backends_are_a_panic_and_all_are_used() {
+        assert_eq!(shares([State::Up, State::Down, State::Down], &[]), (vec![1, 2, 3], true));
+        assert_eq!(shares([State::Down, State::Down, State::Down], &[]), (vec![1, 2, 3], true));
+    }
+
+    #[test]
+    fn draining_everything_is_no_panic() {
+        assert_eq!(shares([State::Up, State::Up, State::Up], &[1, 2, 3]), (vec![], false));
+    }
+
+    #[test]
+    fn a_drained_backend_stays_out_in_a_panic() {
+        assert_eq!(shares([State::Down, State::Down, State::Up], &[3]), (vec![1, 2], true));
+    }
+
+    #[test]
+    fn probes_that_have_not_spoken_are_no_panic() {
+        assert_eq!(shares([State::Down, State::Unknown, State::Down], &[]), (vec![], false));
+    }
+}

@@ -1,0 +1,278 @@
+//! The plan: which ops lead from what the maps hold to what they should hold.
+//!
+//! Invariants: after every single op no slot of a service names a backend that is not there; an id is free again only
+//! after no slot and no flow record names it; slots change by [`mesh_common::lifecycle`] alone, so that no live flow
+//! changes its backend. Pure: time comes as an argument, what happened before as [`History`] and [`Sweep`].
+
+mod history;
+mod ids;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use history::History;
+pub use sweep::{Sweep, keeps_record};
+
+use crate::{
+    config::{ServiceKey, Tracking},
+    dataplane::{Actual, Op, abi_key, backend_entry, host_address},
+    desired::{self, Desired},
+    maglev,
+};
+use ids::{ServiceIds, Slots, free_backend};
+use mesh_common::{
+    abi::{self, BackendEntry, ServiceEntry},
+    lifecycle,
+    slot::{Phase, Slot},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Instant,
+};
+
+/// How much fits, and what was before: what a plan depends on beside actual and desired.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// Most services.
+    pub services: u32,
+    /// The highest backend id.
+    pub backends: u32,
+    /// Since when slots and ids are as they are.
+    pub history: &'a History,
+    /// What the last look through the flow table found.
+    pub sweep: &'a Sweep,
+    /// The time.
+    pub now: Instant,
+}
+
+/// What to do, and what cannot be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order.
+    pub ops: Vec<Op>,
+    /// What does not fit or cannot be changed, for people.
+    pub problems: Vec<String>,
+    /// Backends that nobody wants and no slot names once the ops are done.
+    pub unreferenced: BTreeSet<u32>,
+}
+
+/// Makes the plan.
+#[must_use]
+pub fn plan(actual: &Actual, desired: &Desired, circumstances: Circumstances<'_>) -> Plan {
+    let mut planner = Planner::new(actual, circumstances);
+    planner.retire(desired);
+    for (key, service) in &desired.services {
+        planner.service(*key, service);
+    }
+    planner.free();
+    planner.plan
+}
+
+struct Planner<'a> {
+    actual: &'a Actual,
+    circumstances: Circumstances<'a>,
+    services: ServiceIds<'a>,
+    slots: Slots,
+    /// Every backend that there is or will be, with what it will be; ids by service and address.
+    ids: BTreeMap<(u32, IpAddr), u32>,
+    taken: BTreeSet<u32>,
+    /// Ids that a configured backend has, or a slot names.
+    wanted: BTreeSet<u32>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(actual: &'a Actual, circumstances: Circumstances<'a>) -> Self {
+        let identity = |(id, entry): (&u32, &BackendEntry)| ((entry.service, host_address(entry.address)), *id);
+        Self {
+            actual,
+            circumstances,
+            services: ServiceIds::new(actual, circumstances),
+            slots: Slots::new(actual),
+            ids: actual.backends.iter().map(identity).collect(),
+            taken: actual.backends.keys().copied().collect(),
+            wanted: BTreeSet::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Removes services that are no longer wanted, and waits until no packet is in their tables.
+    fn retire(&mut self, desired: &Desired) {
+        let keep: BTreeSet<abi::ServiceKey> = desired.services.keys().map(|key| abi_key(*key)).collect();
+        let gone: Vec<_> = self.actual.services.values().filter(|entry| !keep.contains(&entry.key)).collect();
+        for entry in &gone {
+            self.plan.ops.push(Op::RemoveService(entry.key));
+            self.slots.release(entry);
+        }
+        if !gone.is_empty() {
+            self.plan.ops.push(Op::Grace);
+        }
+    }
+
+    fn service(&mut self, key: ServiceKey, service: &desired::Service) {
+        match self.actual.services.get(&abi_key(key)) {
+            Some(entry) => self.known(key, service, entry),
+            None => self.new_service(key, service),
+        }
+    }
+
+    fn new_service(&mut self, key: ServiceKey, service: &desired::Service) {
+        let Some(id) = self.services.take() else {
+            return self.problem(service, "has no place: raise limits.services");
+        };
+        let Some(base) = self.slots.take(service.table_size) else {
+            return self.problem(service, "has no slots: raise limits.slots");
+        };
+        let size = service.table_size;
+        let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
+        self.backends(key, service, id);
+        for (index, current) in (base..).zip(self.targets(service, &entry)) {
+            let slot = lifecycle::change(Slot::default(), current, tracking(service), |_| false);
+            self.plan.ops.push(Op::WriteSlot { index, slot });
+            self.wanted.insert(current);
+        }
+        self.plan.ops.push(Op::AddService(entry));
+        self.deaths(service, id);
+    }
+
+    fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
+        self.backends(key, service, entry.id);
+        let alive = self.alive(service, entry.id);
+        let targets = self.targets(service, entry);
+        for ((index, slot), current) in self.actual.slots_of(entry).zip(targets) {
+            let next = self.next(index, slot, current, service, |id| alive.contains(&id));
+            if next != slot {
+                self.plan.ops.push(Op::WriteSlot { index, slot: next });
+            }
+            self.wanted.extend([next.current(), next.untracked()]);
+        }
+        self.deaths(service, entry.id);
+    }
+
+    /// What becomes of a slot now.
+    fn next(
+        &self,
+        index: u32,
+        slot: Slot,
+        current: u32,
+        service: &desired::Service,
+        alive: impl Fn(u32) -> bool,
+    ) -> Slot {
+        let Circumstances { history, sweep, now, .. } = self.circumstances;
+        let slot = lifecycle::change(slot, current, tracking(service), alive);
+        let since = history.since(index, slot.phase());
+        let elapsed = since.map(|since| now.saturating_duration_since(since));
+        match (slot.phase(), since) {
+            (Phase::Migrating, _) if elapsed >= Some(service.window) => lifecycle::settle(slot, tracking(service)),
+            (Phase::Settling, Some(since)) if sweep.cleared(index, since) => lifecycle::calm(slot, tracking(service)),
+            (Phase::Steady | Phase::Migrating | Phase::Settling, _) => slot,
+        }
+    }
+
+    /// Writes what is new about a service's backends; deaths come later.
+    fn backends(&mut self, key: ServiceKey, service: &desired::Service, id: u32) {
+        for (address, backend) in &service.backends {
+            let known = self.ids.get(&(id, *address)).copied();
+            let Some(hop) = &backend.next_hop else {
+                self.wanted.extend(known);
+                continue;
+            };
+            let entry = backend_entry(id, key.port, *address, service.forward, hop);
+            let known = known.or_else(|| self.new_backend(service, id, *address));
+            let Some(known) = known else { continue };
+            self.wanted.insert(known);
+            let old = self.actual.backends.get(&known);
+            let alive = u8::from(backend.is_alive() || old.is_some_and(|old| old.alive != 0));
+            self.write(known, BackendEntry { alive, ..entry });
+        }
+    }
+
+    fn new_backend(&mut self, service: &desired::Service, id: u32, address: IpAddr) -> Option<u32> {
+        let free = free_backend(&self.taken, self.circumstances.backends);
+        let Some(free) = free else {
+            self.problem(service, &format!("has no place for backend {address}: raise limits.backends"));
+            return None;
+        };
+        self.taken.insert(free);
+        self.ids.insert((id, address), free);
+        Some(free)
+    }
+
+    fn write(&mut self, id: u32, entry: BackendEntry) {
+        if self.actual.backends.get(&id) != Some(&entry) {
+            self.plan.ops.push(Op::WriteBackend { id, entry });
+        }
+    }
+
+    /// Marks backends dead, after the slots left them.
+    fn deaths(&mut self, service: &desired::Service, id: u32) {
+        let dead = service.backends.iter().filter(|(_, backend)| !backend.is_alive());
+        let ids: Vec<u32> = dead.filter_map(|(address, _)| self.ids.get(&(id, *address)).copied()).collect();
+        for id in ids {
+            let written = self.plan.ops.iter().rev().find_map(|op| match op {
+                Op::WriteBackend { id: written, entry } if *written == id => Some(*entry),
+                _ => None,
+            });
+            let entry = written.or_else(|| self.actual.backends.get(&id).copied());
+            if let Some(entry) = entry.filter(|entry| entry.alive != 0) {
+                self.plan.ops.push(Op::WriteBackend { id, entry: BackendEntry { alive: 0, ..entry } });
+            }
+        }
+    }
+
+    /// The backends of a service that flows may stay on, those that left the configuration included.
+    fn alive(&self, service: &desired::Service, id: u32) -> BTreeSet<u32> {
+        let members = self.ids.range((id, IpAddr::from([0; 4]))..).take_while(|((of, _), _)| *of == id);
+        members
+            .filter(|((_, address), known)| match service.backends.get(address) {
+                Some(backend) => backend.is_alive(),
+                None => self.actual.backends.get(known).is_some_and(|entry| entry.alive != 0),
+            })
+            .map(|(_, known)| *known)
+            .collect()
+    }
+
+    /// Who should own each slot of a table, by id; 0 where nobody takes new flows.
+    fn targets(&self, service: &desired::Service, entry: &ServiceEntry) -> Vec<u32> {
+        let shares = service.shares();
+        // A backend without a place has no id, and its share goes to the others.
+        let placed: Vec<_> = shares.into_iter().filter(|s| self.ids.contains_key(&(entry.id, s.address))).collect();
+        let ids: Vec<u32> =
+            placed.iter().filter_map(|share| self.ids.get(&(entry.id, share.address)).copied()).collect();
+        let table = maglev::fill(entry.size, &placed);
+        table.into_iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
+    }
+
+    /// Frees the ids that nobody wants, no slot names and no record names any more.
+    fn free(&mut self) {
+        let unwanted = self.actual.backends.keys().copied().filter(|id| !self.wanted.contains(id));
+        self.plan.unreferenced = unwanted.collect();
+        let Circumstances { history, sweep, .. } = self.circumstances;
+        let mut free = self.plan.unreferenced.iter().filter(|id| history.is_free(**id, sweep)).peekable();
+        if free.peek().is_some() {
+            self.plan.ops.push(Op::Grace);
+        }
+        self.plan.ops.extend(free.map(|id| Op::RemoveBackend { id: *id }));
+    }
+
+    fn problem(&mut self, service: &desired::Service, what: &str) {
+        self.plan.problems.push(format!("service {:?} {what}", service.name));
+    }
+}
+
+const fn tracking(service: &desired::Service) -> lifecycle::Tracking {
+    match service.tracking {
+        Tracking::Adaptive => lifecycle::Tracking::Adaptive,
+        Tracking::Always => lifecycle::Tracking::Always,
+        Tracking::Never => lifecycle::Tracking::Never,
+    }
+}
+
+/// Whether a service that stands keeps a table of another size than the configuration asks for.
+#[must_use]
+pub fn keeps_its_table(actual: &Actual, key: ServiceKey, wanted: Option<u32>) -> Option<u32> {
+    let entry = actual.services.get(&abi_key(key))?;
+    wanted.filter(|wanted| *wanted != entry.size).map(|_| entry.size)
+}
+

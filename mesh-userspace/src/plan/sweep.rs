@@ -1,0 +1,113 @@
+//! What a look through the flow table finds, and which records it throws away.
+
+use crate::{
+    config::{Protocol, Tracking},
+    dataplane::Flow,
+};
+use mesh_common::{
+    flow::{Ticks, UDP_IDLE, state},
+    slot::{Phase, Slot},
+};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+/// A closing flow's last segments come within this time.
+const CLOSING_IDLE: Duration = Duration::from_secs(30);
+
+/// A SYN whose client never went on: past the last retransmission that clients make.
+const OPENING_IDLE: Duration = Duration::from_secs(130);
+
+/// What the last look through the flow table left there.
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    /// When it began; `None` before the first.
+    pub started: Option<Instant>,
+    /// Slots that have records.
+    pub slots: HashSet<u32>,
+    /// Backends that records name.
+    pub backends: HashSet<u32>,
+    /// Services that records name.
+    pub services: HashSet<u32>,
+}
+
+impl Sweep {
+    /// Notes a record that stays.
+    pub fn keep(&mut self, slot: u32, flow: &Flow) {
+        self.slots.insert(slot);
+        self.backends.insert(flow.record.backend);
+        self.services.insert(flow.service);
+    }
+
+    pub(super) fn is_after(&self, moment: Instant) -> bool {
+        self.started.is_some_and(|started| started > moment)
+    }
+
+    /// Whether the slot, in its phase since a moment, has no records any more.
+    pub(super) fn cleared(&self, slot: u32, since: Instant) -> bool {
+        self.is_after(since) && !self.slots.contains(&slot)
+    }
+}
+
+/// Whether a flow's record stays in the table, at a slot as it is now. `window` is the service's own.
+#[must_use]
+pub fn keeps_record(
+    flow: &Flow,
+    slot: Slot,
+    tracking: Tracking,
+    protocol: Protocol,
+    window: Duration,
+    now: Ticks,
+) -> bool {
+    let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
+    let bound = match (protocol, flow.record.state) {
+        (Protocol::Udp, _) => Duration::from_nanos(u64::from(UDP_IDLE) << 30),
+        (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
+        (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
+        (Protocol::Tcp, _) => window,
+    };
+    let useful = match slot.phase() {
+        Phase::Steady => false,
+        // It says what the slot says without it.
+        Phase::Settling => tracking == Tracking::Always || flow.record.backend != slot.current(),
+        Phase::Migrating => true,
+    };
+    useful && idle <= bound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_common::flow::FlowRecord;
+
+    const WINDOW: Duration = Duration::from_secs(1800);
+
+    fn keeps(slot: Slot, state: u32, protocol: Protocol, idle: Ticks) -> bool {
+        let record = FlowRecord { backend: 1, seen: 100, state };
+        let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, record };
+        keeps_record(&flow, slot, Tracking::Adaptive, protocol, WINDOW, 100 + idle)
+    }
+
+    #[test]
+    fn a_steady_slot_has_no_records() {
+        assert!(!keeps(Slot::steady(1), state::ESTABLISHED, Protocol::Tcp, 0));
+    }
+
+    #[test]
+    fn a_settling_slot_keeps_only_what_differs() {
+        assert!(!keeps(Slot::new(1, 1, true, false), state::ESTABLISHED, Protocol::Tcp, 0));
+        assert!(keeps(Slot::new(2, 2, true, false), state::ESTABLISHED, Protocol::Tcp, 0));
+    }
+
+    #[test]
+    fn idle_records_go_by_protocol_and_state() {
+        let slot = Slot::new(2, 3, true, true);
+        assert!(keeps(slot, state::ESTABLISHED, Protocol::Tcp, 1600));
+        assert!(!keeps(slot, state::ESTABLISHED, Protocol::Tcp, 1700));
+        assert!(!keeps(slot, state::CLOSING, Protocol::Tcp, 30));
+        assert!(!keeps(slot, state::OPENING, Protocol::Tcp, 130));
+        assert!(keeps(slot, state::ESTABLISHED, Protocol::Udp, 56));
+        assert!(!keeps(slot, state::ESTABLISHED, Protocol::Udp, 57));
+    }
+}
