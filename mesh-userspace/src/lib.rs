@@ -1,4 +1,5 @@
 //! The agent and the command line, one binary.
 
 pub mod config;
+pub mod health;
 pub mod nexthop;
