@@ -3,7 +3,7 @@
 //! [`Actual`] is that value, [`Op`] a change of it, [`Dataplane`] whoever carries changes out: the kernel, or
 //! [`Memory`] in tests.
 
-pub mod kernel;
+//pub mod kernel;
 mod memory;
 mod wire;
 

@@ -77,6 +77,8 @@ struct Planner<'a> {
     /// Every backend that there is or will be, with what it will be; ids by service and address.
     ids: BTreeMap<(u32, IpAddr), u32>,
     taken: BTreeSet<u32>,
+    /// Entries that differ from what is there.
+    written: BTreeMap<u32, BackendEntry>,
     /// Ids that a configured backend has, or a slot names.
     wanted: BTreeSet<u32>,
     plan: Plan,
@@ -92,6 +94,7 @@ impl<'a> Planner<'a> {
             slots: Slots::new(actual),
             ids: actual.backends.iter().map(identity).collect(),
             taken: actual.backends.keys().copied().collect(),
+            written: BTreeMap::new(),
             wanted: BTreeSet::new(),
             plan: Plan::default(),
         }
@@ -202,6 +205,7 @@ impl<'a> Planner<'a> {
     fn write(&mut self, id: u32, entry: BackendEntry) {
         if self.actual.backends.get(&id) != Some(&entry) {
             self.plan.ops.push(Op::WriteBackend { id, entry });
+            self.written.insert(id, entry);
         }
     }
 
@@ -210,11 +214,7 @@ impl<'a> Planner<'a> {
         let dead = service.backends.iter().filter(|(_, backend)| !backend.is_alive());
         let ids: Vec<u32> = dead.filter_map(|(address, _)| self.ids.get(&(id, *address)).copied()).collect();
         for id in ids {
-            let written = self.plan.ops.iter().rev().find_map(|op| match op {
-                Op::WriteBackend { id: written, entry } if *written == id => Some(*entry),
-                _ => None,
-            });
-            let entry = written.or_else(|| self.actual.backends.get(&id).copied());
+            let entry = self.written.get(&id).or_else(|| self.actual.backends.get(&id)).copied();
             if let Some(entry) = entry.filter(|entry| entry.alive != 0) {
                 self.plan.ops.push(Op::WriteBackend { id, entry: BackendEntry { alive: 0, ..entry } });
             }

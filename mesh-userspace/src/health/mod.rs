@@ -1,0 +1,55 @@
+//! Whether backends answer: probes, and what their results mean.
+//!
+//! Invariants: [`Machine`] is pure (time is an argument) and flips only after enough equal results in a row; each
+//! key has one task that runs one probe at a time; what did not change in an update is not disturbed by it; a
+//! failure of this host (no file descriptor, no port) is never held against a backend.
+
+mod client;
+mod error;
+mod machine;
+mod probe;
+mod prober;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+pub use client::Client;
+pub use error::ProbeError;
+pub use machine::{Machine, State};
+pub use probe::{Request, http, tcp};
+pub use prober::Prober;
+
+use crate::config::ServiceKey;
+
+/// A backend of a service: what is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The service.
+    pub service: ServiceKey,
+    /// The backend's address.
+    pub address: IpAddr,
+}
+
+/// What the probes of a backend say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Up, down, or not known yet.
+    pub state: State,
+    /// When the state began.
+    pub since: SystemTime,
+    /// The last failure; forgotten once a backend is up and a probe succeeded.
+    pub last_error: Option<String>,
+    /// How long the last successful probe took when this was published; [`Prober::latencies`] has the present ones.
+    pub latency: Option<Duration>,
+}
+
+impl Verdict {
+    /// Nothing is known, since `now`.
+    #[must_use]
+    pub const fn unknown(now: SystemTime) -> Self {
+        Self { state: State::Unknown, since: now, last_error: None, latency: None }
+    }
+}
