@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     process::{path_with, run},
     toolchain::{TARGET, Toolchain, linker_directory},
-    workspace::{Workspace, copy_if_changed},
+    workspace::{Workspace, copy_if_changed, withhold},
 };
 
 /// The programs' binaries; each becomes an object file.
@@ -36,7 +36,7 @@ pub(crate) fn clippy(workspace: &Workspace, toolchain: Toolchain) -> Result<()> 
 
 fn cargo(workspace: &Workspace, toolchain: Toolchain, subcommand: &str) -> Result<Command> {
     let mut command = match toolchain {
-        Toolchain::Nightly => nightly(workspace, subcommand),
+        Toolchain::Nightly => nightly(subcommand),
         Toolchain::Distribution { llvm } => distribution(workspace, llvm, subcommand)?,
     };
     command
@@ -46,8 +46,8 @@ fn cargo(workspace: &Workspace, toolchain: Toolchain, subcommand: &str) -> Resul
     Ok(command)
 }
 
-fn nightly(workspace: &Workspace, subcommand: &str) -> Command {
-    let mut command = isolated(workspace, "rustup");
+fn nightly(subcommand: &str) -> Command {
+    let mut command = isolated("rustup");
     command.args(["run", "nightly", "cargo", subcommand, "-Zbuild-std=core"]);
     command
 }
@@ -55,7 +55,7 @@ fn nightly(workspace: &Workspace, subcommand: &str) -> Command {
 /// `cargo-clippy` is called by its path, for cargo would find rustup's before it.
 fn distribution(workspace: &Workspace, llvm: u32, subcommand: &str) -> Result<Command> {
     let program = if subcommand == "clippy" { "/usr/bin/cargo-clippy" } else { "/usr/bin/cargo" };
-    let mut command = isolated(workspace, program);
+    let mut command = isolated(program);
     command
         .arg(subcommand)
         .env("CARGO", "/usr/bin/cargo")
@@ -67,11 +67,9 @@ fn distribution(workspace: &Workspace, llvm: u32, subcommand: &str) -> Result<Co
 }
 
 /// A command that inherits nothing of the build that runs this program.
-fn isolated(workspace: &Workspace, program: &str) -> Command {
-    let mut command = workspace.command(program);
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_the_host_build)) {
-        command.env_remove(name);
-    }
+fn isolated(program: &str) -> Command {
+    let mut command = Command::new(program);
+    withhold(&mut command, is_of_the_host_build);
     command
 }
 

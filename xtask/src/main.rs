@@ -12,8 +12,6 @@ mod process;
 mod toolchain;
 mod workspace;
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -58,7 +56,7 @@ enum Task {
     Ci,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> Result<()> {
     let workspace = Workspace::discover()?;
     match Arguments::parse().command {
         Task::Build { release } => commands::build(&workspace, Profile::of(release)),

@@ -1,9 +1,10 @@
 //! Running other programs: what failed is always named by its whole command line.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, ExitStatus},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,15 +16,16 @@ pub(crate) fn say(message: &str) {
 
 /// Runs to the end. An error if it cannot be started or does not succeed.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = status(command)?;
+    let status = command.status().with_context(|| format!("`{}` cannot be started", line(command)))?;
     ensure!(status.success(), "`{}` failed: {status}", line(command));
     Ok(())
 }
 
-/// Runs to the end and hands its exit status on, so that the last line is the program's own.
-pub(crate) fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let code = status(command)?.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+/// Becomes that program: its last line, its exit status and the signals sent to it are its own.
+pub(crate) fn become_program(command: &mut Command) -> Result<()> {
+    let path = std::env::join_paths(search_path()).context("PATH cannot be extended")?;
+    let error = command.env("PATH", path).exec();
+    Err(error).with_context(|| format!("`{}` cannot be started", line(command)))
 }
 
 /// What it prints on stdout. An error if it cannot be started or does not succeed.
@@ -38,11 +40,16 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Where a program of that name is, by `PATH` and then the system directories that a user's `PATH` may lack.
+/// Where a program of that name is.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+/// `PATH`, then the directories of administration, which root's `PATH` lacks after `su`.
+fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|directory| directory.join(name)).find(|p| p.is_file())
+    std::env::split_paths(&path).chain(system).collect()
 }
 
 /// Whether this process may administrate the system.
@@ -51,14 +58,10 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// `PATH` with a directory in front.
-pub(crate) fn path_with(first: &Path) -> Result<std::ffi::OsString> {
+pub(crate) fn path_with(first: &Path) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::iter::once(first.to_path_buf()).chain(std::env::split_paths(&path));
     std::env::join_paths(directories).with_context(|| format!("{} cannot be in PATH", first.display()))
-}
-
-fn status(command: &mut Command) -> Result<ExitStatus> {
-    command.status().with_context(|| format!("`{}` cannot be started", line(command)))
 }
 
 fn line(command: &Command) -> String {

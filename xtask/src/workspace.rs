@@ -1,7 +1,9 @@
 //! Where things are, and cargo as the developer called it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -32,7 +34,7 @@ impl Profile {
     }
 
     /// The directory below the target directory that cargo builds in.
-    pub(crate) fn directory(self) -> &'static str {
+    fn directory(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Release => "release",
@@ -60,27 +62,34 @@ impl Workspace {
         &self.target
     }
 
+    /// Where a program of the host is, once built.
+    pub(crate) fn program(&self, profile: Profile, name: &str) -> PathBuf {
+        self.target.join(profile.directory()).join(name)
+    }
+
     /// The directory of the finished kernel programs, which the host's build scripts read.
     pub(crate) fn objects(&self) -> PathBuf {
         self.target.join("bpf")
     }
+}
 
-    /// A command that builds in this workspace's target directory.
-    pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("CARGO_TARGET_DIR", &self.target);
-        command
-    }
+/// The cargo that runs this, in the environment in which the developer called it: build scripts that watch
+/// variables would otherwise compile their crates again.
+pub(crate) fn cargo() -> Command {
+    outside_cargo(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
 
-    /// The cargo that runs this, without what it says about this package: build scripts that watch those
-    /// variables would compile their crates again.
-    pub(crate) fn cargo(&self) -> Command {
-        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let mut command = self.command(&cargo);
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_this_package)) {
-            command.env_remove(name);
-        }
-        command
+/// A program in the environment in which the developer called cargo.
+pub(crate) fn outside_cargo(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    withhold(&mut command, is_about_this_package);
+    command
+}
+
+/// Takes variables out of what a command inherits.
+pub(crate) fn withhold(command: &mut Command, unwanted: fn(&str) -> bool) {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(unwanted)) {
+        command.env_remove(name);
     }
 }
 
