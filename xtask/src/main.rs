@@ -1,2 +1,68 @@
-//! x
-fn main() {}
+//! Everything a developer runs, as `cargo xtask <command>`.
+//!
+//! Invariant: what is already installed or built is left alone, so that a second run is fast and needs no
+//! network; what cannot be installed is said as commands to run.
+
+mod apt;
+mod ci;
+mod commands;
+mod ebpf;
+mod host_tools;
+mod process;
+mod toolchain;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::{Profile, Workspace};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Everything a developer of MeshLB runs")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the kernel programs, then the agent that embeds them
+    Build {
+        /// Optimised
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build, then run all tests (root: they make network namespaces and load programs)
+    Test {
+        /// Only tests whose name contains one of these
+        filters: Vec<String>,
+        /// Arguments for the test runner, after `--`
+        #[arg(last = true)]
+        runner: Vec<String>,
+    },
+    /// Build optimised, then show a whole load balancer at work in network namespaces (root)
+    Demo {
+        /// Arguments for the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build optimised, then measure (root)
+    Bench {
+        /// Arguments for the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Everything a change must pass: format, lints, documentation, demo, tests (root)
+    Ci,
+}
+
+fn main() -> Result<()> {
+    let workspace = Workspace::discover()?;
+    match Arguments::parse().command {
+        Task::Build { release } => commands::build(&workspace, Profile::of(release)),
+        Task::Test { filters, runner } => commands::test(&workspace, &filters, &runner),
+        Task::Demo { arguments } => commands::scenario(&workspace, "demo", &arguments),
+        Task::Bench { arguments } => commands::scenario(&workspace, "bench", &arguments),
+        Task::Ci => ci::run_all(&workspace),
+    }
+}

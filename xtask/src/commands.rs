@@ -1,0 +1,69 @@
+//! What each command does, step by step.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    ebpf, host_tools,
+    process::{become_program, find_program, is_root, run, say},
+    toolchain,
+    workspace::{HOST_PACKAGES, Profile, Workspace, cargo, outside_cargo},
+};
+
+/// The kernel programs, then the agent that embeds them.
+pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
+    ebpf::build(workspace, toolchain::ensure(workspace)?)?;
+    run(cargo().args(["build", "--package", "mesh-userspace"]).args(profile.arguments()))?;
+    say(&format!("built {}", workspace.program(profile, "meshlb").display()));
+    Ok(())
+}
+
+/// All tests, or those whose names contain a filter. The last line is the runner's.
+pub(crate) fn test(workspace: &Workspace, filters: &[String], runner: &[String]) -> Result<()> {
+    prepare(workspace, "test")?;
+    run_tests(filters, runner)
+}
+
+/// A binary of the tests' crate, optimised, with the agent beside it.
+pub(crate) fn scenario(workspace: &Workspace, binary: &str, arguments: &[String]) -> Result<()> {
+    prepare(workspace, binary)?;
+    become_program(build_scenario(workspace, binary)?.args(arguments))
+}
+
+/// What tests and scenarios need: a machine that has it all, and the kernel programs.
+fn prepare(workspace: &Workspace, command: &str) -> Result<()> {
+    require_root(command)?;
+    host_tools::ensure()?;
+    ebpf::build(workspace, toolchain::ensure(workspace)?)
+}
+
+/// Builds the agent with the tests, in one go: built alone, its dependencies would have other features and
+/// be compiled twice. The agent's binary must be there before the tests that start it.
+pub(crate) fn run_tests(filters: &[String], runner: &[String]) -> Result<()> {
+    run(cargo().args(["build", "--bins", "--tests"]).args(HOST_PACKAGES))?;
+    let mut command = cargo();
+    if find_program("cargo-nextest").is_some() {
+        command.args(["nextest", "run"]).args(HOST_PACKAGES).args(filters).arg("--");
+    } else {
+        command.arg("test").args(HOST_PACKAGES).arg("--").args(filters);
+    }
+    become_program(command.args(runner))
+}
+
+/// Builds the agent with a binary of the tests' crate, for the same reason; returns the command that runs it.
+pub(crate) fn build_scenario(workspace: &Workspace, binary: &str) -> Result<Command> {
+    let packages = ["--package", "mesh-userspace", "--package", "mesh-tests"];
+    run(cargo().args(["build", "--release", "--bin", "meshlb", "--bin", binary]).args(packages))?;
+    Ok(outside_cargo(workspace.program(Profile::Release, binary)))
+}
+
+/// # Errors
+/// When not root, at once: nothing is built in vain.
+pub(crate) fn require_root(command: &str) -> Result<()> {
+    ensure!(
+        is_root(),
+        "`cargo xtask {command}` makes network namespaces and loads kernel programs: run it as root"
+    );
+    Ok(())
+}
