@@ -67,7 +67,9 @@ impl Service {
     /// Who takes new flows: active, with a weight and a known way.
     #[must_use]
     pub fn shares(&self) -> Vec<Share> {
-        let takes = |backend: &Backend| backend.role == Role::Active && backend.weight > 0 && backend.next_hop.is_some();
+        let takes = |backend: &Backend| {
+            backend.role == Role::Active && backend.weight > 0 && backend.next_hop.is_some()
+        };
         let active = self.backends.iter().filter(|(_, backend)| takes(backend));
         active.map(|(address, backend)| Share { address: *address, weight: backend.weight }).collect()
     }
@@ -96,7 +98,14 @@ pub struct Inputs<'a> {
 /// What follows from the inputs.
 #[must_use]
 pub fn desired(inputs: Inputs<'_>) -> Desired {
-    Desired { services: inputs.config.services.iter().map(|service| (service.key(), one(service, inputs))).collect() }
+    Desired {
+        services: inputs
+            .config
+            .services
+            .iter()
+            .map(|service| (service.key(), one(service, inputs)))
+            .collect(),
+    }
 }
 
 fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
@@ -142,7 +151,11 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
 /// flows do not count, and neither do those whose probes have not spoken.
 fn is_panic(threshold: u8, backends: &BTreeMap<IpAddr, Backend>) -> bool {
     let weigh = |role: Role| -> u64 {
-        backends.values().filter(|backend| backend.role == role).map(|backend| u64::from(backend.weight)).sum()
+        backends
+            .values()
+            .filter(|backend| backend.role == role)
+            .map(|backend| u64::from(backend.weight))
+            .sum()
     };
     let (healthy, failed) = (weigh(Role::Active), weigh(Role::Down));
     let unknown = backends.values().any(|backend| backend.role == Role::Unknown);
@@ -176,8 +189,10 @@ mod tests {
 
     fn shares(states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
         let config = config::parse("test", CONFIG).unwrap();
-        let key = |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
-        let verdict = |state| Verdict { state, since: SystemTime::UNIX_EPOCH, last_error: None, latency: None };
+        let key =
+            |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
+        let verdict =
+            |state| Verdict { state, since: SystemTime::UNIX_EPOCH, last_error: None, latency: None };
         let verdicts = (1u8..).zip(states).map(|(last, state)| (key(last), verdict(state))).collect();
         let hop = NextHop {
             ifindex: 1,
@@ -188,7 +203,12 @@ mod tests {
         };
         let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let drained = drained.iter().map(|last| key(*last)).collect();
-        let desired = desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained });
+        let desired = desired(Inputs {
+            config: &config,
+            verdicts: &verdicts,
+            next_hops: &next_hops,
+            drained: &drained,
+        });
         let service = &desired.services[&config.services[0].key()];
         let last = |share: &Share| *super::super::dataplane::wire_address(share.address).last().unwrap();
         (service.shares().iter().map(last).collect(), service.panic)

@@ -48,7 +48,9 @@ pub fn fill(size: u32, shares: &[Share]) -> Vec<Option<usize>> {
     order.sort_by_key(|index| shares.get(*index));
     let mut takers: Vec<_> = order
         .into_iter()
-        .filter_map(|index| shares.get(index).map(|share| (index, *share, Walk::new(share.address, size), 0u32)))
+        .filter_map(|index| {
+            shares.get(index).map(|share| (index, *share, Walk::new(share.address, size), 0u32))
+        })
         .collect();
     let largest = shares.iter().map(|share| u32::from(share.weight)).max().unwrap_or(0);
     let mut table = vec![None; usize::try_from(size).unwrap_or(0)];
@@ -83,7 +85,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn shares(weights: &[u16]) -> Vec<Share> {
-        let address = |i: usize| IpAddr::from([10, 0, u8::try_from(i >> 8).unwrap(), u8::try_from(i & 255).unwrap()]);
+        let address =
+            |i: usize| IpAddr::from([10, 0, u8::try_from(i >> 8).unwrap(), u8::try_from(i & 255).unwrap()]);
         weights.iter().enumerate().map(|(i, weight)| Share { address: address(i), weight: *weight }).collect()
     }
 

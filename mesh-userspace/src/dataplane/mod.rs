@@ -3,7 +3,7 @@
 //! [`Actual`] is that value, [`Op`] a change of it, [`Dataplane`] whoever carries changes out: the kernel, or
 //! [`Memory`] in tests.
 
-//pub mod kernel;
+pub mod kernel;
 mod memory;
 mod wire;
 
@@ -96,7 +96,8 @@ impl Actual {
     /// Whether every slot of every service names backends that are there and stand behind that service.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        let stands = |id: u32, service: u32| id == 0 || self.backends.get(&id).is_some_and(|b| b.service == service);
+        let stands =
+            |id: u32, service: u32| id == 0 || self.backends.get(&id).is_some_and(|b| b.service == service);
         self.services.values().all(|service| {
             self.slots_of(service)
                 .all(|(_, slot)| stands(slot.current(), service.id) && stands(slot.untracked(), service.id))

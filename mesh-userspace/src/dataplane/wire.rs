@@ -36,11 +36,7 @@ pub const fn wire_address(address: IpAddr) -> [u8; 16] {
 /// An address from the maps.
 #[must_use]
 pub fn host_address(address: [u8; 16]) -> IpAddr {
-    if encap::is_mapped(address) {
-        IpAddr::from(encap::unmap_ipv4(address))
-    } else {
-        IpAddr::from(address)
-    }
+    if encap::is_mapped(address) { IpAddr::from(encap::unmap_ipv4(address)) } else { IpAddr::from(address) }
 }
 
 /// The entry of a living backend behind the service with id `service`.

@@ -86,7 +86,8 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(actual: &'a Actual, circumstances: Circumstances<'a>) -> Self {
-        let identity = |(id, entry): (&u32, &BackendEntry)| ((entry.service, host_address(entry.address)), *id);
+        let identity =
+            |(id, entry): (&u32, &BackendEntry)| ((entry.service, host_address(entry.address)), *id);
         Self {
             actual,
             circumstances,
@@ -167,8 +168,12 @@ impl<'a> Planner<'a> {
         let since = history.since(index, slot.phase());
         let elapsed = since.map(|since| now.saturating_duration_since(since));
         match (slot.phase(), since) {
-            (Phase::Migrating, _) if elapsed >= Some(service.window) => lifecycle::settle(slot, tracking(service)),
-            (Phase::Settling, Some(since)) if sweep.cleared(index, since) => lifecycle::calm(slot, tracking(service)),
+            (Phase::Migrating, _) if elapsed >= Some(service.window) => {
+                lifecycle::settle(slot, tracking(service))
+            }
+            (Phase::Settling, Some(since)) if sweep.cleared(index, since) => {
+                lifecycle::calm(slot, tracking(service))
+            }
             (Phase::Steady | Phase::Migrating | Phase::Settling, _) => slot,
         }
     }
@@ -237,7 +242,8 @@ impl<'a> Planner<'a> {
     fn targets(&self, service: &desired::Service, entry: &ServiceEntry) -> Vec<u32> {
         let shares = service.shares();
         // A backend without a place has no id, and its share goes to the others.
-        let placed: Vec<_> = shares.into_iter().filter(|s| self.ids.contains_key(&(entry.id, s.address))).collect();
+        let placed: Vec<_> =
+            shares.into_iter().filter(|s| self.ids.contains_key(&(entry.id, s.address))).collect();
         let ids: Vec<u32> =
             placed.iter().filter_map(|share| self.ids.get(&(entry.id, share.address)).copied()).collect();
         let table = maglev::fill(entry.size, &placed);
@@ -275,4 +281,3 @@ pub fn keeps_its_table(actual: &Actual, key: ServiceKey, wanted: Option<u32>) ->
     let entry = actual.services.get(&abi_key(key))?;
     wanted.filter(|wanted| *wanted != entry.size).map(|_| entry.size)
 }
-

@@ -49,7 +49,10 @@ fn tracking_mode() -> impl Strategy<Value = Tracking> {
 fn wishes() -> impl Strategy<Value = Desired> {
     let services = prop::collection::btree_map((1u8..6).prop_map(key), (wish(), tracking_mode()), 0..5);
     services.prop_map(|services| Desired {
-        services: services.into_iter().map(|(key, (wish, tracking))| (key, service(&wish, tracking))).collect(),
+        services: services
+            .into_iter()
+            .map(|(key, (wish, tracking))| (key, service(&wish, tracking)))
+            .collect(),
     })
 }
 
@@ -63,7 +66,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { actual: Actual::empty(SLOTS), history: History::default(), sweep: Sweep::default(), now: Instant::now() }
+        Self {
+            actual: Actual::empty(SLOTS),
+            history: History::default(),
+            sweep: Sweep::default(),
+            now: Instant::now(),
+        }
     }
 
     fn plan(&self, desired: &Desired) -> Plan {

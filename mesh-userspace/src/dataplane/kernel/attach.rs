@@ -1,0 +1,226 @@
+//! Attaching to interfaces through pinned links.
+
+use super::{
+    LoadError,
+    pins::{PinError, Pins, escape, unescape},
+};
+use crate::config::XdpMode;
+use aya::programs::{
+    ProgramError, Xdp,
+    links::{FdLink, LinkError, PinnedLink},
+    xdp::{XdpLink, XdpMode as AyaMode},
+};
+use nix::net::if_::if_nametoindex;
+use std::{fmt, fs, path::Path};
+use tracing::{info, warn};
+
+/// Where XDP runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the kernel's network stack, after it made a buffer for the packet.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn aya(self) -> AyaMode {
+        match self {
+            Self::Native => AyaMode::Driver,
+            Self::Generic => AyaMode::Skb,
+        }
+    }
+
+    /// The modes that the configuration allows, best first.
+    const fn wanted(mode: XdpMode) -> &'static [Self] {
+        match mode {
+            XdpMode::Auto => &Self::ALL,
+            XdpMode::Native => &[Self::Native],
+            XdpMode::Generic => &[Self::Generic],
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Where XDP runs there.
+    pub mode: Mode,
+    /// Why it is not native although it might be.
+    pub reason: Option<String>,
+}
+
+/// Why a program cannot be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No such interface.
+    #[error("there is no interface {interface:?} here; see: ip link")]
+    NoInterface {
+        /// The name.
+        interface: String,
+    },
+    /// Another XDP program is there.
+    #[error("interface {interface} has another XDP program; see: ip link show {interface}; remove it first")]
+    Busy {
+        /// The name.
+        interface: String,
+    },
+    /// The kernel refused.
+    #[error("could not attach to {interface} in {mode} mode: {reason}")]
+    Refused {
+        /// The name.
+        interface: String,
+        /// The mode.
+        mode: Mode,
+        /// The reason.
+        reason: String,
+    },
+    /// The link cannot be pinned.
+    #[error("could not pin the link of {interface}: {reason}")]
+    Pin {
+        /// The name.
+        interface: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The program is not there.
+    #[error(transparent)]
+    Program(#[from] Box<LoadError>),
+    /// The pins cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+}
+
+pub(super) fn attach(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &str,
+    wanted: XdpMode,
+) -> Result<Attached, AttachError> {
+    let missing = |_| AttachError::NoInterface { interface: interface.to_owned() };
+    let ifindex = if_nametoindex(interface).map_err(missing)?;
+    let attached = |mode, reason| Attached { interface: interface.to_owned(), ifindex, mode, reason };
+    for mode in Mode::ALL {
+        let path = pins.links().join(pin_name(interface, mode));
+        if path.exists() && Mode::wanted(wanted).contains(&mode) && take_over(program, &path, interface) {
+            return Ok(attached(mode, None));
+        }
+        unpin(&path)?;
+    }
+    let mut reason = None;
+    for mode in Mode::wanted(wanted) {
+        match fresh(program, pins, interface, *mode) {
+            Ok(()) => return Ok(attached(*mode, reason)),
+            Err(AttachError::Refused { reason: why, .. })
+                if wanted == XdpMode::Auto && *mode == Mode::Native =>
+            {
+                warn!(interface, reason = why, "native XDP was refused, generic XDP is slower");
+                reason = Some(why);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(AttachError::NoInterface { interface: interface.to_owned() })
+}
+
+/// Replaces the program behind a link that an earlier agent left, in one step. A link whose interface went away
+/// cannot be taken over.
+fn take_over(program: &mut Xdp, path: &Path, interface: &str) -> bool {
+    let replaced = replace(program, path);
+    match replaced {
+        Ok(()) => {
+            info!(interface, "took over the link of an earlier agent");
+            true
+        }
+        Err(error) => {
+            warn!(interface, error, "could not take over the link of an earlier agent, attaching anew");
+            false
+        }
+    }
+}
+
+fn replace(program: &mut Xdp, path: &Path) -> Result<(), String> {
+    let unusable = |error: LinkError| error.to_string();
+    let link = FdLink::from(PinnedLink::from_pin(path).map_err(unusable)?);
+    let link = XdpLink::try_from(link).map_err(unusable)?;
+    program.attach_to_link(link).map_err(|error| root_cause(&error).text)?;
+    Ok(())
+}
+
+fn fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: Mode) -> Result<(), AttachError> {
+    let id = program.attach(interface, mode.aya()).map_err(|error| refusal(interface, mode, &error))?;
+    let unpinnable = |reason: String| AttachError::Pin { interface: interface.to_owned(), reason };
+    let link = program.take_link(id).map_err(|error| unpinnable(error.to_string()))?;
+    let link: FdLink = link.try_into().map_err(|error: LinkError| unpinnable(error.to_string()))?;
+    link.pin(pins.links().join(pin_name(interface, mode))).map_err(|error| unpinnable(error.to_string()))?;
+    Ok(())
+}
+
+fn refusal(interface: &str, mode: Mode, error: &ProgramError) -> AttachError {
+    let root = root_cause(error);
+    let interface = interface.to_owned();
+    match root.code {
+        Some(code) if code == nix::libc::EBUSY || code == nix::libc::EEXIST => {
+            AttachError::Busy { interface }
+        }
+        _ => AttachError::Refused { interface, mode, reason: root.text },
+    }
+}
+
+struct Cause {
+    text: String,
+    code: Option<i32>,
+}
+
+/// The innermost error: what the kernel said.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> Cause {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let code = innermost.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    Cause { text: innermost.to_string(), code }
+}
+
+pub(super) fn keep_only(pins: &Pins, interfaces: &[String]) -> Result<(), PinError> {
+    for name in pins.link_names()? {
+        let interface = name.rsplit_once('-').map(|(interface, _)| unescape(interface));
+        if interface.is_none_or(|interface| !interfaces.contains(&interface)) {
+            unpin(&pins.links().join(&name))?;
+            info!(link = name, "detached from an interface that is no longer configured");
+        }
+    }
+    Ok(())
+}
+
+fn unpin(path: &Path) -> Result<(), PinError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PinError::Io { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pin_name(interface: &str, mode: Mode) -> String {
+    format!("{}-{mode}", escape(interface))
+}

@@ -1,0 +1,138 @@
+//! Memory-mapped BPF arrays: the agent changes an element with plain stores, no system call.
+#![expect(unsafe_code, reason = "mapped kernel memory is reached through raw pointers")]
+
+use super::{DataplaneError, Plain};
+use aya::maps::MapData;
+use memmap2::{MmapOptions, MmapRaw};
+use mesh_common::{
+    abi::{BackendCounters, BackendEntry, FlowKey4, FlowKey6, Meta, ServiceEntry},
+    flow::FlowRecord,
+    slot::Slot,
+};
+use nix::libc;
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+// SAFETY: made of integers, without padding.
+unsafe impl aya::Pod for Plain<BackendCounters> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Meta> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<FlowKey4> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<FlowKey6> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<FlowRecord> {}
+
+/// Elements that are made of whole words.
+///
+/// # Safety
+///
+/// The size is a multiple of 8 bytes, there is no padding, and any words make a valid value.
+pub(super) unsafe trait Words: Copy + Default {}
+
+// SAFETY: 64 bytes of integers, asserted where it is defined.
+unsafe impl Words for ServiceEntry {}
+// SAFETY: as above.
+unsafe impl Words for BackendEntry {}
+// SAFETY: one transparent word.
+unsafe impl Words for Slot {}
+
+/// A BPF array as memory. Every access is one atomic word, since the kernel reads and writes at the same time.
+pub(super) struct Mapped<T> {
+    name: &'static str,
+    memory: MmapRaw,
+    elements: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Words> Mapped<T> {
+    const WORDS: usize = size_of::<T>() / 8;
+
+    /// Maps all `elements` of the array.
+    pub(super) fn new(name: &'static str, map: &MapData, elements: u32) -> io::Result<Self> {
+        let elements = usize::try_from(elements).unwrap_or(0);
+        let memory =
+            MmapOptions::new().len(elements * size_of::<T>()).map_raw(map.fd().as_fd().as_raw_fd())?;
+        Ok(Self { name, memory, elements, of: PhantomData })
+    }
+
+    fn word(&self, element: usize, word: usize) -> Option<&AtomicU64> {
+        if element >= self.elements || word >= Self::WORDS {
+            return None;
+        }
+        let words = self.memory.as_mut_ptr().cast::<AtomicU64>();
+        // SAFETY: the mapping begins at a page, holds `elements` of `WORDS` words each, and lives as long as `self`;
+        // whatever else touches this memory does so in whole words too.
+        Some(unsafe { &*words.add(element * Self::WORDS + word) })
+    }
+
+    fn index(&self, index: u32) -> Result<usize, DataplaneError> {
+        let element = usize::try_from(index).unwrap_or(usize::MAX);
+        if element < self.elements {
+            return Ok(element);
+        }
+        Err(DataplaneError::Index { map: self.name, index, size: self.elements })
+    }
+
+    /// How many elements there are.
+    pub(super) const fn len(&self) -> usize {
+        self.elements
+    }
+
+    fn read(&self, element: usize) -> T {
+        let mut value = T::default();
+        let words = (&raw mut value).cast::<u64>();
+        for word in 0..Self::WORDS {
+            let read = self.word(element, word).map_or(0, |word| word.load(Ordering::Acquire));
+            // SAFETY: `value` has `WORDS` words, and any words make a valid value.
+            unsafe { words.add(word).write_unaligned(read) };
+        }
+        value
+    }
+
+    /// Every element, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        (0..self.elements).map(|element| self.read(element))
+    }
+
+    /// Writes an element, and the word that makes it count as there last.
+    pub(super) fn write(&self, index: u32, value: &T, mark: usize) -> Result<(), DataplaneError> {
+        let element = self.index(index)?;
+        let words = (&raw const *value).cast::<u64>();
+        for word in (0..Self::WORDS).filter(|word| *word != mark).chain([mark]) {
+            // SAFETY: `value` has `WORDS` words; the callers' marks are among them.
+            let new = unsafe { words.add(word).read_unaligned() };
+            if let Some(word) = self.word(element, word) {
+                word.store(new, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes an element, the word that makes it count as there first.
+    pub(super) fn clear(&self, index: u32, mark: usize) -> Result<(), DataplaneError> {
+        let element = self.index(index)?;
+        for word in [mark].into_iter().chain(0..Self::WORDS) {
+            if let Some(word) = self.word(element, word) {
+                word.store(0, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until every packet is through that may have seen the maps as they were: an RCU grace period, which
+/// `membarrier(MEMBARRIER_CMD_GLOBAL)` is (kernel 4.3). Where it is refused, a time far longer than any packet takes.
+pub(super) fn wait_for_packets() {
+    // SAFETY: the call takes no pointers.
+    let answer = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if answer != 0 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,147 @@
+//! The kernel behind the [`Dataplane`] trait: the program, its maps and its links, all pinned.
+//!
+//! Invariant: the agent may end at any moment and packets keep flowing; the next one adopts what it finds, after
+//! checking that it is what it expects.
+
+mod attach;
+mod flows;
+mod load;
+mod mapped;
+mod pins;
+mod services;
+
+pub use attach::{AttachError, Attached, Mode};
+pub use load::{LoadError, Loaded, Sizes};
+pub use pins::{PinError, Pins};
+
+use super::{Actual, Dataplane, DataplaneError, Flow, Op};
+use crate::config::XdpMode;
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray},
+    programs::Xdp,
+};
+use flows::FlowMaps;
+use mapped::{Mapped, wait_for_packets};
+use mesh_common::{
+    abi::{BackendCounters, BackendEntry, ServiceEntry},
+    outcome::Outcome,
+    slot::Slot,
+};
+use services::ServiceTable;
+use std::collections::BTreeMap;
+
+/// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T: Copy>(T);
+
+/// The name of the program in its object.
+const PROGRAM: &str = "meshlb";
+
+/// The word of a backend's entry that says that there is one.
+const BACKEND_MARK: usize = 1;
+
+/// The kernel's maps and program.
+pub struct Kernel {
+    ebpf: Ebpf,
+    pins: Pins,
+    loaded: Loaded,
+    services: ServiceTable,
+    slots: Mapped<Slot>,
+    backends: Mapped<BackendEntry>,
+    counters: PerCpuArray<MapData, Plain<BackendCounters>>,
+    outcomes: PerCpuArray<MapData, u64>,
+    flows: FlowMaps,
+}
+
+impl Kernel {
+    /// Facts about the loaded program.
+    #[must_use]
+    pub const fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// The program, for test runs.
+    ///
+    /// # Errors
+    ///
+    /// The object has no such program.
+    pub fn program(&mut self) -> Result<&mut Xdp, LoadError> {
+        load::program(&mut self.ebpf, PROGRAM)
+    }
+
+    /// Attaches the program to an interface, replacing the one of an earlier agent without losing a packet.
+    ///
+    /// # Errors
+    ///
+    /// The interface is not there, belongs to somebody else's program, or cannot be attached to in this mode.
+    pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, AttachError> {
+        let program = load::program(&mut self.ebpf, PROGRAM).map_err(Box::new)?;
+        attach::attach(program, &self.pins, interface, mode)
+    }
+
+    /// Detaches from every interface but these.
+    ///
+    /// # Errors
+    ///
+    /// A pin cannot be read or removed.
+    pub fn keep_only(&self, interfaces: &[String]) -> Result<(), PinError> {
+        attach::keep_only(&self.pins, interfaces)
+    }
+}
+
+impl Dataplane for Kernel {
+    fn read(&self) -> Result<Actual, DataplaneError> {
+        let backends = (0u32..).zip(self.backends.iter()).filter(|(_, entry)| entry.forward != 0).collect();
+        let services: BTreeMap<_, ServiceEntry> =
+            self.services.iter().map(|entry| (entry.key, entry)).collect();
+        Ok(Actual { services, backends, slots: self.slots.iter().collect() })
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        match *op {
+            Op::WriteBackend { id, entry } => self.backends.write(id, &entry, BACKEND_MARK),
+            Op::RemoveBackend { id } => self.backends.clear(id, BACKEND_MARK),
+            Op::WriteSlot { index, slot } => self.slots.write(index, &slot, 0),
+            Op::AddService(entry) => self.services.add(entry),
+            Op::RemoveService(key) => self.services.remove(key),
+            Op::Grace => {
+                wait_for_packets();
+                Ok(())
+            }
+        }
+    }
+
+    fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {
+        let values = self.counters.get(&backend, 0).map_err(|source| DataplaneError::Map {
+            map: "BACKEND_COUNTERS",
+            action: "read",
+            source: source.into(),
+        })?;
+        Ok(values.iter().fold(BackendCounters::default(), |sum, Plain(cpu)| BackendCounters {
+            packets: sum.packets.wrapping_add(cpu.packets),
+            bytes: sum.bytes.wrapping_add(cpu.bytes),
+            new_flows: sum.new_flows.wrapping_add(cpu.new_flows),
+        }))
+    }
+
+    fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError> {
+        let read =
+            |outcome: &Outcome| {
+                let values = self.outcomes.get(&outcome.index(), 0).map_err(|source| {
+                    DataplaneError::Map { map: "OUTCOMES", action: "read", source: source.into() }
+                })?;
+                Ok((*outcome, values.iter().copied().fold(0, u64::wrapping_add)))
+            };
+        Outcome::ALL.iter().map(read).collect()
+    }
+
+    fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
+        self.flows.retain(visit)
+    }
+
+    fn seed(&self) -> u64 {
+        self.loaded.seed
+    }
+}
