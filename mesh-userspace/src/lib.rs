@@ -1,3 +1,4 @@
 //! The agent and the command line, one binary.
 
 pub mod config;
+pub mod logging;
