@@ -1,9 +1,15 @@
 //! The agent and the command line, one binary.
 
+pub mod agent;
+pub mod api;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod decap;
 pub mod desired;
 pub mod health;
+pub mod logging;
 pub mod maglev;
+pub mod metrics;
 pub mod nexthop;
 pub mod plan;
