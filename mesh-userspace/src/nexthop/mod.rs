@@ -13,6 +13,8 @@ mod model;
 mod netlink;
 mod obstacle;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
