@@ -1,1 +1,5 @@
-//! x
+//! The agent and the command line of MeshLB.
+
+pub mod agent;
+pub mod api;
+pub mod metrics;
