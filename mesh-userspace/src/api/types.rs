@@ -201,3 +201,14 @@ pub struct ApiError {
     /// What to do about it.
     pub advice: Option<String>,
 }
+
+/// What a drain or its end did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub backend: String,
+    /// Whether the backend is drained now: it keeps its flows and gets no new ones.
+    pub draining: bool,
+}
