@@ -13,7 +13,7 @@ use crate::agent::CommandError;
 use crate::agent::command::ErrorKind;
 
 /// A status and what to say with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     status: StatusCode,
     body: ApiError,

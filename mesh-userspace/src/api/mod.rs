@@ -4,7 +4,8 @@
 //! time, over a bounded number of connections.
 
 pub mod client;
-mod failure;
+mod client_error;
+pub(crate) mod failure;
 pub mod handle;
 pub(crate) mod listener;
 pub(crate) mod probes;
@@ -12,7 +13,8 @@ pub mod server;
 pub mod socket;
 pub mod types;
 
-pub use client::{Client, ClientError};
+pub use client::Client;
+pub use client_error::ClientError;
 pub use handle::{AgentHandle, Readiness, Timeouts};
 pub use server::serve;
 pub use socket::{ApiSocket, SocketError};
@@ -22,3 +24,6 @@ pub const MAX_FLOWS: usize = 100_000;
 
 /// Flows listed when nobody says how many.
 pub const DEFAULT_FLOWS: usize = 100;
+
+#[cfg(test)]
+mod tests;

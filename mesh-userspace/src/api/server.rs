@@ -155,12 +155,12 @@ fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
     }
 }
 
-async fn no_such_path(uri: Uri) -> Failure {
-    Failure::not_found(format!("the API has no {}", uri.path()))
-        .advise("the client may be of another version than the agent; meshlb status says the agent's")
+pub(crate) async fn no_such_path(uri: Uri) -> Failure {
+    Failure::not_found(format!("there is no {} here", uri.path()))
+        .advise("a client of another version than the agent? GET /v1/status says the agent's")
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Failure {
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }
 

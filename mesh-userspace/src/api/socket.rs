@@ -67,9 +67,10 @@ impl ApiSocket {
     /// When another agent owns the path, when something else is there, or when the system refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         create_directory(path)?;
-        let owned = Owned { path: path.to_owned(), _lock: lock(path)? };
+        let lock = lock(path)?;
         refuse_living(path)?;
-        Ok(Self { listener: listen(path)?, owned })
+        let listener = listen(path)?;
+        Ok(Self { listener, owned: Owned { path: path.to_owned(), _lock: lock } })
     }
 
     pub(super) fn into_parts(self) -> (UnixListener, Owned) {
@@ -118,7 +119,8 @@ fn refuse_living(path: &Path) -> Result<(), SocketError> {
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(SocketError::AnotherAgent { socket: path.to_owned() }),
-        Err(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(source) => Err(io_error("find out who listens at", path)(source)),
     }
 }
 
