@@ -1,5 +1,6 @@
-//! The agent and the command line of MeshLB.
+//! The agent and the command line, one binary.
 
 pub mod agent;
 pub mod api;
+pub mod config;
 pub mod metrics;

@@ -1,0 +1,51 @@
+//! `[agent]`: where and how the programs are attached.
+
+use std::path::PathBuf;
+
+use super::choice::choices;
+
+choices! {
+    /// How XDP programs are attached.
+    #[derive(Default)]
+    XdpMode {
+        /// Native where the driver can, generic otherwise.
+        #[default]
+        Auto = "auto",
+        /// In the driver, or not at all.
+        Native = "native",
+        /// In the kernel's stack, on any interface; slower.
+        Generic = "generic",
+    }
+}
+
+choices! {
+    /// What the agent does with the programs when it ends.
+    #[derive(Default)]
+    OnExit {
+        /// The programs stay and packets keep flowing; the next agent adopts them.
+        #[default]
+        Keep = "keep",
+        /// The programs are removed.
+        Detach = "detach",
+    }
+}
+
+/// `[agent]`: where and how the programs are attached. A change needs a restart of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Names of the interfaces that XDP is attached to; at least one, none twice.
+    pub interfaces: Vec<String>,
+    /// How XDP programs are attached.
+    pub xdp_mode: XdpMode,
+    /// What happens to the programs when the agent ends.
+    pub on_exit: OnExit,
+    /// Directory of the pins, absolute, on a BPF file system.
+    pub pin_path: PathBuf,
+    /// Key of the flow hash, equal on all balancers of a cluster; `None`: the agent draws one.
+    pub seed: Option<u64>,
+}
+
+impl Agent {
+    /// The default of [`Self::pin_path`].
+    pub const PIN_PATH: &str = "/sys/fs/bpf/meshlb";
+}

@@ -1,0 +1,20 @@
+//! `[limits]`: how large the maps are made. Memory is bounded by these numbers alone.
+
+/// `[limits]`: sizes of the maps, each at least 1. A change needs a restart of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most services.
+    pub services: u32,
+    /// Most backends, over all services.
+    pub backends: u32,
+    /// Most slots: the sum of the services' table sizes.
+    pub slots: u32,
+    /// Most recorded flows, per address family.
+    pub flows: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { services: 1024, backends: 4096, slots: 1 << 20, flows: 1 << 18 }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a reload cannot change.
+
+use super::{Agent, Api, Config, Limits, Log, Metrics};
+
+/// A key and whether its value changed.
+type Change = (&'static str, bool);
+
+impl Config {
+    /// The keys whose values differ in `new` and take effect only when the agent starts; services are not among them.
+    #[must_use]
+    pub fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
+        let changes = agent(&self.agent, &new.agent)
+            .into_iter()
+            .chain(faces(self, new))
+            .chain(limits(self.limits, new.limits));
+        changes.filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+}
+
+/// Names every field, so that a new one does not compile until it is compared.
+fn agent(old: &Agent, new: &Agent) -> [Change; 5] {
+    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed } = old;
+    [
+        ("agent.interfaces", *interfaces != new.interfaces),
+        ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
+        ("agent.on_exit", *on_exit != new.on_exit),
+        ("agent.pin_path", *pin_path != new.pin_path),
+        ("agent.seed", *seed != new.seed),
+    ]
+}
+
+fn faces(old: &Config, new: &Config) -> [Change; 4] {
+    let (Api { socket }, Metrics { listen }, Log { format, level }) = (&old.api, &old.metrics, &old.log);
+    [
+        ("api.socket", *socket != new.api.socket),
+        ("metrics.listen", *listen != new.metrics.listen),
+        ("log.format", *format != new.log.format),
+        ("log.level", *level != new.log.level),
+    ]
+}
+
+fn limits(old: Limits, new: Limits) -> [Change; 4] {
+    let Limits { services, backends, slots, flows } = old;
+    [
+        ("limits.services", services != new.services),
+        ("limits.backends", backends != new.backends),
+        ("limits.slots", slots != new.slots),
+        ("limits.flows", flows != new.flows),
+    ]
+}

@@ -1,0 +1,118 @@
+//! `[[service]]` and `[[service.backend]]`: what is balanced to whom.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::choice::choices;
+use super::{Health, ServiceKey, table};
+
+choices! {
+    /// The transport protocol of a service.
+    Protocol {
+        /// TCP.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+    }
+}
+
+impl Protocol {
+    /// How long a changed slot keeps sending unknown packets to its former backend, unless configured.
+    #[must_use]
+    pub const fn default_window(self) -> Duration {
+        match self {
+            Self::Tcp => Duration::from_secs(30 * 60),
+            Self::Udp => Duration::from_secs(60),
+        }
+    }
+}
+
+choices! {
+    /// How a packet's slot is picked.
+    #[derive(Default)]
+    Scheduler {
+        /// By the flow's hash, in a table filled by weighted Maglev hashing.
+        #[default]
+        Maglev = "maglev",
+    }
+}
+
+choices! {
+    /// How packets reach the backends.
+    Forward {
+        /// MAC addresses are rewritten; backends are neighbours, of the VIP's family, and answer directly.
+        L2 = "l2",
+        /// Packets are wrapped in an outer IPv4 or IPv6 header; any pair of families.
+        Ipip = "ipip",
+    }
+}
+
+choices! {
+    /// Which flows are recorded.
+    #[derive(Default)]
+    Tracking {
+        /// Those of slots whose backend is changing.
+        #[default]
+        Adaptive = "adaptive",
+        /// All.
+        Always = "always",
+        /// None: a flow follows its slot at once.
+        Never = "never",
+    }
+}
+
+/// `[[service]]`: a VIP, port and protocol, and the backends behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The name that people use; unique.
+    pub name: String,
+    /// The address that clients talk to.
+    pub vip: IpAddr,
+    /// The port that clients talk to; not 0.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// How a packet's slot is picked.
+    pub scheduler: Scheduler,
+    /// How packets reach the backends.
+    pub forward: Forward,
+    /// Which flows are recorded.
+    pub tracking: Tracking,
+    /// How long a changed slot keeps sending unknown packets to its former backend.
+    pub window: Duration,
+    /// The table size as configured, a prime; [`Self::table_size`] has the one in force.
+    pub table_size: Option<u32>,
+    /// How backends are probed; `None`: all are taken to be up.
+    pub health: Option<Health>,
+    /// Who gets the packets; no address twice.
+    pub backends: Vec<Backend>,
+}
+
+impl Service {
+    /// The service's identity.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
+        ServiceKey { vip: self.vip, port: self.port, protocol: self.protocol }
+    }
+
+    /// Slots in the service's table: the configured prime, else one that suits the number of backends: the smallest of
+    /// 1021, 4093, 16381, 65521, 262139, 1048573 that is at least 100 × max(20, 2 × backends).
+    #[must_use]
+    pub fn table_size(&self) -> u32 {
+        self.table_size.unwrap_or_else(|| table::default_size(self.backends.len()))
+    }
+}
+
+/// `[[service.backend]]`: one address behind a service, on the service's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Where the packets go; the identity of the backend within its service.
+    pub address: IpAddr,
+    /// The share of new flows, relative to the other backends of the service; 0: none.
+    pub weight: u16,
+}
+
+impl Backend {
+    /// The default of [`Self::weight`].
+    pub const WEIGHT: u16 = 100;
+}
