@@ -1,0 +1,98 @@
+//! What the faces ask of the agent's loop.
+//!
+//! Invariant: the loop is the only owner of the agent's state; everybody else sends a [`Command`] and waits for
+//! the answer. A sender that gave up drops its receiver, which the loop may ignore.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::api::types::{BackendView, FlowView, ReloadReport, ServiceView, Status};
+use crate::metrics::Snapshot;
+
+/// A question or an order to the agent's loop, with the way back for the answer.
+#[derive(Debug)]
+pub enum Command {
+    /// The agent at a glance.
+    Status(oneshot::Sender<Status>),
+    /// Every service.
+    Services(oneshot::Sender<Vec<ServiceView>>),
+    /// Every backend of every service.
+    Backends(oneshot::Sender<Vec<BackendView>>),
+    /// Flows that have an entry.
+    Flows {
+        /// The most flows to return.
+        limit: usize,
+        /// The way back.
+        reply: oneshot::Sender<Vec<FlowView>>,
+    },
+    /// Read the configuration again and act on it.
+    Reload(oneshot::Sender<Result<ReloadReport, CommandError>>),
+    /// Give a backend no new flows and keep those it has.
+    Drain {
+        /// Name of the service.
+        service: String,
+        /// Address of the backend.
+        backend: IpAddr,
+        /// The way back.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// Give a drained backend new flows again.
+    Undrain {
+        /// Name of the service.
+        service: String,
+        /// Address of the backend.
+        backend: IpAddr,
+        /// The way back.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// All that the metrics say.
+    Metrics(oneshot::Sender<Snapshot>),
+}
+
+/// Why the loop refused a command.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct CommandError {
+    /// Whose fault it is.
+    pub kind: ErrorKind,
+    /// What is wrong. May have several lines (an error of the configuration shows the place).
+    pub message: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// Whose fault an error is; it decides the HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request or the configuration cannot be acted on as it is.
+    Invalid,
+    /// It names something that does not exist.
+    NotFound,
+    /// The agent could not do what was asked.
+    Failed,
+}
+
+impl CommandError {
+    /// The request or the configuration cannot be acted on as it is.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Invalid, message: message.into(), advice: None }
+    }
+
+    /// The request names something that does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::NotFound, message: message.into(), advice: None }
+    }
+
+    /// The agent could not do what was asked.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Failed, message: message.into(), advice: None }
+    }
+
+    /// The same error, saying what to do about it.
+    #[must_use]
+    pub fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+}

@@ -1,0 +1,5 @@
+//! The agent.
+
+pub mod command;
+
+pub use command::{Command, CommandError};

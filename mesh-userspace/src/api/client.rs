@@ -1,0 +1,164 @@
+//! The client of the API, over the unix socket.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+
+use super::client_error::ClientError;
+use super::types::{BackendView, DrainReport, FlowView, ReloadReport, ServiceView, Status};
+
+/// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(35);
+
+/// The host in the URL is for form only: the socket decides who answers.
+const BASE: &str = "http://meshlb/v1/";
+
+/// Talks to one agent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the agent at `socket`; connects with the first question.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new(socket: &Path) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder().unix_socket(socket).no_proxy().timeout(TIMEOUT).build();
+        let socket = socket.to_owned();
+        match http {
+            Ok(http) => Ok(Self { http, socket }),
+            Err(error) => Err(ClientError::Connection { socket, reason: root(&error) }),
+        }
+    }
+
+    /// The agent at a glance.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.send(Method::GET, &["status"], None).await
+    }
+
+    /// Every service.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses.
+    pub async fn services(&self) -> Result<Vec<ServiceView>, ClientError> {
+        self.send(Method::GET, &["services"], None).await
+    }
+
+    /// The backends of one service, or of all.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such service.
+    pub async fn backends(&self, service: Option<&str>) -> Result<Vec<BackendView>, ClientError> {
+        self.send(Method::GET, &["backends"], service.map(|s| ("service", s.to_owned()))).await
+    }
+
+    /// At most `limit` flows.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses.
+    pub async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, ClientError> {
+        self.send(Method::GET, &["flows"], Some(("limit", limit.to_string()))).await
+    }
+
+    /// Has the agent read its configuration again.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or refuses the configuration, which then changes nothing.
+    pub async fn reload(&self) -> Result<ReloadReport, ClientError> {
+        self.send(Method::POST, &["reload"], None).await
+    }
+
+    /// Gives a backend no new flows.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such backend.
+    pub async fn drain(&self, service: &str, backend: IpAddr) -> Result<DrainReport, ClientError> {
+        self.send(Method::POST, &["services", service, "backends", &backend.to_string(), "drain"], None).await
+    }
+
+    /// Gives a drained backend new flows again.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such backend.
+    pub async fn undrain(&self, service: &str, backend: IpAddr) -> Result<DrainReport, ClientError> {
+        self.send(Method::POST, &["services", service, "backends", &backend.to_string(), "undrain"], None)
+            .await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: Option<(&str, String)>,
+    ) -> Result<T, ClientError> {
+        let url = self.url(path, query)?;
+        let response = self.http.request(method, url).send().await.map_err(|e| self.failed(&e))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|e| self.failed(&e))?;
+        if status.is_success() {
+            return self.decode(status.as_u16(), &body);
+        }
+        Err(ClientError::Refusal { status: status.as_u16(), body: self.decode(status.as_u16(), &body)? })
+    }
+
+    /// Encodes each segment, so that an IPv6 address or an odd name stays one segment.
+    fn url(&self, path: &[&str], query: Option<(&str, String)>) -> Result<Url, ClientError> {
+        let mut url = Url::parse(BASE).map_err(|e| self.connection(e.to_string()))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        if let Some((key, value)) = query {
+            url.query_pairs_mut().append_pair(key, &value);
+        }
+        Ok(url)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, status: u16, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| ClientError::NotUnderstood {
+            socket: self.socket.clone(),
+            status,
+            reason: error.to_string(),
+        })
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> ClientError {
+        let socket = self.socket.clone();
+        if error.is_timeout() {
+            return ClientError::Timeout { socket };
+        }
+        match io_kind(error) {
+            Some(io::ErrorKind::NotFound) => ClientError::NoSocket { socket },
+            Some(io::ErrorKind::ConnectionRefused) => ClientError::Refused { socket },
+            Some(io::ErrorKind::PermissionDenied) => ClientError::Permission { socket },
+            _ => self.connection(root(error)),
+        }
+    }
+
+    fn connection(&self, reason: String) -> ClientError {
+        ClientError::Connection { socket: self.socket.clone(), reason }
+    }
+}
+
+/// The chain of causes, outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&e| e.source())
+}
+
+fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    causes(error).find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind)
+}
+
+fn root(error: &reqwest::Error) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+//! The API's routes.
+//!
+//! Invariant: no handler reads a body, so that no request can make the agent buffer one; lists are bounded.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::handle::AgentHandle;
+use super::listener::Bounded;
+use super::probes;
+use super::socket::ApiSocket;
+use super::types::{BackendView, DrainReport, FlowView, ReloadReport, ServiceView, Status};
+use super::{DEFAULT_FLOWS, MAX_FLOWS};
+use crate::agent::Command;
+
+/// Answers under way get this long to finish when the agent stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// Serves the API on `socket` until `shutdown`, then removes the socket.
+///
+/// # Errors
+/// When the socket fails for good.
+pub async fn serve(socket: ApiSocket, agent: AgentHandle, shutdown: CancellationToken) -> io::Result<()> {
+    let (listener, _owned) = socket.into_parts();
+    serve_on(listener, router(agent), shutdown).await
+}
+
+/// Serves `app` on any listener until `shutdown` and a moment longer.
+pub(crate) async fn serve_on<L>(listener: L, app: Router, shutdown: CancellationToken) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let asked = shutdown.clone();
+    let server = axum::serve(Bounded::new(listener), app)
+        .with_graceful_shutdown(async move { asked.cancelled().await })
+        .into_future();
+    let too_long = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = server => result,
+        () = too_long => Ok(()),
+    }
+}
+
+fn router(agent: AgentHandle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/backends", get(backends))
+        .route("/v1/flows", get(flows))
+        .route("/v1/reload", post(reload))
+        .route("/v1/services/{service}/backends/{address}/drain", post(drain))
+        .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
+        .merge(probes::routes())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(agent)
+}
+
+async fn status(State(agent): State<AgentHandle>) -> Answer<Status> {
+    agent.ask(Command::Status).await.map(Json)
+}
+
+async fn services(State(agent): State<AgentHandle>) -> Answer<Vec<ServiceView>> {
+    agent.ask(Command::Services).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct BackendsQuery {
+    service: Option<String>,
+}
+
+async fn backends(
+    State(agent): State<AgentHandle>,
+    query: Result<Query<BackendsQuery>, QueryRejection>,
+) -> Answer<Vec<BackendView>> {
+    let Query(query) = query?;
+    let all = agent.ask(Command::Backends).await?;
+    let Some(service) = query.service else { return Ok(Json(all)) };
+    let some: Vec<_> = all.into_iter().filter(|b| b.service == service).collect();
+    if some.is_empty() {
+        require_service(&agent, &service).await?;
+    }
+    Ok(Json(some))
+}
+
+/// Tells a service without backends from a name that no service has.
+async fn require_service(agent: &AgentHandle, name: &str) -> Result<(), Failure> {
+    let services = agent.ask(Command::Services).await?;
+    if services.iter().any(|s| s.name == name) {
+        return Ok(());
+    }
+    Err(Failure::not_found(format!("no service is called {name}")).advise("meshlb services lists them"))
+}
+
+#[derive(Deserialize)]
+struct FlowsQuery {
+    limit: Option<usize>,
+}
+
+async fn flows(
+    State(agent): State<AgentHandle>,
+    query: Result<Query<FlowsQuery>, QueryRejection>,
+) -> Answer<Vec<FlowView>> {
+    let Query(query) = query?;
+    let limit = query.limit.unwrap_or(DEFAULT_FLOWS).min(MAX_FLOWS);
+    let mut flows = agent.ask(|reply| Command::Flows { limit, reply }).await?;
+    flows.truncate(limit);
+    Ok(Json(flows))
+}
+
+async fn reload(State(agent): State<AgentHandle>) -> Answer<ReloadReport> {
+    Ok(Json(agent.ask_reload(Command::Reload).await??))
+}
+
+/// `{service}` and `{address}` of a path, decoded.
+type BackendPath = Result<Path<(String, String)>, PathRejection>;
+
+async fn drain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainReport> {
+    let (service, backend) = backend_of(path)?;
+    let name = service.clone();
+    agent.ask(|reply| Command::Drain { service: name, backend, reply }).await??;
+    Ok(Json(DrainReport { service, backend: backend.to_string(), draining: true }))
+}
+
+async fn undrain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainReport> {
+    let (service, backend) = backend_of(path)?;
+    let name = service.clone();
+    agent.ask(|reply| Command::Undrain { service: name, backend, reply }).await??;
+    Ok(Json(DrainReport { service, backend: backend.to_string(), draining: false }))
+}
+
+fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
+    let Path((service, address)) = path?;
+    match address.parse() {
+        Ok(backend) => Ok((service, backend)),
+        Err(_not_an_address) => Err(Failure::bad_request(format!("{address} is not an IP address"))
+            .advise("name the backend by its address, as meshlb backends lists it")),
+    }
+}
+
+pub(crate) async fn no_such_path(uri: Uri) -> Failure {
+    Failure::not_found(format!("there is no {} here", uri.path()))
+        .advise("a client of another version than the agent? GET /v1/status says the agent's")
+}
+
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}

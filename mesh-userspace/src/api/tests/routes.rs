@@ -1,0 +1,149 @@
+use std::net::IpAddr;
+
+use reqwest::{Method, StatusCode};
+
+use super::agent::{backend, refused, report, served, service, status, usual};
+use crate::agent::{Command, CommandError};
+use crate::api::types::DrainReport;
+use crate::api::{ClientError, Readiness};
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, String, Option<String>) {
+    let (status, body) = refused(result);
+    (status, body.error, body.advice)
+}
+
+#[tokio::test]
+async fn views_arrive_as_they_were_sent() {
+    let served = served(usual);
+    let client = served.client();
+    assert_eq!(client.status().await.unwrap(), status());
+    assert_eq!(client.services().await.unwrap(), [service("web"), service("empty")]);
+    assert_eq!(client.backends(None).await.unwrap(), [backend("10.0.0.1"), backend("fd00::1")]);
+    assert_eq!(client.reload().await.unwrap(), report());
+}
+
+#[tokio::test]
+async fn backends_of_one_service_are_told_from_those_of_none() {
+    let served = served(usual);
+    let client = served.client();
+    assert_eq!(client.backends(Some("web")).await.unwrap().len(), 2);
+    assert_eq!(client.backends(Some("empty")).await.unwrap(), []);
+    let expected =
+        (404, "no service is called a&b".to_owned(), Some("meshlb services lists them".to_owned()));
+    assert_eq!(refusal(client.backends(Some("a&b")).await), expected);
+}
+
+#[tokio::test]
+async fn flows_are_limited() {
+    let served = served(|command| {
+        assert!(!matches!(command, Command::Flows { limit: 100_001.., .. }));
+        usual(command);
+    });
+    let count = async |path| {
+        let (status, body) = served.request(Method::GET, path).await;
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_str::<Vec<serde_json::Value>>(&body).unwrap().len()
+    };
+    assert_eq!(count("/v1/flows").await, 100);
+    assert_eq!(count("/v1/flows?limit=3").await, 3);
+    assert_eq!(count("/v1/flows?limit=4000000000").await, 150);
+    assert_eq!(served.client().flows(7).await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn backends_of_both_families_are_drained_and_undrained() {
+    let served = served(usual);
+    let client = served.client();
+    for address in ["10.0.0.1", "fd00::1"] {
+        let ip: IpAddr = address.parse().unwrap();
+        let report = |draining| DrainReport { service: "web".into(), backend: address.into(), draining };
+        assert_eq!(client.drain("web", ip).await.unwrap(), report(true));
+        assert_eq!(client.undrain("web", ip).await.unwrap(), report(false));
+    }
+    let (status, _) = served.request(Method::POST, "/v1/services/web/backends/fd00%3A%3A1/drain").await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_odd_name_stays_one_segment() {
+    let served = served(usual);
+    let report = served.client().drain("a/b %", "10.0.0.1".parse().unwrap()).await.unwrap();
+    assert_eq!(report.service, "a/b %");
+}
+
+#[tokio::test]
+async fn the_loops_refusals_arrive_with_their_advice() {
+    let served = served(|command| {
+        if let Command::Reload(reply) = command {
+            let error = CommandError::invalid("error: port is 0\n --> x.toml:3:1").advise("say a port");
+            reply.send(Err(error)).unwrap();
+        } else if let Command::Undrain { reply, .. } = command {
+            reply.send(Err(CommandError::failed("maps are gone"))).unwrap();
+        } else {
+            usual(command);
+        }
+    });
+    let client = served.client();
+    let address: IpAddr = "10.9.9.9".parse().unwrap();
+    assert_eq!(
+        refusal(client.reload().await),
+        (422, "error: port is 0\n --> x.toml:3:1".into(), Some("say a port".into()))
+    );
+    assert_eq!(
+        refusal(client.drain("web", address).await),
+        (404, "web has no backend 10.9.9.9".into(), Some("meshlb backends".into()))
+    );
+    assert_eq!(refusal(client.undrain("web", address).await), (500, "maps are gone".into(), None));
+}
+
+#[tokio::test]
+async fn every_failure_is_json() {
+    let served = served(usual);
+    for (method, path, status, error) in [
+        (Method::GET, "/v2/status", StatusCode::NOT_FOUND, "there is no /v2/status here"),
+        (Method::GET, "/", StatusCode::NOT_FOUND, "there is no / here"),
+        (Method::DELETE, "/v1/status", StatusCode::METHOD_NOT_ALLOWED, "/v1/status does not take DELETE"),
+        (Method::GET, "/v1/reload", StatusCode::METHOD_NOT_ALLOWED, "/v1/reload does not take GET"),
+        (Method::GET, "/v1/flows?limit=-1", StatusCode::BAD_REQUEST, "Failed to deserialize query string"),
+        (
+            Method::POST,
+            "/v1/services/web/backends/backend-1/drain",
+            StatusCode::BAD_REQUEST,
+            "backend-1 is not an IP address",
+        ),
+        (Method::POST, "/v1/services/%FF/backends/::1/drain", StatusCode::BAD_REQUEST, "Invalid URL"),
+    ] {
+        let (got, body) = served.failure(method, path).await;
+        assert_eq!(got, status, "{path}");
+        assert!(body.error.starts_with(error), "{path}: {}", body.error);
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_loop() {
+    let served = served(usual);
+    let (status, body) = served.failure(Method::GET, "/readyz").await;
+    assert_eq!(
+        (status, body.error.as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: tables are being filled")
+    );
+    served.readiness.send(Readiness::Ready).unwrap();
+    assert_eq!(served.request(Method::GET, "/readyz").await, (StatusCode::OK, "ready\n".into()));
+    assert_eq!(served.request(Method::GET, "/healthz").await, (StatusCode::OK, "ok\n".into()));
+}
+
+#[tokio::test]
+async fn a_dead_loop_is_neither_alive_nor_ready() {
+    let mut served = served(usual);
+    served.readiness.send(Readiness::Ready).unwrap();
+    served.loop_task.abort();
+    (&mut served.loop_task).await.unwrap_err();
+    for path in ["/healthz", "/readyz", "/v1/status"] {
+        let (status, body) = served.failure(Method::GET, path).await;
+        assert_eq!(
+            (status, body.error.as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! What the API answers with: the stable JSON contract of the unix socket and of `-o json`.
+//!
+//! Invariant: a field is added here, never renamed, removed or given another unit. Durations and ages are
+//! seconds (`*_seconds`, fractional) unless the name says milliseconds (`*_ms`); counters start at zero when
+//! the maps are created and survive a restart of the agent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The agent at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running agent, which may differ from that of the client.
+    pub version: String,
+    /// Whether the tables are loaded and packets are balanced.
+    pub ready: bool,
+    /// Age of the agent's process. Seconds.
+    pub uptime_seconds: f64,
+    /// Where packets are taken from.
+    pub interfaces: Vec<InterfaceView>,
+    /// The health of every service, in the order of the configuration.
+    pub services: Vec<ServiceHealth>,
+    /// What somebody should look at, one sentence each. Empty when all is well.
+    pub problems: Vec<String>,
+    /// The loaded programs.
+    pub programs: Vec<ProgramView>,
+    /// How full the flow tables are.
+    pub flows: FlowUse,
+    /// Packets by the name of the outcome their journey ended with.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+/// An interface the balancer is attached to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Name as in the configuration.
+    pub name: String,
+    /// The kernel's index of the interface.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Why generic mode is used where native was wanted; none otherwise.
+    pub reason: Option<String>,
+}
+
+/// How many backends of a service take flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Name of the service.
+    pub service: String,
+    /// Backends that get new flows.
+    pub up: u32,
+    /// Backends that fail their probes or have no next hop.
+    pub down: u32,
+    /// Backends that keep their flows and get no new ones.
+    pub draining: u32,
+    /// Too little healthy weight is left, so all backends are used whatever their probes say.
+    pub panic: bool,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProgramView {
+    /// Name of the program in the object.
+    pub name: String,
+    /// Instructions the verifier walked. The kernel's limit is 1,000,000.
+    pub verified_instructions: u32,
+    /// Time the load took, verification included. Milliseconds.
+    pub load_time_ms: f64,
+}
+
+/// How full the flow tables of both families are together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowUse {
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+}
+
+/// A service, its table and its traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Name of the service.
+    pub name: String,
+    /// Its address.
+    pub vip: String,
+    /// Its port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `maglev`.
+    pub scheduler: String,
+    /// `l2` or `ipip`.
+    pub forward: String,
+    /// `adaptive`, `always` or `never`.
+    pub tracking: String,
+    /// Slots in the service's table.
+    pub table_size: u32,
+    /// The slots by phase; they sum up to `table_size`.
+    pub slots: SlotPhases,
+    /// Backends configured.
+    pub backends: u32,
+    /// Backends that get new flows.
+    pub up: u32,
+    /// Too little healthy weight is left, so all backends are used whatever their probes say.
+    pub panic: bool,
+    /// Packets forwarded to the service's backends.
+    pub packets: u64,
+    /// Bytes of those packets, from the Ethernet header on, as they came in.
+    pub bytes: u64,
+    /// Flows first seen by the service.
+    pub new_flows: u64,
+}
+
+/// How far a service's table is on its way to the wanted one. Slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotPhases {
+    /// At rest: the slot names one backend.
+    pub steady: u32,
+    /// Changing over: old flows still go to the backend before, new ones to the next.
+    pub migrating: u32,
+    /// Changed over, waiting until no old flow can come back.
+    pub settling: u32,
+}
+
+/// A backend of one service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendView {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub address: String,
+    /// Share of new flows relative to the service's other backends; 0 = none.
+    pub weight: u16,
+    /// `up`, `down`, `draining`, `removed`, `unknown` or `unresolved`.
+    pub state: String,
+    /// What the probes say; none when the service has no health check.
+    pub health: Option<HealthView>,
+    /// Where its packets go, as `eth0 02:00:00:00:00:01 mtu 1500`; none while unresolved.
+    pub next_hop: Option<String>,
+    /// Slots of the service's table that name it.
+    pub slots: u32,
+    /// Packets forwarded to it.
+    pub packets: u64,
+    /// Bytes of those packets, from the Ethernet header on, as they came in.
+    pub bytes: u64,
+    /// Flows that began at it.
+    pub new_flows: u64,
+}
+
+/// The verdict of the probes about one backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// `up`, `down` or `unknown`.
+    pub state: String,
+    /// Age of that verdict. Seconds.
+    pub since_seconds: f64,
+    /// Why the last failed probe failed; none when the last one succeeded.
+    pub last_error: Option<String>,
+    /// Duration of the last probe that succeeded. Milliseconds.
+    pub latency_ms: Option<f64>,
+}
+
+/// A flow that has an entry in the flow table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// Name of the service.
+    pub service: String,
+    /// The client, as `192.0.2.1:4242` or `[2001:db8::1]:4242`.
+    pub client: String,
+    /// Address of the backend the flow is kept at.
+    pub backend: String,
+    /// `opening`, `established` or `closing`.
+    pub state: String,
+    /// Time since its last packet. Seconds.
+    pub idle_seconds: f64,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Whether the file differs from what ran before.
+    pub changed: bool,
+    /// Names of services that are new.
+    pub services_added: Vec<String>,
+    /// Names of services that are gone.
+    pub services_removed: Vec<String>,
+    /// Names of services that changed.
+    pub services_changed: Vec<String>,
+    /// Keys whose change takes effect only with a restart of the agent.
+    pub restart_needed: Vec<String>,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong. May have several lines.
+    pub error: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// What a drain or its end did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub backend: String,
+    /// Whether the backend is drained now: it keeps its flows and gets no new ones.
+    pub draining: bool,
+}

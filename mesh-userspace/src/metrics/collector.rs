@@ -1,0 +1,122 @@
+//! From a snapshot to text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::Snapshot;
+use crate::api::types::{BackendView, ServiceView};
+
+/// All metrics of `snapshot`, as OpenMetrics text.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut registry = Registry::with_prefix("meshlb");
+    registry.register_collector(Box::new(All(Arc::new(snapshot.clone()))));
+    let mut text = String::new();
+    // Writing to a string does not fail; were it to, the missing end marker makes the scraper discard the rest.
+    let _ = text::encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct All(Arc<Snapshot>);
+
+impl Collector for All {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        agent(&self.0, &mut to)?;
+        traffic(&self.0, &mut to)?;
+        services(&self.0.services, &mut to)?;
+        backends(&self.0.backends, &mut to)
+    }
+}
+
+fn agent(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let build = Info::new([("version", s.version.as_str())]);
+    build.encode(to.encode_descriptor("build", "Version of the agent", None, build.metric_type())?)?;
+    scalar(to, "ready", "Whether the tables are loaded and packets are balanced", u64::from(s.ready))?;
+    let reloads = [([("result", "ok")], s.reloads.ok), ([("result", "failed")], s.reloads.failed)];
+    counter(to, "config_reloads", "Reloads of the configuration since the agent started", reloads)
+}
+
+fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let outcomes = s.outcomes.iter().map(|(outcome, &n)| ([("outcome", outcome.as_str())], n));
+    counter(to, "packets", "Packets by the outcome of their journey", outcomes)?;
+    scalar(to, "flow_entries", "Entries in use of the flow tables, both families", s.flows.used)?;
+    scalar(to, "flow_capacity", "Entries the flow tables have room for, both families", s.flows.capacity)
+}
+
+fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let slots = services.iter().flat_map(|s| {
+        let phases =
+            [("steady", s.slots.steady), ("migrating", s.slots.migrating), ("settling", s.slots.settling)];
+        phases.map(|(phase, n)| ([("service", s.name.as_str()), ("phase", phase)], u64::from(n)))
+    });
+    gauge(to, "service_slots", "Slots of the service's table by phase", slots)?;
+    let panic = services.iter().map(|s| ([("service", s.name.as_str())], u64::from(s.panic)));
+    gauge(
+        to,
+        "service_panic",
+        "Whether too little healthy weight is left, so that all backends are used",
+        panic,
+    )
+}
+
+fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let each = |value: fn(&BackendView) -> u64| {
+        backends.iter().map(move |b| {
+            let labels = [("service", b.service.as_str()), ("backend", b.address.as_str())];
+            (labels, value(b))
+        })
+    };
+    let up = each(|b| u64::from(b.state == "up"));
+    gauge(to, "backend_up", "Whether the backend is healthy, has a next hop and is not draining", up)?;
+    gauge(to, "backend_weight", "Configured weight of the backend", each(|b| u64::from(b.weight)))?;
+    counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
+    counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
+    counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))
+}
+
+/// A gauge without labels.
+fn scalar(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let value = ConstGauge::new(value);
+    value.encode(to.encode_descriptor(name, help, None, value.metric_type())?)
+}
+
+/// One value with `N` labels.
+type Sample<'a, const N: usize> = ([(&'a str, &'a str); N], u64);
+
+/// Gauges that differ in their labels.
+fn gauge<'a, const N: usize>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = Sample<'a, N>>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    samples
+        .into_iter()
+        .try_for_each(|(labels, value)| ConstGauge::new(value).encode(family.encode_family(&labels)?))
+}
+
+/// Counters that differ in their labels. The text gets `_total` behind the name.
+fn counter<'a, const N: usize>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = Sample<'a, N>>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    samples
+        .into_iter()
+        .try_for_each(|(labels, value)| ConstCounter::new(value).encode(family.encode_family(&labels)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! The state of the agent at one moment, from which all metrics are rendered.
+
+use std::collections::BTreeMap;
+
+use crate::api::types::{BackendView, FlowUse, ServiceView};
+
+/// All that the metrics say, taken by the agent's loop when somebody scrapes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Version of the agent.
+    pub version: String,
+    /// Whether the tables are loaded and packets are balanced.
+    pub ready: bool,
+    /// Every service.
+    pub services: Vec<ServiceView>,
+    /// Every backend of every service.
+    pub backends: Vec<BackendView>,
+    /// Packets by the name of their outcome.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How full the flow tables are.
+    pub flows: FlowUse,
+    /// Reloads since the agent started.
+    pub reloads: Reloads,
+}
+
+/// Reloads of the configuration since the agent started, by result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// Reloads that were taken over, those that changed nothing included.
+    pub ok: u64,
+    /// Reloads that were refused; the configuration before stayed in force.
+    pub failed: u64,
+}
