@@ -2,10 +2,8 @@
 
 pub mod agent;
 pub mod api;
-pub mod cli;
 pub mod config;
 pub mod dataplane;
-pub mod decap;
 pub mod desired;
 pub mod health;
 pub mod logging;

@@ -13,22 +13,31 @@ pub(super) fn free_backend(taken: &BTreeSet<u32>, highest: u32) -> Option<u32> {
 /// Ids of services. One that was retired rests until a sweep found no record that names it.
 pub(super) struct ServiceIds<'a> {
     taken: BTreeSet<u32>,
+    /// How many services there will be.
+    count: usize,
     circumstances: Circumstances<'a>,
 }
 
 impl<'a> ServiceIds<'a> {
     pub(super) fn new(actual: &Actual, circumstances: Circumstances<'a>) -> Self {
-        Self { taken: actual.services.values().map(|entry| entry.id).collect(), circumstances }
+        let taken: BTreeSet<u32> = actual.services.values().map(|entry| entry.id).collect();
+        Self { count: taken.len(), taken, circumstances }
+    }
+
+    /// Makes room; the id itself rests.
+    pub(super) fn retire(&mut self) {
+        self.count = self.count.saturating_sub(1);
     }
 
     pub(super) fn take(&mut self) -> Option<u32> {
         let Circumstances { history, sweep, services, .. } = self.circumstances;
-        if self.taken.len() >= usize::try_from(services).unwrap_or(usize::MAX) {
+        if self.count >= usize::try_from(services).unwrap_or(usize::MAX) {
             return None;
         }
         let rests = |id: &u32| self.taken.contains(id) || history.is_retired(*id, sweep);
         let id = (1..=u32::MAX).find(|id| !rests(id))?;
         self.taken.insert(id);
+        self.count += 1;
         Some(id)
     }
 }

@@ -108,6 +108,7 @@ impl<'a> Planner<'a> {
         for entry in &gone {
             self.plan.ops.push(Op::RemoveService(entry.key));
             self.slots.release(entry);
+            self.services.retire();
         }
         if !gone.is_empty() {
             self.plan.ops.push(Op::Grace);
