@@ -97,12 +97,16 @@ impl<S: Source> Follower<S> {
         self.sync(session).await?;
         self.retry = FIRST_RETRY;
         let rest = (begin.elapsed() * REST).max(DEBOUNCE);
+        let news = async {
+            session.changed().await?;
+            sleep(rest).await;
+            Ok(())
+        };
         tokio::select! {
-            changed = session.changed() => { changed?; sleep(rest).await }
-            _ = self.wanted.changed() => {}
-            () = sleep(SILENCE) => {}
+            lost = news => lost,
+            _ = self.wanted.changed() => Ok(()),
+            () = sleep(SILENCE) => Ok(()),
         }
-        Ok(())
     }
 
     async fn sync(&mut self, session: &mut S::Session) -> Result<(), NextHopError> {

@@ -49,7 +49,7 @@ impl Source for Double {
 
     async fn open(&mut self) -> Result<Line, NextHopError> {
         self.opened.send_modify(|opened| *opened += 1);
-        self.state().map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        self.state().or(Err(io::Error::from(io::ErrorKind::OutOfMemory)))?;
         Ok(Line { double: self.clone(), changes: self.neighbour.subscribe() })
     }
 }
