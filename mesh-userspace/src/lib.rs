@@ -3,4 +3,5 @@
 pub mod agent;
 pub mod api;
 pub mod config;
+pub mod logging;
 pub mod metrics;

@@ -4,22 +4,30 @@
 //! every number is in its range, everything fits the limits. Nothing here opens a socket or asks a clock; only
 //! [`load`] touches a file. What depends on the host (that an interface exists) is the agent's to check.
 
+use std::path::Path;
+
 mod agent;
 mod choice;
+mod error;
 mod faces;
 mod health;
 mod key;
 mod limits;
+mod read;
+mod render;
 mod restart;
 mod service;
+mod source;
 mod table;
 
 pub use agent::{Agent, OnExit, XdpMode};
+pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{Health, ProbeKind};
 pub use key::ServiceKey;
 pub use limits::Limits;
 pub use service::{Backend, Forward, Protocol, Scheduler, Service, Tracking};
+pub use source::Source;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,4 +44,20 @@ pub struct Config {
     pub limits: Limits,
     /// Every `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
+}
+
+/// Reads, parses and validates the file at `path`.
+///
+/// # Errors
+/// The file cannot be read, or says everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    Source::read(path)?.parse()
+}
+
+/// Parses and validates `text`; errors call it `name`.
+///
+/// # Errors
+/// Says everything that is wrong with the text, or the first thing when it is not TOML.
+pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+    Source::new(name, text).parse()
 }

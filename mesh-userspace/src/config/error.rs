@@ -1,0 +1,132 @@
+//! What is wrong with a configuration, where, and what would be right.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::Source;
+use super::render::render;
+
+/// A place in a file, as editors count: both from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Everything that is wrong with one configuration file. `Display` shows it without colours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    source: Source,
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// Orders the problems as the file does and gives each its line and column.
+    pub(super) fn new(source: Source, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        for problem in &mut problems {
+            problem.location = problem.span.as_ref().map(|span| source.locate(span.start));
+        }
+        Self { source, problems }
+    }
+
+    /// The file, as it was named.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        self.source.name()
+    }
+
+    /// The single problems, in the order of the file; at least one.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The problems with the lines they are in, for people; `color` for terminals.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        render(&self.source, &self.problems, color)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub(super) span: Option<Range<usize>>,
+    pub(super) related: Option<Box<Related>>,
+    location: Option<Location>,
+    message: String,
+    advice: Option<String>,
+}
+
+/// A second place that belongs to a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Related {
+    pub(super) span: Range<usize>,
+    pub(super) label: &'static str,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { span: None, related: None, location: None, message: message.into(), advice: None }
+    }
+
+    /// Says what would be right.
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// Says where it is, in bytes of the text.
+    pub(super) fn at(mut self, span: Range<usize>) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    /// Shows a second place beside the first.
+    pub(super) fn beside(mut self, span: Range<usize>, label: &'static str) -> Self {
+        self.related = Some(Box::new(Related { span, label }));
+        self
+    }
+
+    /// Fills in what the finder of the problem left open.
+    pub(super) fn complete(mut self, span: &Range<usize>, advice: impl FnOnce() -> String) -> Self {
+        self.span.get_or_insert_with(|| span.clone());
+        self.advice.get_or_insert_with(advice);
+        self
+    }
+
+    /// Where it is; `None` when the file could not be read at all.
+    #[must_use]
+    pub const fn location(&self) -> Option<Location> {
+        self.location
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What would be right.
+    #[must_use]
+    pub fn advice(&self) -> &str {
+        self.advice.as_deref().unwrap_or_default()
+    }
+}

@@ -1,0 +1,97 @@
+//! What only all services together can tell: identities that appear twice, and limits.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::ops::Range;
+
+use super::report::Report;
+use super::service::Placed;
+use crate::config::{Limits, Problem};
+
+pub(super) fn check(services: &[Placed], limits: Limits, report: &mut Report) {
+    check_names(services, report);
+    check_keys(services, report);
+    check_services(services, limits, report);
+    check_backends(services, limits, report);
+    check_slots(services, limits, report);
+}
+
+fn check_names(services: &[Placed], report: &mut Report) {
+    for (first, second) in repeated(services, |placed| placed.service.name.as_str()) {
+        let (name, line) = (&second.service.name, report.line(first.name.start));
+        let problem = Problem::new(format!("the name {name:?} is already the service's in line {line}"))
+            .advise("give every service a name of its own");
+        report.add(problem.at(second.name.clone()).beside(first.name.clone(), "first here"));
+    }
+}
+
+fn check_keys(services: &[Placed], report: &mut Report) {
+    for (first, second) in repeated(services, |placed| placed.service.key()) {
+        let (key, line) = (second.service.key(), report.line(first.vip.start));
+        let problem =
+            Problem::new(format!("{key} is already the service {:?} in line {line}", first.service.name))
+                .advise("change the VIP, port or protocol, or move the backends to the first service");
+        report.add(problem.at(second.vip.clone()).beside(first.vip.clone(), "first here"));
+    }
+}
+
+/// Each service whose identity an earlier one has, after that one.
+fn repeated<'a, K: Eq + Hash>(
+    services: &'a [Placed],
+    identity: impl Fn(&'a Placed) -> K,
+) -> Vec<(&'a Placed, &'a Placed)> {
+    let mut seen = HashMap::new();
+    let first = |placed| match seen.entry(identity(placed)) {
+        Entry::Occupied(first) => Some((*first.get(), placed)),
+        Entry::Vacant(free) => {
+            free.insert(placed);
+            None
+        }
+    };
+    services.iter().filter_map(first).collect()
+}
+
+fn check_services(services: &[Placed], limits: Limits, report: &mut Report) {
+    let over = index(limits.services).and_then(|limit| services.get(limit));
+    if let Some(placed) = over {
+        let message = format!("there are {} services, at most {} fit", services.len(), limits.services);
+        report.add(too_many(message, "services", &placed.header));
+    }
+}
+
+fn check_backends(services: &[Placed], limits: Limits, report: &mut Report) {
+    let all = || services.iter().flat_map(|placed| &placed.backends);
+    let over = index(limits.backends).and_then(|limit| all().nth(limit));
+    if let Some(span) = over {
+        let message = format!("there are {} backends, at most {} fit", all().count(), limits.backends);
+        report.add(too_many(message, "backends", span));
+    }
+}
+
+fn check_slots(services: &[Placed], limits: Limits, report: &mut Report) {
+    let mut sum = 0_u64;
+    for placed in services {
+        let size = placed.service.table_size();
+        sum = sum.saturating_add(size.into());
+        if sum > limits.slots.into() {
+            let span = placed.table_size.as_ref().unwrap_or(&placed.header);
+            let message = format!(
+                "with this table of {size} slots there are {sum} slots, at most {} fit",
+                limits.slots
+            );
+            report.add(too_many(message, "slots", span));
+            return;
+        }
+    }
+}
+
+fn too_many(message: String, limit: &str, span: &Range<usize>) -> Problem {
+    Problem::new(message)
+        .advise(format!("raise `{limit}` in [limits], which needs a restart of the agent"))
+        .at(span.clone())
+}
+
+fn index(limit: u32) -> Option<usize> {
+    usize::try_from(limit).ok()
+}

@@ -1,0 +1,74 @@
+//! Reads `[[service.backend]]`, and checks the backends of one service against it and each other.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use toml::Spanned;
+
+use super::report::Report;
+use super::section::{Key, Section};
+use super::value;
+use crate::config::{Backend, Forward, Problem};
+
+/// What backends are behind of, as far as it could be read.
+pub(super) struct Behind<'a> {
+    pub(super) vip: Option<&'a Spanned<IpAddr>>,
+    pub(super) forward: Option<&'a Spanned<Forward>>,
+}
+
+/// A backend, placed where its address is written.
+pub(super) fn backend(mut section: Section<'_, '_>) -> Option<Spanned<Backend>> {
+    let address = section.required(Key("address", "\"10.0.1.1\""), value::address);
+    let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    section.finish();
+    let address = address?;
+    Some(Spanned::new(address.span(), Backend { address: address.into_inner(), weight }))
+}
+
+/// Reports backends that appear twice or that the service cannot reach.
+pub(super) fn check(backends: &[Spanned<Backend>], behind: Behind<'_>, report: &mut Report) {
+    let mut seen = HashMap::new();
+    for backend in backends {
+        if let Some(first) = seen.insert(backend.get_ref().address, backend.span()) {
+            let message = format!(
+                "backend {} is already in line {}",
+                backend.get_ref().address,
+                report.line(first.start)
+            );
+            let problem = Problem::new(message)
+                .advise("write every backend of a service once; its share is its `weight`");
+            report.add(problem.at(backend.span()).beside(first, "first here"));
+        }
+        if let Some(vip) = behind.vip {
+            check_reach(backend, *vip.get_ref(), behind.forward, report);
+        }
+    }
+}
+
+fn check_reach(
+    backend: &Spanned<Backend>,
+    vip: IpAddr,
+    forward: Option<&Spanned<Forward>>,
+    report: &mut Report,
+) {
+    let address = backend.get_ref().address;
+    if address == vip {
+        let problem = Problem::new(format!("the backend {address} is the service's VIP"))
+            .advise("write the address of the backend's own interface, on which it is reached");
+        report.add(problem.at(backend.span()));
+    }
+    if let Some(l2) = forward.filter(|it| *it.get_ref() == Forward::L2 && vip.is_ipv4() != address.is_ipv4())
+    {
+        let problem = Problem::new(format!(
+            "the backend {address} is {}, the VIP {vip} is {}",
+            family(address),
+            family(vip)
+        ))
+        .advise("with `forward = \"l2\"` both are of one family; `forward = \"ipip\"` takes any pair");
+        report.add(problem.at(backend.span()).beside(l2.span(), "packets are not wrapped"));
+    }
+}
+
+const fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}

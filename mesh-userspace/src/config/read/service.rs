@@ -1,0 +1,118 @@
+//! Reads `[[service]]`: what one service can tell of itself.
+
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::backend::{self, Behind};
+use super::health;
+use super::report::Report;
+use super::section::{Key, Section};
+use super::value::{self, Node, Read};
+use crate::config::table::{is_prime, next_prime};
+use crate::config::{Problem, Scheduler, Service, Tracking};
+
+/// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
+const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// Longest name: bytes. Names are metric labels and command line arguments.
+const NAME_BYTES: usize = 63;
+
+/// A valid service and where its parts are written.
+pub(super) struct Placed {
+    pub(super) service: Service,
+    pub(super) header: Range<usize>,
+    pub(super) name: Range<usize>,
+    pub(super) vip: Range<usize>,
+    pub(super) table_size: Option<Range<usize>>,
+    pub(super) backends: Vec<Range<usize>>,
+}
+
+pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
+    let name = section.required(Key("name", "\"web\""), name);
+    let vip = section.required(Key("vip", "\"203.0.113.10\""), value::address);
+    let port = section.required(Key("port", "80"), port);
+    let protocol = section.required(Key("protocol", "\"tcp\""), value::choice("protocol"));
+    let scheduler =
+        section.or(Key("scheduler", "\"maglev\""), value::choice("scheduler"), Scheduler::default());
+    let forward = section.required(Key("forward", "\"ipip\""), value::choice("way to forward"));
+    let tracking =
+        section.or(Key("tracking", "\"adaptive\""), value::choice("tracking"), Tracking::default());
+    let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
+    let table_size = section.optional(Key("table_size", "65521"), table_size);
+    let probes = section.section("health").map(health::health);
+    let backends = section.sections("backend", backend::backend);
+    let header = section.span();
+    backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
+    check_table_size(table_size.as_ref(), backends.len(), section.report());
+    section.finish();
+
+    let (name, vip, protocol) = (name?, vip?, protocol?.into_inner());
+    let placed = Placed {
+        header,
+        name: name.span(),
+        vip: vip.span(),
+        table_size: table_size.as_ref().map(Spanned::span),
+        backends: backends.iter().map(Spanned::span).collect(),
+        service: Service {
+            name: name.into_inner(),
+            vip: vip.into_inner(),
+            port: port?.into_inner(),
+            protocol,
+            scheduler,
+            forward: forward?.into_inner(),
+            tracking,
+            window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
+            table_size: table_size.map(Spanned::into_inner),
+            health: probes.flatten(),
+            backends: backends.into_iter().map(Spanned::into_inner).collect(),
+        },
+    };
+    Some(placed)
+}
+
+fn name(node: &Node<'_>) -> Read<String> {
+    let name = value::text(node)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > NAME_BYTES || !name.chars().all(fits) {
+        return Err(Problem::new(format!("{name:?} is not a service's name"))
+            .advise(format!("write 1 to {NAME_BYTES} letters, digits, '-', '_' or '.', such as \"web\"")));
+    }
+    Ok(name.to_owned())
+}
+
+fn port(node: &Node<'_>) -> Read<u16> {
+    let Some(written) = node.get_ref().as_str() else {
+        return value::number("the port", 1..=u16::MAX)(node);
+    };
+    let problem = if written.parse::<u16>().is_ok() {
+        Problem::new(format!("the port {written:?} is text, not a number")).advise("write it without quotes")
+    } else if written == "any" || written.contains('-') {
+        Problem::new(format!("the port {written:?} is more than one port, which is not supported yet"))
+            .advise("write one service per port, such as `port = 80`")
+    } else {
+        Problem::new(format!("{written:?} is not a port"))
+            .advise("write a number from 1 to 65535, such as `port = 80`")
+    };
+    Err(problem)
+}
+
+fn table_size(node: &Node<'_>) -> Read<u32> {
+    let size = value::number("the table size", 2..=u32::MAX)(node)?;
+    if !is_prime(size) {
+        return Err(Problem::new(format!("the table size {size} is not a prime"))
+            .advise(format!("the next prime is {}", next_prime(size))));
+    }
+    Ok(size)
+}
+
+fn check_table_size(size: Option<&Spanned<u32>>, backends: usize, report: &mut Report) {
+    let Some(size) = size else { return };
+    if usize::try_from(*size.get_ref()).is_ok_and(|slots| slots < backends) {
+        let problem =
+            Problem::new(format!("the table size {size} is smaller than the number of backends, {backends}"))
+                .advise("leave `table_size` away, or write a prime of at least 100 slots per backend");
+        report.add(problem.at(size.span()));
+    }
+}
