@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod config;
+pub mod decap;
 pub mod logging;
 pub mod metrics;
