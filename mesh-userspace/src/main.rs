@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! `meshlb`: the agent and the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh_userspace::cli::main()
+}

@@ -1,0 +1,31 @@
+//! From the command line to the doing.
+
+use std::io::Write;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+
+use super::args::{Args, Command, DecapArgs};
+use super::error::CliError;
+use super::output::Output;
+use super::{ask, local};
+use crate::{agent, decap};
+
+/// Does what `args` say and prints the answer to `output`.
+pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(), CliError> {
+    match args.command {
+        Command::Run { config } => Ok(runtime(Builder::new_multi_thread())?.block_on(agent::run(&config))?),
+        Command::Check { file } => local::check(&file, output),
+        Command::Ask(question) => {
+            runtime(Builder::new_current_thread())?.block_on(ask::ask(question, args.socket, output))
+        }
+        Command::Detach { config } => local::detach(config.as_deref(), args.socket),
+        Command::Decap(DecapArgs { interface, vips, xdp_mode }) => {
+            Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(&interface, &vips, xdp_mode))?)
+        }
+    }
+}
+
+fn runtime(mut builder: Builder) -> anyhow::Result<Runtime> {
+    builder.enable_all().build().context("cannot start the runtime")
+}

@@ -1,0 +1,125 @@
+//! How a command fails.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::api::ClientError;
+use crate::config::ConfigError;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The agent could not be asked, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The agent or a part of it ended with an error.
+    #[error("{0:#}")]
+    Agent(#[from] anyhow::Error),
+    /// Nobody may pull the programs from under a running agent.
+    #[error("the agent is running at {}", .socket.display())]
+    AgentRunning {
+        /// Where it answers.
+        socket: PathBuf,
+    },
+    /// Standard output failed.
+    #[error("cannot write the answer: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl CliError {
+    /// Says what is wrong and what to do, and gives the exit status.
+    pub fn report(&self, to: &mut (impl Write + IsTerminal)) -> ExitCode {
+        if self.is_broken_pipe() {
+            return ExitCode::SUCCESS;
+        }
+        // Standard error is the last resort: there is nobody to tell that it failed.
+        let _ = to.write_all(self.text(to.is_terminal()).as_bytes());
+        ExitCode::FAILURE
+    }
+
+    /// The reader of a pipe has seen enough, as `head` does.
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    fn text(&self, color: bool) -> String {
+        let message = self.message(color);
+        // A rendered error of the configuration brings its own headline.
+        let headline = if message.starts_with("error: ") { "" } else { "error: " };
+        let help = self.advice().map(|advice| format!("help: {advice}\n")).unwrap_or_default();
+        format!("{headline}{}\n{help}", message.trim_end())
+    }
+
+    fn message(&self, color: bool) -> String {
+        self.config().map_or_else(|| self.to_string(), |error| error.render(color))
+    }
+
+    /// An error of the configuration, also where an agent did not start because of one.
+    fn config(&self) -> Option<&ConfigError> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Agent(error) => error.downcast_ref(),
+            Self::Client(_) | Self::AgentRunning { .. } | Self::Output(_) => None,
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Client(error) => error.advice(),
+            Self::AgentRunning { .. } => Some("stop it first: systemctl stop meshlb".to_owned()),
+            Self::Config(_) | Self::Agent(_) | Self::Output(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::ApiError;
+
+    fn refusal(error: &str, advice: Option<&str>) -> CliError {
+        let body = ApiError { error: error.into(), advice: advice.map(str::to_owned) };
+        CliError::Client(ClientError::Refusal { status: 404, body })
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong_and_what_to_do() {
+        let error = refusal("no service is called wbe", Some("meshlb services lists them"));
+        assert_eq!(error.text(false), "error: no service is called wbe\nhelp: meshlb services lists them\n");
+        assert_eq!(refusal("no", None).text(false), "error: no\n");
+    }
+
+    #[test]
+    fn a_missing_socket_says_how_to_start_the_agent() {
+        let error = CliError::Client(ClientError::NoSocket { socket: "/run/x.sock".into() });
+        let expected = "error: no agent at /run/x.sock: there is no such socket\n\
+            help: is the agent running? start it with: meshlb run --config FILE; or give --socket PATH\n";
+        assert_eq!(error.text(false), expected);
+    }
+
+    #[test]
+    fn a_rendered_error_keeps_its_headline() {
+        assert_eq!(
+            refusal("error: port is 0\n --> x.toml:3:1\n", None).text(false),
+            "error: port is 0\n --> x.toml:3:1\n"
+        );
+    }
+
+    #[test]
+    fn a_cause_is_part_of_the_message() {
+        let error = CliError::Agent(anyhow::anyhow!("no such device").context("cannot attach to eth7"));
+        assert_eq!(error.text(false), "error: cannot attach to eth7: no such device\n");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_from_other_failures() {
+        let is_quiet = |kind: io::ErrorKind| CliError::Output(kind.into()).is_broken_pipe();
+        assert!(is_quiet(io::ErrorKind::BrokenPipe) && !is_quiet(io::ErrorKind::StorageFull));
+    }
+}

@@ -1,0 +1,34 @@
+//! The command line.
+//!
+//! Invariant: what a command has to say goes to standard output through one writer, errors go to standard error
+//! with what to do next, and the exit status is 0 on success, 1 on failure, 2 on bad usage.
+
+mod args;
+mod ask;
+mod connect;
+mod dispatch;
+mod error;
+mod format;
+mod local;
+mod output;
+mod screens;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, Format};
+pub use error::CliError;
+pub use output::Output;
+
+/// Parses the command line, does what it says, reports, and says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let mut output = Output::new(args.output, std::io::stdout().lock());
+    match dispatch::dispatch(args, &mut output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(&mut std::io::stderr().lock()),
+    }
+}

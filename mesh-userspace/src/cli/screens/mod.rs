@@ -1,0 +1,13 @@
+//! What people see. Pure: a view in, text out.
+
+mod backends;
+mod changes;
+mod flows;
+mod services;
+mod status;
+
+pub(super) use backends::backends;
+pub(super) use changes::{drained, reloaded};
+pub(super) use flows::flows;
+pub(super) use services::services;
+pub(super) use status::status;

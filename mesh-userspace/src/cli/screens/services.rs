@@ -1,0 +1,107 @@
+//! `meshlb services`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::api::types::ServiceView;
+use crate::cli::format::{count, percent};
+use crate::cli::table::Column::{Number, Text};
+use crate::cli::table::table;
+
+/// One line per service. `MOVING` is the part of the table that is not at rest.
+pub(in crate::cli) fn services(services: &[ServiceView]) -> String {
+    let columns = [
+        Text("SERVICE"),
+        Text("VIP"),
+        Text("FORWARD"),
+        Number("UP"),
+        Number("MOVING"),
+        Number("PACKETS"),
+        Number("BYTES"),
+        Number("FLOWS"),
+        Text(""),
+    ];
+    table(&columns, services.iter().map(row).collect())
+}
+
+fn row(s: &ServiceView) -> Vec<String> {
+    let moving = u64::from(s.slots.migrating) + u64::from(s.slots.settling);
+    vec![
+        s.name.clone(),
+        format!("{} {}", s.protocol, with_port(&s.vip, s.port)),
+        s.forward.clone(),
+        format!("{}/{}", s.up, s.backends),
+        percent(moving, u64::from(s.table_size)),
+        count(s.packets),
+        count(s.bytes),
+        count(s.new_flows),
+        if s.panic { "panic".to_owned() } else { String::new() },
+    ]
+}
+
+fn with_port(vip: &str, port: u16) -> String {
+    match vip.parse::<IpAddr>() {
+        Ok(vip) => SocketAddr::new(vip, port).to_string(),
+        Err(_not_an_address) => format!("{vip}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::SlotPhases;
+
+    fn web() -> ServiceView {
+        ServiceView {
+            name: "web".into(),
+            vip: "203.0.113.10".into(),
+            port: 80,
+            protocol: "tcp".into(),
+            scheduler: "maglev".into(),
+            forward: "ipip".into(),
+            tracking: "adaptive".into(),
+            table_size: 16_381,
+            slots: SlotPhases { steady: 16_381, ..SlotPhases::default() },
+            backends: 3,
+            up: 3,
+            panic: false,
+            packets: 1_234_567,
+            bytes: 987_654_321,
+            new_flows: 4321,
+        }
+    }
+
+    fn dns() -> ServiceView {
+        ServiceView {
+            name: "dns".into(),
+            vip: "2001:db8::53".into(),
+            port: 53,
+            protocol: "udp".into(),
+            forward: "l2".into(),
+            slots: SlotPhases { steady: 8_000, migrating: 8_000, settling: 381 },
+            backends: 12,
+            up: 0,
+            panic: true,
+            ..web()
+        }
+    }
+
+    #[test]
+    fn a_service_is_a_line() {
+        let expected = "\
+SERVICE  VIP                    FORWARD    UP  MOVING  PACKETS  BYTES  FLOWS
+web      tcp 203.0.113.10:80    ipip      3/3      0%     1.2M   987M   4321
+dns      udp [2001:db8::53]:53  l2       0/12     51%     1.2M   987M   4321  panic";
+        assert_eq!(services(&[web(), dns()]), expected);
+    }
+
+    #[test]
+    fn a_calm_screen_fits_80_columns() {
+        let long = ServiceView { name: "frontend".into(), packets: u64::MAX, bytes: u64::MAX, ..web() };
+        assert!(services(&[long]).lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn no_services_are_a_header() {
+        assert_eq!(services(&[]), "SERVICE  VIP  FORWARD  UP  MOVING  PACKETS  BYTES  FLOWS");
+    }
+}

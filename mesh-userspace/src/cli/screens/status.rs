@@ -1,0 +1,165 @@
+//! `meshlb status`: what is wrong first, then how it goes.
+
+use crate::api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status};
+use crate::cli::format::{age, count, percent};
+use crate::cli::table::Column::{Number, Text};
+use crate::cli::table::{pairs, table};
+
+/// A short screen.
+pub(in crate::cli) fn status(status: &Status) -> String {
+    let parts = [head(status), problems(status), facts(status), services(&status.services), outcomes(status)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn head(s: &Status) -> String {
+    let ready = if s.ready { "ready" } else { "NOT READY" };
+    format!("meshlb {}: {ready}, up {}", s.version, age(s.uptime_seconds))
+}
+
+fn problems(s: &Status) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    let version = (s.version != own).then(|| format!("this command is version {own}, the agent is not"));
+    let lines: Vec<String> =
+        s.problems.iter().chain(&version).map(|p| format!("  {}", p.replace('\n', "\n    "))).collect();
+    if lines.is_empty() { "no problems".to_owned() } else { format!("problems:\n{}", lines.join("\n")) }
+}
+
+fn facts(s: &Status) -> String {
+    let interfaces = s.interfaces.iter().map(|i| ["interface".to_owned(), interface(i)]);
+    let programs = s.programs.iter().map(|p| ["program".to_owned(), program(p)]);
+    pairs(interfaces.chain(programs).chain([["flows".to_owned(), flows(s.flows)]]).collect())
+}
+
+fn interface(i: &InterfaceView) -> String {
+    let reason = i.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{} {}{reason}", i.name, i.mode)
+}
+
+fn program(p: &ProgramView) -> String {
+    format!(
+        "{}: {} instructions verified, loaded in {:.0} ms",
+        p.name, p.verified_instructions, p.load_time_ms
+    )
+}
+
+fn flows(f: FlowUse) -> String {
+    format!("{} of {} entries ({})", f.used, f.capacity, percent(f.used, f.capacity))
+}
+
+fn services(services: &[ServiceHealth]) -> String {
+    let columns = [Text("SERVICE"), Text("STATE"), Number("UP"), Number("DOWN"), Number("DRAINING")];
+    let row = |s: &ServiceHealth| {
+        vec![
+            s.service.clone(),
+            state(s).to_owned(),
+            s.up.to_string(),
+            s.down.to_string(),
+            s.draining.to_string(),
+        ]
+    };
+    table(&columns, services.iter().map(row).collect())
+}
+
+fn state(s: &ServiceHealth) -> &'static str {
+    match s {
+        ServiceHealth { panic: true, .. } => "panic",
+        ServiceHealth { up: 0, .. } => "down",
+        ServiceHealth { down: 1.., .. } => "degraded",
+        ServiceHealth { .. } => "ok",
+    }
+}
+
+/// Those that happened; the others are in the JSON.
+fn outcomes(s: &Status) -> String {
+    let seen = s.outcomes.iter().filter(|(_, n)| **n > 0);
+    let rows: Vec<_> = seen.map(|(outcome, n)| vec![outcome.clone(), count(*n)]).collect();
+    if rows.is_empty() { String::new() } else { table(&[Text("OUTCOME"), Number("PACKETS")], rows) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn calm() -> Status {
+        let health = |service: &str, up, down, draining, panic| ServiceHealth {
+            service: service.into(),
+            up,
+            down,
+            draining,
+            panic,
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            ready: true,
+            uptime_seconds: 11_520.0,
+            interfaces: vec![
+                InterfaceView { name: "eth0".into(), ifindex: 2, mode: "native".into(), reason: None },
+                InterfaceView {
+                    name: "eth1".into(),
+                    ifindex: 3,
+                    mode: "generic".into(),
+                    reason: Some("the driver has no native XDP".into()),
+                },
+            ],
+            services: vec![
+                health("web", 3, 0, 0, false),
+                health("api", 2, 0, 1, false),
+                health("dns", 1, 1, 0, false),
+                health("ntp", 0, 2, 0, false),
+                health("ssh", 1, 2, 0, true),
+            ],
+            problems: vec![],
+            programs: vec![ProgramView {
+                name: "meshlb".into(),
+                verified_instructions: 43_210,
+                load_time_ms: 85.4,
+            }],
+            flows: FlowUse { used: 1234, capacity: 524_288 },
+            outcomes: BTreeMap::from([
+                ("forwarded".into(), 1_234_567),
+                ("no_backend".into(), 0),
+                ("not_a_service".into(), 789),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_calm_agent_fits_one_screen() {
+        let expected = "\
+meshlb 0.1.0: ready, up 3h12m
+
+no problems
+
+interface  eth0 native
+interface  eth1 generic (the driver has no native XDP)
+program    meshlb: 43210 instructions verified, loaded in 85 ms
+flows      1234 of 524288 entries (<1%)
+
+SERVICE  STATE     UP  DOWN  DRAINING
+web      ok         3     0         0
+api      ok         2     0         1
+dns      degraded   1     1         0
+ntp      down       0     2         0
+ssh      panic      1     2         0
+
+OUTCOME        PACKETS
+forwarded         1.2M
+not_a_service      789";
+        assert_eq!(status(&calm()).replace(env!("CARGO_PKG_VERSION"), "0.1.0"), expected);
+    }
+
+    #[test]
+    fn problems_come_first() {
+        let troubled = Status {
+            version: "0.0.1".into(),
+            ready: false,
+            problems: vec!["eth9 is gone".into(), "two\nlines".into()],
+            ..calm()
+        };
+        let text = status(&troubled);
+        let expected = "meshlb 0.0.1: NOT READY, up 3h12m\n\nproblems:\n  eth9 is gone\n  two\n    lines\n  this command is";
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
