@@ -61,9 +61,9 @@ macro_rules! outcomes {
 outcomes! {
     /// How a packet's journey through the balancer ended.
     Outcome:
-    /// Sent to a backend through the interface it came in by. Counted at the backend.
+    /// Sent to a backend through the interface it came in by.
     Transmitted = "transmitted" => Transmit,
-    /// Sent to a backend through another interface. Counted at the backend.
+    /// Sent to a backend through another interface.
     Redirected = "redirected" => Redirect,
     /// Neither IPv4 nor IPv6: ARP, LLDP, tagged frames. Normal.
     NotIp = "not_ip" => Pass,

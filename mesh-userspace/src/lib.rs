@@ -11,3 +11,4 @@ pub mod maglev;
 pub mod metrics;
 pub mod nexthop;
 pub mod plan;
+pub mod reconcile;

@@ -19,14 +19,9 @@ const IPV6: u16 = EtherType::Ipv6 as u16;
 /// Takes a packet to its outcome, and counts it.
 #[inline(always)]
 pub(crate) fn run(packet: Packet) -> Outcome {
-    match steer_any(packet) {
-        // Counted at the backend.
-        Ok(outcome) => outcome,
-        Err(outcome) => {
-            maps::count(outcome);
-            outcome
-        }
-    }
+    let outcome = steer_any(packet).unwrap_or_else(|outcome| outcome);
+    maps::count(outcome);
+    outcome
 }
 
 #[inline(always)]

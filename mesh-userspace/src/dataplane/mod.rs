@@ -167,7 +167,7 @@ pub trait Dataplane: Send {
     /// The kernel refused.
     fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError>;
 
-    /// How many packets ended in each outcome; those that are counted at backends are not among them.
+    /// How many packets ended in each outcome, over all CPUs.
     ///
     /// # Errors
     ///

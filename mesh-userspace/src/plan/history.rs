@@ -49,6 +49,12 @@ impl History {
         self.retired.retain(|id, since| !sweep.is_after(*since) || sweep.services.contains(id));
     }
 
+    /// Whether time alone may bring further ops.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !(self.slots.is_empty() && self.unreferenced.is_empty() && self.retired.is_empty())
+    }
+
     fn slot(&mut self, index: u32, phase: Phase, now: Instant) {
         if phase == Phase::Steady {
             self.slots.remove(&index);

@@ -24,6 +24,8 @@ const OPENING_IDLE: Duration = Duration::from_secs(130);
 pub struct Sweep {
     /// When it began; `None` before the first.
     pub started: Option<Instant>,
+    /// How many records stayed.
+    pub records: u64,
     /// Slots that have records.
     pub slots: HashSet<u32>,
     /// Backends that records name.
@@ -35,6 +37,7 @@ pub struct Sweep {
 impl Sweep {
     /// Notes a record that stays.
     pub fn keep(&mut self, slot: u32, flow: &Flow) {
+        self.records += 1;
         self.slots.insert(slot);
         self.backends.insert(flow.record.backend);
         self.services.insert(flow.service);

@@ -1,0 +1,322 @@
+//! Makes actual what is desired: plans, applies, looks through the flow table, and re-reads the maps on silence.
+//!
+//! Invariant: the dataplane is changed here alone, and what is believed to be there changes with every op.
+
+use crate::{
+    config::{Config, Limits},
+    dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key, flow_hash},
+    desired::Desired,
+    plan::{Circumstances, History, Plan, Sweep, keeps_record, plan},
+};
+use mesh_common::{abi::BackendCounters, flow::Ticks, hash, slot::Slot};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tracing::{debug, warn};
+
+/// Keeps a dataplane as it should be.
+pub struct Reconciler {
+    dataplane: Box<dyn Dataplane>,
+    limits: Limits,
+    actual: Actual,
+    history: History,
+    sweep: Sweep,
+    /// Counters of a backend's id when the backend got it.
+    baselines: BTreeMap<u32, BackendCounters>,
+    problems: Vec<String>,
+}
+
+/// What a flow's record refers to, for a sweep.
+struct Owner {
+    base: u32,
+    size: u32,
+    window: Duration,
+    tracking: crate::config::Tracking,
+    protocol: crate::config::Protocol,
+}
+
+impl Reconciler {
+    /// Takes over a dataplane as it is.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be read.
+    pub fn new(dataplane: Box<dyn Dataplane>, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
+        let actual = dataplane.read()?;
+        let history = History::new(&actual, now);
+        let (sweep, baselines, problems) = (Sweep::default(), BTreeMap::new(), Vec::new());
+        Ok(Self { dataplane, limits, actual, history, sweep, baselines, problems })
+    }
+
+    /// What the maps hold.
+    #[must_use]
+    pub const fn actual(&self) -> &Actual {
+        &self.actual
+    }
+
+    /// What does not fit.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Flow records that the last sweep left.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.sweep.records
+    }
+
+    /// The dataplane, for reading.
+    #[must_use]
+    pub fn dataplane(&self) -> &dyn Dataplane {
+        self.dataplane.as_ref()
+    }
+
+    /// Brings the maps to what is desired, and answers how many ops it took.
+    ///
+    /// # Errors
+    ///
+    /// An op failed; those before it are done, and the next call goes on from there.
+    pub fn reconcile(&mut self, desired: &Desired, now: Instant) -> Result<usize, DataplaneError> {
+        let plan = self.plan(desired, now);
+        for op in &plan.ops {
+            self.apply(op, now)?;
+        }
+        self.history.conclude(&plan, &self.sweep, now);
+        if self.problems != plan.problems {
+            plan.problems.iter().for_each(|problem| warn!(problem, "could not make actual what is desired"));
+            self.problems.clone_from(&plan.problems);
+        }
+        Ok(plan.ops.len())
+    }
+
+    fn plan(&self, desired: &Desired, now: Instant) -> Plan {
+        let Self { limits, history, sweep, .. } = self;
+        let circumstances =
+            Circumstances { services: limits.services, backends: limits.backends, history, sweep, now };
+        plan(&self.actual, desired, circumstances)
+    }
+
+    fn apply(&mut self, op: &Op, now: Instant) -> Result<(), DataplaneError> {
+        if let Op::WriteBackend { id, .. } = op
+            && !self.actual.backends.contains_key(id)
+        {
+            self.baselines.insert(*id, self.dataplane.counters(*id)?);
+        }
+        self.dataplane.apply(op)?;
+        self.history.note(op, &self.actual, now);
+        self.actual.apply(op);
+        Ok(())
+    }
+
+    /// What was sent to the backend that has this id now.
+    ///
+    /// # Errors
+    ///
+    /// The counters cannot be read.
+    pub fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {
+        let now = self.dataplane.counters(backend)?;
+        let before = self.baselines.get(&backend).copied().unwrap_or_default();
+        Ok(BackendCounters {
+            packets: now.packets.wrapping_sub(before.packets),
+            bytes: now.bytes.wrapping_sub(before.bytes),
+            new_flows: now.new_flows.wrapping_sub(before.new_flows),
+        })
+    }
+
+    /// Whether time alone may bring further ops: slots that are not steady, ids that rest, things that did not fit.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.history.is_waiting() || !self.problems.is_empty()
+    }
+
+    /// Looks through the flow table and throws away records that say nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// The table cannot be read.
+    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) -> Result<(), DataplaneError> {
+        let owners = owners(config, &self.actual);
+        let seed = self.dataplane.seed();
+        let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
+        let slots = &self.actual.slots;
+        self.dataplane.retain_flows(&mut |flow| {
+            let Some(owner) = owners.get(&flow.service) else { return false };
+            let index = owner.base + hash::slot(flow_hash(seed, flow.client), owner.size);
+            let slot =
+                usize::try_from(index).ok().and_then(|index| slots.get(index)).copied().unwrap_or_default();
+            let keeps = keeps(flow, slot, owner, ticks);
+            if keeps {
+                sweep.keep(index, flow);
+            }
+            keeps
+        })?;
+        self.sweep = sweep;
+        Ok(())
+    }
+
+    /// Up to `limit` recorded flows.
+    ///
+    /// # Errors
+    ///
+    /// The table cannot be read.
+    pub fn flows(&mut self, limit: usize) -> Result<Vec<Flow>, DataplaneError> {
+        let mut flows = Vec::new();
+        self.dataplane.retain_flows(&mut |flow| {
+            if flows.len() < limit {
+                flows.push(*flow);
+            }
+            true
+        })?;
+        Ok(flows)
+    }
+
+    /// Reads the maps again and believes them, should they differ from what was thought.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be read.
+    pub fn reread(&mut self, now: Instant) -> Result<(), DataplaneError> {
+        let actual = self.dataplane.read()?;
+        if actual == self.actual {
+            debug!("the maps are as they should be");
+            return Ok(());
+        }
+        warn!("the maps were changed by somebody else, making them right again");
+        self.history = History::new(&actual, now);
+        self.actual = actual;
+        Ok(())
+    }
+}
+
+fn keeps(flow: &Flow, slot: Slot, owner: &Owner, ticks: Ticks) -> bool {
+    keeps_record(flow, slot, owner.tracking, owner.protocol, owner.window, ticks)
+}
+
+/// Every configured service that is in the maps, by id.
+fn owners(config: &Config, actual: &Actual) -> BTreeMap<u32, Owner> {
+    let entry = |service: &crate::config::Service| {
+        let entry = actual.services.get(&abi_key(service.key()))?;
+        let (window, tracking, protocol) = (service.window, service.tracking, service.protocol);
+        Some((entry.id, Owner { base: entry.base, size: entry.size, window, tracking, protocol }))
+    };
+    config.services.iter().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        dataplane::Memory,
+        desired::{Inputs, desired},
+        nexthop::{NextHop, Resolution},
+    };
+    use mesh_common::slot::Phase;
+    use std::collections::BTreeSet;
+
+    fn config(backends: &[u8]) -> Config {
+        let head = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\n\
+                    protocol = \"tcp\"\nforward = \"ipip\"\n";
+        let backend = |last: &u8| format!("[[service.backend]]\naddress = \"10.0.0.{last}\"\n");
+        config::parse("test", &format!("{head}{}", backends.iter().map(backend).collect::<String>())).unwrap()
+    }
+
+    fn wish(config: &Config) -> Desired {
+        let hop = NextHop {
+            ifindex: 1,
+            source: [10, 0, 0, 9].into(),
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu: 1500,
+        };
+        let next_hops = (1..9).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
+        let (verdicts, drained) = (BTreeMap::new(), BTreeSet::new());
+        desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained })
+    }
+
+    fn phases(reconciler: &Reconciler, phase: Phase) -> usize {
+        reconciler.actual().slots.iter().filter(|slot| slot.phase() == phase).count()
+    }
+
+    #[test]
+    fn an_agent_that_restarts_changes_nothing() {
+        let now = Instant::now();
+        let before = config(&[1, 2, 3]);
+        let mut memory = Memory::new(before.limits.slots);
+        let mut first =
+            Reconciler::new(Box::new(Memory::new(before.limits.slots)), before.limits, now).unwrap();
+        first.reconcile(&wish(&before), now).unwrap();
+        memory.actual = first.actual().clone();
+        let mut second = Reconciler::new(Box::new(memory), before.limits, now).unwrap();
+        assert_eq!(second.reconcile(&wish(&before), now).unwrap(), 0);
+        assert!(!second.is_waiting());
+    }
+
+    #[test]
+    fn a_change_comes_to_rest_by_itself() {
+        let start = Instant::now();
+        let mut now = start;
+        let after = config(&[1, 2]);
+        let mut reconciler =
+            Reconciler::new(Box::new(Memory::new(after.limits.slots)), after.limits, now).unwrap();
+        reconciler.reconcile(&wish(&config(&[1, 2, 3])), now).unwrap();
+        reconciler.reconcile(&wish(&after), now).unwrap();
+        assert!(phases(&reconciler, Phase::Migrating) > 0);
+        assert!(reconciler.is_waiting());
+        for _ in 0..6 {
+            now += Duration::from_secs(1801);
+            reconciler.sweep(&after, now, 0).unwrap();
+            reconciler.reconcile(&wish(&after), now).unwrap();
+        }
+        assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
+        assert_eq!(reconciler.actual().backends.len(), 2);
+        assert!(!reconciler.is_waiting());
+    }
+
+    #[test]
+    fn maps_that_somebody_changed_are_made_right() {
+        struct Forgetful(Memory, bool);
+        impl Dataplane for Forgetful {
+            fn read(&self) -> Result<Actual, DataplaneError> {
+                if self.1 { Ok(Actual::empty(1 << 20)) } else { self.0.read() }
+            }
+            fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+                self.1 = true;
+                self.0.apply(op)
+            }
+            fn counters(&self, id: u32) -> Result<BackendCounters, DataplaneError> {
+                self.0.counters(id)
+            }
+            fn outcomes(&self) -> Result<BTreeMap<mesh_common::outcome::Outcome, u64>, DataplaneError> {
+                self.0.outcomes()
+            }
+            fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
+                self.0.retain_flows(visit)
+            }
+            fn seed(&self) -> u64 {
+                0
+            }
+        }
+        let (now, config) = (Instant::now(), config(&[1]));
+        let memory = Memory::new(config.limits.slots);
+        let mut reconciler = Reconciler::new(Box::new(Forgetful(memory, false)), config.limits, now).unwrap();
+        let ops = reconciler.reconcile(&wish(&config), now).unwrap();
+        assert_eq!(reconciler.reconcile(&wish(&config), now).unwrap(), 0);
+        reconciler.reread(now).unwrap();
+        assert_eq!(reconciler.reconcile(&wish(&config), now).unwrap(), ops);
+    }
+
+    #[test]
+    fn records_of_unknown_services_are_thrown_away() {
+        let (now, config) = (Instant::now(), config(&[1]));
+        let mut memory = Memory::new(config.limits.slots);
+        let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
+        memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
+        let mut reconciler = Reconciler::new(Box::new(memory), config.limits, now).unwrap();
+        assert_eq!(reconciler.flows(10).unwrap().len(), 1);
+        reconciler.sweep(&config, now, 0).unwrap();
+        assert_eq!(reconciler.flows(10).unwrap(), vec![]);
+    }
+}
