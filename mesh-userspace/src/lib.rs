@@ -2,8 +2,10 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod decap;
 pub mod desired;
 pub mod health;
 pub mod logging;

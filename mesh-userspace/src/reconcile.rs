@@ -16,8 +16,8 @@ use std::{
 use tracing::{debug, warn};
 
 /// Keeps a dataplane as it should be.
-pub struct Reconciler {
-    dataplane: Box<dyn Dataplane>,
+pub struct Reconciler<D> {
+    dataplane: D,
     limits: Limits,
     actual: Actual,
     history: History,
@@ -36,13 +36,13 @@ struct Owner {
     protocol: crate::config::Protocol,
 }
 
-impl Reconciler {
+impl<D: Dataplane> Reconciler<D> {
     /// Takes over a dataplane as it is.
     ///
     /// # Errors
     ///
     /// The maps cannot be read.
-    pub fn new(dataplane: Box<dyn Dataplane>, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
+    pub fn new(dataplane: D, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
         let actual = dataplane.read()?;
         let history = History::new(&actual, now);
         let (sweep, baselines, problems) = (Sweep::default(), BTreeMap::new(), Vec::new());
@@ -67,10 +67,9 @@ impl Reconciler {
         self.sweep.records
     }
 
-    /// The dataplane, for reading.
-    #[must_use]
-    pub fn dataplane(&self) -> &dyn Dataplane {
-        self.dataplane.as_ref()
+    /// The dataplane, for what is not ops.
+    pub const fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
     }
 
     /// Brings the maps to what is desired, and answers how many ops it took.
@@ -236,7 +235,7 @@ mod tests {
         desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained })
     }
 
-    fn phases(reconciler: &Reconciler, phase: Phase) -> usize {
+    fn phases(reconciler: &Reconciler<Memory>, phase: Phase) -> usize {
         reconciler.actual().slots.iter().filter(|slot| slot.phase() == phase).count()
     }
 
@@ -245,11 +244,10 @@ mod tests {
         let now = Instant::now();
         let before = config(&[1, 2, 3]);
         let mut memory = Memory::new(before.limits.slots);
-        let mut first =
-            Reconciler::new(Box::new(Memory::new(before.limits.slots)), before.limits, now).unwrap();
+        let mut first = Reconciler::new(Memory::new(before.limits.slots), before.limits, now).unwrap();
         first.reconcile(&wish(&before), now).unwrap();
         memory.actual = first.actual().clone();
-        let mut second = Reconciler::new(Box::new(memory), before.limits, now).unwrap();
+        let mut second = Reconciler::new(memory, before.limits, now).unwrap();
         assert_eq!(second.reconcile(&wish(&before), now).unwrap(), 0);
         assert!(!second.is_waiting());
     }
@@ -259,8 +257,7 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         let after = config(&[1, 2]);
-        let mut reconciler =
-            Reconciler::new(Box::new(Memory::new(after.limits.slots)), after.limits, now).unwrap();
+        let mut reconciler = Reconciler::new(Memory::new(after.limits.slots), after.limits, now).unwrap();
         reconciler.reconcile(&wish(&config(&[1, 2, 3])), now).unwrap();
         reconciler.reconcile(&wish(&after), now).unwrap();
         assert!(phases(&reconciler, Phase::Migrating) > 0);
@@ -301,7 +298,7 @@ mod tests {
         }
         let (now, config) = (Instant::now(), config(&[1]));
         let memory = Memory::new(config.limits.slots);
-        let mut reconciler = Reconciler::new(Box::new(Forgetful(memory, false)), config.limits, now).unwrap();
+        let mut reconciler = Reconciler::new(Forgetful(memory, false), config.limits, now).unwrap();
         let ops = reconciler.reconcile(&wish(&config), now).unwrap();
         assert_eq!(reconciler.reconcile(&wish(&config), now).unwrap(), 0);
         reconciler.reread(now).unwrap();
@@ -314,7 +311,7 @@ mod tests {
         let mut memory = Memory::new(config.limits.slots);
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
         memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
-        let mut reconciler = Reconciler::new(Box::new(memory), config.limits, now).unwrap();
+        let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
         assert_eq!(reconciler.flows(10).unwrap().len(), 1);
         reconciler.sweep(&config, now, 0).unwrap();
         assert_eq!(reconciler.flows(10).unwrap(), vec![]);

@@ -1,23 +1,156 @@
-//! The agent.
+//! The agent: starts everything, and then is one loop that owns all state.
+//!
+//! Architecture invariant: whatever happens, packets keep flowing: the loop changes the kernel's maps but is not
+//! needed by them, and ends without touching them unless it is told to detach.
 
+mod clock;
 pub mod command;
-
-use std::path::Path;
+mod inputs;
+mod reload;
+mod state;
+mod views;
 
 pub use command::{Command, CommandError};
 
-/// PLACEHOLDER of this branch: the file is replaced by the agent's at the merge.
+use crate::{
+    api::{self, AgentHandle, ApiSocket, Readiness},
+    config::{Config, OnExit, Source},
+    dataplane::kernel::{Kernel, Pins, Sizes},
+    logging, metrics,
+    reconcile::Reconciler,
+};
+use anyhow::Context as _;
+use inputs::Inputs;
+use state::Agent;
+use std::{path::Path, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::block_in_place,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Commands that may wait for the loop.
+const COMMANDS: usize = 64;
+
+/// How often the loop looks at what time alone changes.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs the agent with the configuration in a file until a signal ends it.
 ///
 /// # Errors
-/// Always.
-pub async fn run(config: &Path) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no agent to run with {}", config.display())
+///
+/// The configuration is invalid, another agent runs, or the kernel refuses.
+pub async fn run(path: &Path) -> anyhow::Result<()> {
+    let source = Source::read(path)?;
+    let config = source.parse()?;
+    logging::init(&config.log)?;
+    check_interfaces(&source, &config)?;
+    let socket = ApiSocket::bind(&config.api.socket)?;
+    let (commands, orders) = mpsc::channel(COMMANDS);
+    let (readiness, is_ready) = watch::channel(Readiness::NotReady("the agent is starting".into()));
+    let handle = AgentHandle::new(commands, is_ready);
+    let faces = CancellationToken::new();
+    let _stop_faces = faces.clone().drop_guard();
+    serve_metrics(&config, &handle, &faces).await?;
+    tokio::spawn(api::serve(socket, handle, faces));
+
+    let reconciler = block_in_place(|| load(&config))?;
+    let inputs = Inputs::start(&config).await?;
+    let agent = Agent::new(path.to_owned(), config, reconciler, inputs, readiness);
+    watch_over(agent, orders).await
 }
 
-/// PLACEHOLDER of this branch: the file is replaced by the agent's at the merge.
+/// Removes what an agent left in the kernel: links, and so the programs, then the maps.
 ///
 /// # Errors
-/// Always.
+///
+/// Something cannot be removed.
 pub fn detach(pin_path: &Path) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no agent that could have pinned anything in {}", pin_path.display())
+    match Pins::existing(pin_path)? {
+        Some(pins) => Ok(pins.remove()?),
+        None => Ok(()),
+    }
+}
+
+fn check_interfaces(source: &Source, config: &Config) -> anyhow::Result<()> {
+    for interface in &config.agent.interfaces {
+        if nix::net::if_::if_nametoindex(interface.as_str()).is_err() {
+            let message = format!("there is no interface {interface:?} on this host");
+            return Err(source.interface_error(interface, message, "see the names with: ip link").into());
+        }
+    }
+    Ok(())
+}
+
+async fn serve_metrics(
+    config: &Config,
+    handle: &AgentHandle,
+    faces: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(listen) = config.metrics.listen {
+        let listener = metrics::bind(listen).await?;
+        tokio::spawn(metrics::serve(listener, handle.clone(), faces.clone()));
+    }
+    Ok(())
+}
+
+fn load(config: &Config) -> anyhow::Result<Reconciler<Kernel>> {
+    let limits = config.limits;
+    let sizes = Sizes {
+        services: limits.services,
+        backends: limits.backends,
+        slots: limits.slots,
+        flows: limits.flows,
+    };
+    let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, sizes, config.agent.seed)?;
+    let loaded = kernel.loaded();
+    let instructions = loaded.verified_instructions.unwrap_or(0);
+    info!(instructions, took = ?loaded.took, adopted = loaded.adopted, "loaded the program");
+    Ok(Reconciler::new(kernel, limits, clock::now())?)
+}
+
+/// The loop.
+async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+    let [mut terminate, mut interrupt, mut hangup] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let terminate = terminate.as_mut().map_err(|error| anyhow::anyhow!("no SIGTERM: {error}"))?;
+    let interrupt = interrupt.as_mut().map_err(|error| anyhow::anyhow!("no SIGINT: {error}"))?;
+    let hangup = hangup.as_mut().map_err(|error| anyhow::anyhow!("no SIGHUP: {error}"))?;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let end = tokio::select! {
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
+            Some(command) = orders.recv() => { block_in_place(|| agent.obey(command)); false }
+            _ = hangup.recv() => {
+                if let Err(error) = block_in_place(|| agent.reload()) {
+                    warn!(%error, "did not reload, the configuration before stays in force");
+                }
+                false
+            }
+            () = agent.inputs.changed() => { block_in_place(|| agent.on_change())?; false }
+            _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
+        };
+        if end {
+            return finish(&agent);
+        }
+    }
+}
+
+fn finish(agent: &Agent) -> anyhow::Result<()> {
+    match agent.on_exit() {
+        OnExit::Keep => info!("ended; the programs stay attached and packets keep flowing"),
+        OnExit::Detach => {
+            detach(agent.pin_path()).context("could not detach")?;
+            info!("ended and detached");
+        }
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+        error!(%error, "could not tell systemd");
+    }
+    Ok(())
 }

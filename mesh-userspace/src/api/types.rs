@@ -108,7 +108,7 @@ pub struct ServiceView {
     pub panic: bool,
     /// Packets forwarded to the service's backends.
     pub packets: u64,
-    /// Bytes of those packets, from the Ethernet header on, as they came in.
+    /// Bytes of those packets, from the IP header on, as they came in.
     pub bytes: u64,
     /// Flows first seen by the service.
     pub new_flows: u64,
@@ -144,7 +144,7 @@ pub struct BackendView {
     pub slots: u32,
     /// Packets forwarded to it.
     pub packets: u64,
-    /// Bytes of those packets, from the Ethernet header on, as they came in.
+    /// Bytes of those packets, from the IP header on, as they came in.
     pub bytes: u64,
     /// Flows that began at it.
     pub new_flows: u64,

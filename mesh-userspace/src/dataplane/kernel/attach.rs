@@ -8,7 +8,7 @@ use crate::config::XdpMode;
 use aya::programs::{
     ProgramError, Xdp,
     links::{FdLink, LinkError, PinnedLink},
-    xdp::{XdpLink, XdpMode as AyaMode},
+    xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
 };
 use nix::net::if_::if_nametoindex;
 use std::{fmt, fs, path::Path};
@@ -40,12 +40,11 @@ impl Mode {
         }
     }
 
-    /// The modes that the configuration allows, best first.
-    const fn wanted(mode: XdpMode) -> &'static [Self] {
-        match mode {
-            XdpMode::Auto => &Self::ALL,
-            XdpMode::Native => &[Self::Native],
-            XdpMode::Generic => &[Self::Generic],
+    const fn is_allowed(self, wanted: XdpMode) -> bool {
+        match wanted {
+            XdpMode::Auto => true,
+            XdpMode::Native => matches!(self, Self::Native),
+            XdpMode::Generic => matches!(self, Self::Generic),
         }
     }
 }
@@ -121,25 +120,41 @@ pub(super) fn attach(
     let attached = |mode, reason| Attached { interface: interface.to_owned(), ifindex, mode, reason };
     for mode in Mode::ALL {
         let path = pins.links().join(pin_name(interface, mode));
-        if path.exists() && Mode::wanted(wanted).contains(&mode) && take_over(program, &path, interface) {
+        if path.exists() && mode.is_allowed(wanted) && take_over(program, &path, interface) {
             return Ok(attached(mode, None));
         }
         unpin(&path)?;
     }
-    let mut reason = None;
-    for mode in Mode::wanted(wanted) {
-        match fresh(program, pins, interface, *mode) {
-            Ok(()) => return Ok(attached(*mode, reason)),
-            Err(AttachError::Refused { reason: why, .. })
-                if wanted == XdpMode::Auto && *mode == Mode::Native =>
-            {
-                warn!(interface, reason = why, "native XDP was refused, generic XDP is slower");
-                reason = Some(why);
+    let (link, mode, reason) = attach_best(program, interface, wanted)?;
+    pin(program, link, &pins.links().join(pin_name(interface, mode)), interface)?;
+    Ok(attached(mode, reason))
+}
+
+/// Attaches in the best mode that the configuration allows and the driver takes; says why it is not native where it
+/// might be.
+pub(crate) fn attach_best(
+    program: &mut Xdp,
+    interface: &str,
+    wanted: XdpMode,
+) -> Result<(XdpLinkId, Mode, Option<String>), AttachError> {
+    let native = |program: &mut Xdp| attach_in(program, interface, Mode::Native);
+    let generic = |program: &mut Xdp| attach_in(program, interface, Mode::Generic);
+    match wanted {
+        XdpMode::Native => Ok((native(program)?, Mode::Native, None)),
+        XdpMode::Generic => Ok((generic(program)?, Mode::Generic, None)),
+        XdpMode::Auto => match native(program) {
+            Ok(link) => Ok((link, Mode::Native, None)),
+            Err(AttachError::Refused { reason, .. }) => {
+                warn!(interface, reason, "native XDP was refused, generic XDP is slower");
+                Ok((generic(program)?, Mode::Generic, Some(reason)))
             }
-            Err(error) => return Err(error),
-        }
+            Err(error) => Err(error),
+        },
     }
-    Err(AttachError::NoInterface { interface: interface.to_owned() })
+}
+
+fn attach_in(program: &mut Xdp, interface: &str, mode: Mode) -> Result<XdpLinkId, AttachError> {
+    program.attach(interface, mode.aya()).map_err(|error| refusal(interface, mode, &error))
 }
 
 /// Replaces the program behind a link that an earlier agent left, in one step. A link whose interface went away
@@ -166,12 +181,11 @@ fn replace(program: &mut Xdp, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: Mode) -> Result<(), AttachError> {
-    let id = program.attach(interface, mode.aya()).map_err(|error| refusal(interface, mode, &error))?;
+fn pin(program: &mut Xdp, link: XdpLinkId, path: &Path, interface: &str) -> Result<(), AttachError> {
     let unpinnable = |reason: String| AttachError::Pin { interface: interface.to_owned(), reason };
-    let link = program.take_link(id).map_err(|error| unpinnable(error.to_string()))?;
+    let link = program.take_link(link).map_err(|error| unpinnable(error.to_string()))?;
     let link: FdLink = link.try_into().map_err(|error: LinkError| unpinnable(error.to_string()))?;
-    link.pin(pins.links().join(pin_name(interface, mode))).map_err(|error| unpinnable(error.to_string()))?;
+    link.pin(path).map_err(|error| unpinnable(error.to_string()))?;
     Ok(())
 }
 

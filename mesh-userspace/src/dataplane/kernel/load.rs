@@ -13,10 +13,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use mesh_common::abi::{ABI_VERSION, Meta};
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// The balancer's object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MESHLB_BALANCER_OBJECT"));
@@ -269,10 +266,10 @@ fn mapped<T: super::mapped::Words>(
     name: &'static str,
     size: u32,
 ) -> Result<Mapped<T>, LoadError> {
-    match take(ebpf, name)? {
-        Map::Array(data) => Mapped::new(name, &data, size).map_err(|source| map_error(name, source)),
-        _ => Err(map_error(name, io::Error::from(io::ErrorKind::InvalidData))),
-    }
+    let Map::Array(data) = take(ebpf, name)? else {
+        return Err(LoadError::Shape { map: name });
+    };
+    Mapped::new(name, &data, size).map_err(|source| map_error(name, source))
 }
 
 fn map_error(map: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {

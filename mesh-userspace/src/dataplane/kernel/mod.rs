@@ -10,6 +10,7 @@ mod mapped;
 mod pins;
 mod services;
 
+pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
 pub use load::{LoadError, Loaded, Sizes};
 pub use pins::{PinError, Pins};

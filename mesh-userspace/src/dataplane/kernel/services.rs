@@ -114,7 +114,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20))]
+        #![proptest_config(ProptestConfig::with_cases(3))]
         #[test]
         fn a_table_as_large_as_the_limits_make_it_takes_every_service(salt: u32) {
             let services = 1000;

@@ -1,0 +1,259 @@
+//! All that the agent knows, and what it does when something changes.
+
+use super::{
+    clock,
+    command::{Command, CommandError},
+    inputs::Inputs,
+};
+use crate::{
+    api::Readiness,
+    config::{Config, OnExit},
+    dataplane::kernel::{Attached, Kernel},
+    desired::{self, Desired, desired},
+    health,
+    metrics::Reloads,
+    reconcile::Reconciler,
+};
+use anyhow::Context as _;
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+/// How often the flow table is looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// After this much silence the maps are read again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The agent.
+pub(super) struct Agent {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+    pub(super) reconciler: Reconciler<Kernel>,
+    pub(super) inputs: Inputs,
+    pub(super) desired: Desired,
+    pub(super) drained: BTreeSet<health::Key>,
+    pub(super) attached: Vec<Attached>,
+    pub(super) reloads: Reloads,
+    pub(super) started: Instant,
+    readiness: watch::Sender<Readiness>,
+    /// Until when the first answers of probes and next hops are waited for; `None` once tables are loaded.
+    starting: Option<Instant>,
+    swept: Instant,
+    /// When the maps were last written or read.
+    touched: Instant,
+    /// Whether the last reconciliation failed.
+    failed: bool,
+}
+
+impl Agent {
+    pub(super) fn new(
+        path: PathBuf,
+        config: Config,
+        reconciler: Reconciler<Kernel>,
+        inputs: Inputs,
+        readiness: watch::Sender<Readiness>,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            starting: Some(now + Inputs::patience(&config)),
+            path,
+            config,
+            reconciler,
+            inputs,
+            desired: Desired::default(),
+            drained: BTreeSet::new(),
+            attached: Vec::new(),
+            reloads: Reloads::default(),
+            started: now,
+            readiness,
+            swept: now,
+            touched: now,
+            failed: false,
+        }
+    }
+
+    pub(super) const fn on_exit(&self) -> OnExit {
+        self.config.agent.on_exit
+    }
+
+    pub(super) fn pin_path(&self) -> &Path {
+        &self.config.agent.pin_path
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        self.starting.is_none()
+    }
+
+    /// Probes or next hops have news.
+    pub(super) fn on_change(&mut self) -> anyhow::Result<()> {
+        match self.starting {
+            Some(_) if self.inputs.are_complete(&self.config) => self.go(),
+            Some(_) => Ok(()),
+            None => {
+                self.reconcile();
+                Ok(())
+            }
+        }
+    }
+
+    /// Time went by.
+    pub(super) fn on_tick(&mut self) -> anyhow::Result<()> {
+        let now = clock::now();
+        if let Some(deadline) = self.starting {
+            return if now >= deadline || self.inputs.are_complete(&self.config) {
+                self.go()
+            } else {
+                Ok(())
+            };
+        }
+        if now.saturating_duration_since(self.swept) >= SWEEP {
+            self.sweep(now);
+        }
+        if now.saturating_duration_since(self.touched) >= SILENCE {
+            self.reread(now);
+        }
+        if self.failed || self.reconciler.is_waiting() {
+            self.reconcile();
+        }
+        Ok(())
+    }
+
+    /// Fills the tables for the first time, and only then takes packets.
+    fn go(&mut self) -> anyhow::Result<()> {
+        self.starting = None;
+        self.sweep(clock::now());
+        self.update_desired();
+        self.reconciler.reconcile(&self.desired, clock::now()).context("could not fill the tables")?;
+        self.attach()?;
+        self.readiness.send_replace(Readiness::Ready);
+        sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
+        info!(services = self.desired.services.len(), "ready");
+        Ok(())
+    }
+
+    fn attach(&mut self) -> anyhow::Result<()> {
+        let agent = &self.config.agent;
+        let kernel = self.reconciler.dataplane();
+        for interface in &agent.interfaces {
+            let attached = kernel.attach(interface, agent.xdp_mode)?;
+            info!(interface, mode = %attached.mode, "attached");
+            self.attached.push(attached);
+        }
+        Ok(kernel.keep_only(&agent.interfaces)?)
+    }
+
+    pub(super) fn update_desired(&mut self) {
+        let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
+        let inputs = desired::Inputs {
+            config: &self.config,
+            verdicts: &verdicts,
+            next_hops: &next_hops,
+            drained: &self.drained,
+        };
+        let desired = desired(inputs);
+        for (key, service) in &desired.services {
+            let before = self.desired.services.get(key).is_some_and(|service| service.panic);
+            match (before, service.panic) {
+                (false, true) => {
+                    error!(service = service.name, "too few backends are healthy, using all of them")
+                }
+                (true, false) => info!(service = service.name, "enough backends are healthy again"),
+                (false, false) | (true, true) => {}
+            }
+        }
+        self.desired = desired;
+    }
+
+    /// Makes the maps what they should be now; what fails is tried again with the next tick.
+    pub(super) fn reconcile(&mut self) {
+        self.update_desired();
+        let now = clock::now();
+        let done = self.reconciler.reconcile(&self.desired, now);
+        match &done {
+            Ok(0) => {}
+            Ok(ops) => {
+                self.touched = now;
+                info!(ops, took = ?now.elapsed(), "brought the maps up to date");
+            }
+            Err(error) => error!(%error, "could not bring the maps up to date, trying again"),
+        }
+        self.failed = done.is_err();
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.swept = now;
+        if let Err(error) = self.reconciler.sweep(&self.config, now, clock::kernel_now()) {
+            warn!(%error, "could not look through the flow table");
+        }
+    }
+
+    fn reread(&mut self, now: Instant) {
+        self.touched = now;
+        match self.reconciler.reread(now) {
+            Ok(()) => self.reconcile(),
+            Err(error) => error!(%error, "could not read the maps again"),
+        }
+    }
+
+    /// Carries out a command. A sender that gave up is ignored.
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => answer(reply, self.status()),
+            Command::Services(reply) => answer(reply, self.service_views()),
+            Command::Backends(reply) => answer(reply, self.backend_views()),
+            Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
+            Command::Reload(reply) => answer(reply, self.reload()),
+            Command::Drain { service, backend, reply } => answer(reply, self.drain(&service, backend)),
+            Command::Undrain { service, backend, reply } => answer(reply, self.undrain(&service, backend)),
+            Command::Metrics(reply) => answer(reply, self.snapshot()),
+        }
+    }
+
+    fn drain(&mut self, service: &str, backend: IpAddr) -> Result<(), CommandError> {
+        let key = self.find(service, backend)?;
+        if self.drained.insert(key) {
+            info!(service, %backend, "draining");
+            self.steer();
+        }
+        Ok(())
+    }
+
+    fn undrain(&mut self, service: &str, backend: IpAddr) -> Result<(), CommandError> {
+        let key = self.find(service, backend)?;
+        if self.drained.remove(&key) {
+            info!(service, %backend, "draining no more");
+            self.steer();
+        }
+        Ok(())
+    }
+
+    /// Acts on an order of the operator, if the tables are loaded already.
+    pub(super) fn steer(&mut self) {
+        if self.is_ready() {
+            self.reconcile();
+        }
+    }
+
+    fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
+        let service = self.config.services.iter().find(|service| service.name == name);
+        let service = service.ok_or_else(|| {
+            CommandError::not_found(format!("there is no service {name:?}")).advise("see: meshlb services")
+        })?;
+        if service.backends.iter().any(|known| known.address == backend) {
+            return Ok(health::Key { service: service.key(), address: backend });
+        }
+        let message = format!("service {name:?} has no backend {backend}");
+        Err(CommandError::not_found(message).advise(format!("see: meshlb backends {name}")))
+    }
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
+    // Whoever asked may be gone.
+    drop(reply.send(answer));
+}
