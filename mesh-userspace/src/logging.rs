@@ -38,7 +38,7 @@ pub enum LoggingError {
 /// Why a filter cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A single word that is not a level. `EnvFilter` would take it for a module's name and log nothing else.
+    /// Nothing, or a single word that is not a level. `EnvFilter` would take it for a module's name and log nothing else.
     #[error("no such level")]
     NotALevel,
     /// A directive that `EnvFilter` does not know.
@@ -77,7 +77,7 @@ fn filter(log: &Log, variable: Option<&str>) -> Result<EnvFilter, LoggingError> 
 /// Reads a filter: a level, or `EnvFilter`'s directives.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     let word = filter.chars().all(char::is_alphanumeric);
-    if word && filter.parse::<LevelFilter>().is_err() {
+    if filter.is_empty() || (word && filter.parse::<LevelFilter>().is_err()) {
         return Err(FilterError::NotALevel);
     }
     Ok(EnvFilter::builder().parse(filter)?)

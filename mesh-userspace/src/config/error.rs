@@ -29,12 +29,15 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Orders the problems as the file does and gives each its line and column.
+    /// Orders the problems as the file does and gives each its line and column. What is missing at the end of the file
+    /// is missed in its last line that is not empty.
     pub(super) fn new(source: Source, mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        let end = source.text().trim_end_matches(['\r', '\n']).len();
         for problem in &mut problems {
+            problem.span = problem.span.take().map(|span| span.start.min(end)..span.end.min(end));
             problem.location = problem.span.as_ref().map(|span| source.locate(span.start));
         }
+        problems.sort_by_key(|problem| problem.location);
         Self { source, problems }
     }
 

@@ -19,6 +19,8 @@ mod restart;
 mod service;
 mod source;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{Agent, OnExit, XdpMode};
 pub use error::{ConfigError, Location, Problem};

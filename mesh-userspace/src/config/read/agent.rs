@@ -1,5 +1,7 @@
 //! Reads `[agent]`.
 
+use std::collections::HashMap;
+
 use toml::Spanned;
 
 use super::section::{Key, Section};
@@ -26,8 +28,9 @@ fn interfaces(node: &Node<'_>) -> Read<Vec<String>> {
         return Err(Problem::new("no interface is named")
             .advise("name those where clients' packets arrive: [\"eth0\"]"));
     }
-    for (count, name) in names.iter().enumerate() {
-        if let Some(first) = names.iter().take(count).find(|first| first.get_ref() == name.get_ref()) {
+    let mut seen = HashMap::new();
+    for name in &names {
+        if let Some(first) = seen.insert(name.get_ref(), name) {
             return Err(listed_twice(first, name));
         }
     }

@@ -50,10 +50,11 @@ fn timeout(section: &mut Section<'_, '_>, interval: Duration) -> Duration {
 }
 
 fn probe_kind(section: &mut Section<'_, '_>) -> Option<ProbeKind> {
-    let kind = section.required(Key("kind", "\"tcp\""), value::owned_text)?;
+    let kind = section.required(Key("kind", "\"tcp\""), value::owned_text);
     let path = section.optional(Key("path", "\"/healthz\""), path);
     let host = section.optional(Key("host", "\"www.example.com\""), host);
     let expect = section.optional(Key("expect", "[200]"), expect);
+    let kind = kind?;
     match kind.get_ref().as_str() {
         "http" => Some(http(path, host, expect)),
         "tcp" => {

@@ -10,6 +10,9 @@ use super::value::{Node, Read, kind};
 use crate::config::Problem;
 use crate::config::source::SMALLEST;
 
+/// Comparing takes memory by the product of the lengths; no key is nearly as long: bytes.
+const LONGEST_MISSPELLING: usize = 64;
+
 /// A key's name and a value that would be right, as it is written in TOML.
 #[derive(Clone, Copy)]
 pub(super) struct Key(pub(super) &'static str, pub(super) &'static str);
@@ -185,14 +188,24 @@ impl<'a, 'r> Section<'a, 'r> {
 }
 
 fn unknown_key_advice(path: &str, key: &str, known: &[&'static str]) -> String {
-    let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(known, key), known)).min();
-    match (path, key, nearest) {
-        ("service.backend", "port", _) => {
-            "leave it away: a backend is sent packets on the service's port, which `l2` and `ipip` do not change".into()
-        }
-        (_, _, Some((edits, nearest))) if edits <= nearest.len().div_ceil(3) => format!("did you mean `{nearest}`?"),
-        _ => format!("the keys here are {}", list(known)),
+    if (path, key) == ("service.backend", "port") {
+        "leave it away: a backend is sent packets on the service's port, which `l2` and `ipip` do not change"
+            .to_owned()
+    } else if let Some(nearest) = nearest(key, known) {
+        format!("did you mean `{nearest}`?")
+    } else {
+        format!("the keys here are {}", list(known))
     }
+}
+
+/// The name that `key` probably is a misspelling of: at most a third of its letters are wrong.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    if key.len() > LONGEST_MISSPELLING {
+        return None;
+    }
+    let edits = |name: &&'static str| (strsim::damerau_levenshtein(name, key), *name);
+    let (edits, name) = known.iter().map(edits).min()?;
+    (edits <= (name.len() / 3).max(1)).then_some(name)
 }
 
 /// The names in backquotes, with commas.

@@ -1,0 +1,164 @@
+//! What a valid configuration becomes, and that documents and code say the same.
+
+use std::time::Duration;
+
+use super::*;
+
+const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+const EXAMPLE: &str = include_str!("../../../deploy/meshlb.toml");
+
+fn parsed(text: &str) -> Config {
+    parse("test.toml", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The text of every block between ```` ```toml ```` and ```` ``` ````.
+fn blocks(document: &str) -> impl Iterator<Item = &str> {
+    document.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
+/// A service without any key that has a default.
+fn service(protocol: &str) -> Service {
+    let text = format!(
+        "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\n\
+         protocol = \"{protocol}\"\nforward = \"l2\"\nhealth = {{ kind = \"http\" }}\n\
+         backend = [{{ address = \"10.0.1.1\" }}]\n"
+    );
+    parsed(&text).services.remove(0)
+}
+
+#[test]
+fn everything_but_the_interfaces_has_a_default() {
+    let config = parsed("[agent]\ninterfaces = [\"eth0\"]\n");
+    let agent = Agent {
+        interfaces: vec!["eth0".into()],
+        xdp_mode: XdpMode::Auto,
+        on_exit: OnExit::Keep,
+        pin_path: "/sys/fs/bpf/meshlb".into(),
+        seed: None,
+    };
+    let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, flows: 262_144 };
+    assert_eq!((config.agent, config.limits), (agent, limits));
+    assert_eq!(config.api.socket.to_str(), Some("/run/meshlb/meshlb.sock"));
+    assert_eq!(config.metrics.listen, Some("127.0.0.1:9440".parse().unwrap()));
+    assert_eq!(config.log, Log { format: LogFormat::Text, level: "info".into() });
+    assert_eq!(config.services, []);
+}
+
+#[test]
+fn a_service_has_the_documented_defaults() {
+    let (tcp, udp) = (service("tcp"), service("udp"));
+    assert_eq!((tcp.window, udp.window), (Duration::from_secs(1800), Duration::from_secs(60)));
+    assert_eq!((tcp.scheduler, tcp.tracking), (Scheduler::Maglev, Tracking::Adaptive));
+    assert_eq!((tcp.table_size, tcp.table_size()), (None, 4093));
+    assert_eq!(tcp.backends, [Backend { address: "10.0.1.1".parse().unwrap(), weight: 100 }]);
+    let kind = ProbeKind::Http { path: "/".into(), host: None, expect: vec![200] };
+    assert_eq!(tcp.health, Some(Health::new(kind)));
+    assert_eq!(tcp.key().to_string(), "203.0.113.10:80/tcp");
+}
+
+#[test]
+fn every_given_value_arrives() {
+    let config = parsed(blocks(DOCUMENT).nth(1).unwrap());
+    assert_eq!(config.agent.interfaces, ["eth0", "eth1"]);
+    assert_eq!(config.agent.seed, Some(0x5ca1_ab1e_0ddb_a115));
+    let [web] = config.services.as_slice() else { panic!("{config:?}") };
+    assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", 80, Protocol::Tcp));
+    assert_eq!((web.forward, web.table_size, web.table_size()), (Forward::Ipip, Some(65_521), 65_521));
+    let health = Health {
+        kind: ProbeKind::Http {
+            path: "/healthz".into(),
+            host: Some("www.example.com".into()),
+            expect: vec![200, 204],
+        },
+        port: Some(8080),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        rise: 2,
+        fall: 3,
+        panic_threshold: 50,
+    };
+    assert_eq!(web.health, Some(health));
+    assert_eq!(web.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 50]);
+}
+
+#[test]
+fn a_short_interval_shortens_the_default_timeout() {
+    let text = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"a\"\nvip = \"192.0.2.1\"\nport = 1\n\
+                protocol = \"tcp\"\nforward = \"l2\"\nhealth = { kind = \"tcp\", interval = \"200ms\" }\n";
+    let health = parsed(text).services.remove(0).health.unwrap();
+    assert_eq!(health.timeout, Duration::from_millis(200));
+}
+
+#[test]
+fn metrics_can_be_off() {
+    let config = parsed("[agent]\ninterfaces = [\"eth0\"]\n[metrics]\nlisten = \"off\"\n");
+    assert_eq!(config.metrics.listen, None);
+}
+
+#[test]
+fn only_what_a_reload_cannot_change_needs_a_restart() {
+    let old = parsed(blocks(DOCUMENT).nth(1).unwrap());
+    let mut new = old.clone();
+    new.services.clear();
+    assert_eq!(old.restart_needed(&new), Vec::<&str>::new());
+    new.agent.seed = None;
+    new.metrics.listen = None;
+    new.limits.flows = 1;
+    assert_eq!(old.restart_needed(&new), ["agent.seed", "metrics.listen", "limits.flows"]);
+}
+
+#[test]
+fn choices_are_spelled_alike_in_the_file_in_output_and_in_json() {
+    for mode in XdpMode::ALL {
+        assert_eq!(mode.to_string(), mode.as_str());
+        assert_eq!(serde_json::to_string(mode).unwrap(), format!("\"{mode}\""));
+        let config = parsed(&format!("[agent]\ninterfaces = [\"eth0\"]\nxdp_mode = \"{mode}\"\n"));
+        assert_eq!(config.agent.xdp_mode, *mode);
+    }
+}
+
+#[test]
+fn every_example_is_valid() {
+    assert!(blocks(DOCUMENT).count() >= 4);
+    blocks(DOCUMENT).chain([EXAMPLE]).for_each(|text| drop(parsed(text)));
+}
+
+#[test]
+fn the_values_that_the_example_leaves_out_are_the_defaults() {
+    let written_out =
+        EXAMPLE.replace("# seed = \"0123456789abcdef\"\n", "").lines().fold(String::new(), uncomment);
+    assert!(written_out.contains("\npanic_threshold = 0\n"), "{written_out}");
+    assert_eq!(parsed(&written_out), parsed(EXAMPLE));
+}
+
+/// Appends a line; `# key = value` without its `#`.
+fn uncomment(text: String, line: &str) -> String {
+    let key = line.strip_prefix("# ").filter(|rest| rest.split(' ').nth(1) == Some("="));
+    text + key.unwrap_or(line) + "\n"
+}
+
+#[test]
+fn every_key_is_documented_where_it_belongs() {
+    let text = "[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
+                [limits]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n[service.health]\nqqqqqqqq = 1\n\
+                [[service.backend]]\nqqqqqqqq = 1\n";
+    let error = parse("test.toml", text).unwrap_err();
+    let unknown = error.problems().iter().filter_map(|problem| {
+        let section = problem.message().strip_prefix("unknown key `qqqqqqqq` in ")?;
+        Some((section, problem.advice().strip_prefix("the keys here are ")?))
+    });
+    let sections: Vec<(&str, &str)> = unknown.collect();
+    assert_eq!(sections.len(), 8, "{error}");
+    for (section, keys) in sections {
+        let chapter =
+            DOCUMENT.split("\n## ").find(|chapter| chapter.starts_with(&format!("`{section}`"))).unwrap();
+        for key in keys.split(", ") {
+            assert!(chapter.contains(&format!("\n| {key} |")), "{key} is not explained under {section}");
+        }
+        assert_eq!(
+            chapter.matches("\n| `").count(),
+            keys.split(", ").count(),
+            "{section} explains too many keys"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Single values that nothing could work with.
+
+use super::{case, check, raw};
+
+#[test]
+fn interfaces_that_cannot_exist_are_refused() {
+    check(&[
+        case("[\"eth0\", \"eth1\"]", "[]", "2:14", "no interface is named", "[\"eth0\"]"),
+        case("eth1", "", "2:23", "is empty", "1 to 15 bytes"),
+        case("eth1", "sixteen-bytes-xx", "2:23", "has 16 bytes", "1 to 15 bytes"),
+        case("eth1", "eth/1", "2:23", "contains '/'", "ip link"),
+        case("eth1", "eth 1", "2:23", "contains ' '", "ip link"),
+        case("eth1", "..", "2:23", "directory", "ip link"),
+        case("eth1", "eth0", "2:23", "\"eth0\" is listed twice", "once"),
+    ]);
+}
+
+#[test]
+fn paths_and_listeners_that_cannot_work_are_refused() {
+    let long = format!("/{}", "s".repeat(107));
+    check(&[
+        case("/sys/fs/bpf/meshlb", "meshlb", "5:12", "relative", "/sys/fs/bpf/meshlb"),
+        case("/run/meshlb/meshlb.sock", "meshlb.sock", "8:10", "relative", "/run/meshlb/meshlb.sock"),
+        case("/run/meshlb/meshlb.sock", "/run/\\u0000", "8:10", "NUL", "/run/meshlb"),
+        case("/run/meshlb/meshlb.sock", &long, "8:10", "108 bytes", "107 bytes"),
+        case("127.0.0.1:9440", "localhost:9440", "10:10", "not an address to listen on", "\"off\""),
+        case("127.0.0.1:9440", "127.0.0.1:0", "10:10", "not an address to listen on", "127.0.0.1:9440"),
+        case("0123456789abcdef", "123", "6:8", "not 16 hexadecimal digits", "openssl rand -hex 8"),
+        case("0123456789abcdef", "+123456789abcdef", "6:8", "not 16 hexadecimal digits", "0-9a-f"),
+        case("\"0123456789abcdef\"", "0x0123456789abcdef", "6:8", "whole number, not text", "seed = \""),
+    ]);
+}
+
+#[test]
+fn addresses_that_no_host_has_are_refused() {
+    let vip = |to, message, advice| case("203.0.113.10", to, "20:7", message, advice);
+    check(&[
+        vip("web.example", "not an IP address", "names are not resolved"),
+        vip("203.0.113.0/24", "not an IP address", "prefixes are not supported yet"),
+        vip("203.0.113.10:80", "not an IP address", "\"203.0.113.10\""),
+        vip("[2001:db8::1]", "not an IP address", "without brackets"),
+        vip("0.0.0.0", "the unspecified address", "one host"),
+        vip("::", "the unspecified address", "one host"),
+        vip("224.0.0.1", "a multicast address", "one host"),
+        vip("ff02::1", "a multicast address", "one host"),
+        vip("127.0.0.1", "a loopback address", "one host"),
+        vip("255.255.255.255", "the broadcast address", "one host"),
+        vip("fe80::1", "link-local", "routable"),
+        vip("::ffff:192.0.2.1", "written as IPv6", "\"192.0.2.1\""),
+        case("10.0.1.1", "0.0.0.0", "40:11", "the unspecified address", "one host"),
+        case("10.0.1.1", "10.0.1", "40:11", "not an IP address", "203.0.113.10"),
+    ]);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    check(&[
+        case("port = 80", "port = 0", "21:8", "the port 0 is out of range", "1 to 65535"),
+        case("port = 80", "port = 65536", "21:8", "the port 65536", "1 to 65535"),
+        case(
+            "port = 80",
+            "port = 99999999999999999999999999999999999999999",
+            "21:8",
+            "port 9999",
+            "1 to 65535",
+        ),
+        case("port = 80\n", "port = \"8000-8100\"\n", "21:8", "not supported yet", "one service per port"),
+        case("port = 80\n", "port = \"any\"\n", "21:8", "not supported yet", "one service per port"),
+        case("port = 80\n", "port = \"http\"\n", "21:8", "is not a port", "1 to 65535"),
+        case("weight = 100", "weight = -1", "41:10", "the weight -1", "0 to 65535"),
+        case("weight = 100", "weight = 65536", "41:10", "the weight 65536", "0 to 65535"),
+        case("rise = 2", "rise = 0", "36:8", "rise 0", "from 1"),
+        case("fall = 3", "fall = 0", "37:8", "fall 0", "from 1"),
+        case("panic_threshold = 50", "panic_threshold = 101", "38:19", "percentage 101", "0 to 100"),
+        case("port = 8080", "port = 0", "30:8", "the port 0", "1 to 65535"),
+        case("204", "99", "33:16", "the status 99", "100 to 599"),
+        case("204", "600", "33:16", "the status 600", "100 to 599"),
+        case("[200, 204]", "[]", "33:10", "no status", "[200]"),
+        case("services = 2\n", "flows = 0\n", "15:9", "the limit 0", "from 1"),
+    ]);
+}
+
+#[test]
+fn durations_need_a_unit_and_a_sensible_length() {
+    check(&[
+        case("\"500ms\"", "\"500\"", "35:11", "not a duration", "\"500ms\" or \"500s\""),
+        case("\"500ms\"", "500", "35:11", "500 has no unit", "\"500ms\" or \"500s\""),
+        case("\"500ms\"", "\"soon\"", "35:11", "not a duration", "a number and a unit"),
+        case("\"500ms\"", "\"\"", "35:11", "not a duration", "a number and a unit"),
+        case("\"500ms\"", "\"2s\"", "35:11", "longer than the interval, 1s", "at most \"1s\""),
+        case("\"1s\"", "\"0s\"", "34:12", "out of range", "from \"10ms\""),
+        case("\"1s\"", "\"999999999999years\"", "34:12", "duration", "unit"),
+        case("\"30min\"", "\"0s\"", "26:10", "out of range", "from \"1s\""),
+        case("\"30min\"", "true", "26:10", "true or false, not text", "window = \"30min\""),
+    ]);
+}
+
+#[test]
+fn probes_that_make_no_sense_are_refused() {
+    let tcp_with_path = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"a\"\nvip = \"192.0.2.1\"\n\
+                         port = 1\nprotocol = \"tcp\"\nforward = \"l2\"\nhealth = { kind = \"tcp\", path = \"/\" }\n";
+    check(&[
+        case("\"/healthz\"", "\"healthz\"", "31:8", "does not begin with '/'", "path = \"/healthz\""),
+        case("\"/healthz\"", "\"/a b\"", "31:8", "contains ' '", "%20"),
+        case("\"www.example.com\"", "\"a\\r\\nb\"", "32:8", "not a host name", "www.example.com"),
+        raw(tcp_with_path, "9:33", "`path` has no meaning for TCP probes", "kind = \"http\""),
+    ]);
+}
