@@ -73,7 +73,8 @@ impl Host {
     }
 
     /// A command that starts inside this host. It is killed when the thread that spawned it ends and when the
-    /// topology is dropped. Mounts are those of the caller, so that bpffs stays visible.
+    /// topology is dropped. Mounts are those of the caller: bpffs stays visible, but `/sys/class/net` shows the
+    /// caller's links.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.0.namespace.command(program)
     }

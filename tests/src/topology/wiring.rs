@@ -47,9 +47,9 @@ pub(crate) fn machine(topology: &str, name: &str) -> Result<Namespace> {
 /// needs it. Frames do not visit the firewall of the namespace.
 pub(crate) fn switch(topology: &str) -> Result<Namespace> {
     let namespace = machine(topology, "switch")?;
-    let bridge = format!(
-        "link add {BRIDGE} type bridge forward_delay 0 stp_state 0 mcast_snooping 0 nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0\nlink set {BRIDGE} up\n"
-    );
+    let immediate = "forward_delay 0 stp_state 0 mcast_snooping 0";
+    let unfiltered = "nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0";
+    let bridge = format!("link add {BRIDGE} type bridge {immediate} {unfiltered}\nlink set {BRIDGE} up\n");
     namespace.ip(&bridge)?;
     Ok(namespace)
 }
