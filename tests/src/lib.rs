@@ -1,1 +1,39 @@
-//! x
+//! The network-namespace harness: real hosts, links, servers and clients for the integration tests, the demo
+//! and the benchmarks, on one machine and without touching its own network.
+//!
+//! A [`Topology`] is a set of namespaces around a bridge; a [`Host`] is one of them, in which commands,
+//! closures and futures run; [`HttpServer`], [`Client`] and [`Downloads`] make traffic; [`Agent`] and
+//! [`Decap`] run the `meshlb` binary.
+//!
+//! Invariant: whatever a topology made (namespaces, the bpffs mount, files, processes) carries its name and
+//! goes when it is dropped, when a test panics, and when the process is interrupted; what a killed process
+//! left behind is removed by the next one. Nothing here sleeps to wait for something: see [`wait`].
+
+mod agent;
+mod child;
+mod cleanup;
+mod client;
+mod decap;
+mod downloads;
+mod enter;
+mod host;
+mod http;
+mod ip;
+mod meshlb;
+mod name;
+mod namespace;
+mod pass;
+mod preflight;
+mod registry;
+mod runtime;
+mod topology;
+pub mod wait;
+
+pub use agent::Agent;
+pub use client::{Client, Reply};
+pub use decap::Decap;
+pub use downloads::{Download, Downloads, Failure, Progress, Summary};
+pub use host::{Host, INTERFACE};
+pub use http::HttpServer;
+pub use runtime::HostRuntime;
+pub use topology::{Builder, Topology};
