@@ -1,6 +1,9 @@
 //! The layout of the maps, as both sides read and write it.
 //!
 //! Every type is `repr(C)`, made of integers and byte arrays, with its padding spelled out and its size asserted.
+//! Elements of 64 bytes fill one cache line each, since memory-mapped arrays begin at a page; the types themselves are
+//! aligned to 8 bytes only: the compiler would believe in a larger alignment on the kernel program's stack, too, which
+//! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
 use core::mem::{align_of, size_of};
@@ -66,7 +69,7 @@ pub const fn halves(address: [u8; 16]) -> [u64; 2] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceEntry {
     /// Which service this is.
@@ -94,7 +97,7 @@ pub mod forward {
 /// An element of the backend array: one cache line, everything that forwarding needs.
 ///
 /// The agent writes it word by word; each field that changes alone while traffic flows lies within one aligned word.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendEntry {
     /// Where the frame goes next: the backend itself or a router on the way.
@@ -179,8 +182,8 @@ pub struct Meta {
 
 const _: () = {
     assert!(size_of::<ServiceKey>() == 24);
-    assert!(size_of::<ServiceEntry>() == 64 && align_of::<ServiceEntry>() == 64);
-    assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 64);
+    assert!(size_of::<ServiceEntry>() == 64 && align_of::<ServiceEntry>() == 8);
+    assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
     assert!(size_of::<BackendCounters>() == 24);
     assert!(size_of::<FlowKey4>() == 12);
     assert!(size_of::<FlowKey6>() == 24);

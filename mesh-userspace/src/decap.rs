@@ -13,6 +13,7 @@ use aya::{
     maps::{HashMap, MapData},
     programs::Xdp,
 };
+use mesh_common::abi::halves;
 use nix::ifaddrs::getifaddrs;
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::{
@@ -27,7 +28,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MESHLB_DECAP_OBJECT"));
 /// How often the interface's addresses are read.
 const REFRESH: Duration = Duration::from_secs(1);
 
-type Addresses = HashMap<MapData, [u8; 16], u8>;
+/// IPv4 as IPv4-mapped addresses, in two words.
+type Addresses = HashMap<MapData, [u64; 2], u8>;
 
 /// Unwraps packets for `vips` that come in by `interface`, until a signal ends it.
 ///
@@ -39,7 +41,9 @@ pub async fn run(interface: &str, vips: &[IpAddr], mode: XdpMode) -> anyhow::Res
     let mut ebpf = Ebpf::load(OBJECT).context("the kernel refused the decapsulator's maps")?;
     let mut served = take(&mut ebpf, "VIPS")?;
     for vip in vips {
-        served.insert(wire_address(*vip), 1, 0).with_context(|| format!("could not add VIP {vip}"))?;
+        served
+            .insert(halves(wire_address(*vip)), 1, 0)
+            .with_context(|| format!("could not add VIP {vip}"))?;
     }
     let mut own = take(&mut ebpf, "OWN_ADDRESSES")?;
     follow(&mut own, interface)?;
@@ -73,7 +77,7 @@ async fn serve(own: &mut Addresses, interface: &str) -> anyhow::Result<()> {
 /// Makes the map hold the interface's addresses.
 fn follow(own: &mut Addresses, interface: &str) -> anyhow::Result<()> {
     let wanted = addresses(interface)?;
-    let there: BTreeSet<[u8; 16]> = own.keys().collect::<Result<_, _>>()?;
+    let there: BTreeSet<[u64; 2]> = own.keys().collect::<Result<_, _>>()?;
     for gone in there.difference(&wanted) {
         own.remove(gone)?;
     }
@@ -83,7 +87,7 @@ fn follow(own: &mut Addresses, interface: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn addresses(interface: &str) -> anyhow::Result<BTreeSet<[u8; 16]>> {
+fn addresses(interface: &str) -> anyhow::Result<BTreeSet<[u64; 2]>> {
     let own = getifaddrs()
         .context("could not read the host's addresses")?
         .filter(|a| a.interface_name == interface);
@@ -91,7 +95,11 @@ fn addresses(interface: &str) -> anyhow::Result<BTreeSet<[u8; 16]>> {
         let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
         v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
     };
-    Ok(own.filter_map(|entry| entry.address).filter_map(address).map(wire_address).collect())
+    Ok(own
+        .filter_map(|entry| entry.address)
+        .filter_map(address)
+        .map(|address| halves(wire_address(address)))
+        .collect())
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Addresses> {

@@ -19,6 +19,7 @@ mod enter;
 mod host;
 mod http;
 mod ip;
+pub mod lab;
 mod meshlb;
 mod name;
 mod namespace;
@@ -26,6 +27,7 @@ mod pass;
 mod preflight;
 mod registry;
 mod runtime;
+pub mod scene;
 mod topology;
 pub mod wait;
 

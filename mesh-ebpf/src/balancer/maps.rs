@@ -94,18 +94,15 @@ client!(FlowKey6, FLOWS6, hash::flow6, protocol::IPV6);
 
 /// The service that owns an address, port and protocol.
 #[inline(always)]
-pub(crate) fn service(key: ServiceKey) -> Option<ServiceEntry> {
+pub(crate) fn service(key: ServiceKey) -> Option<&'static ServiceEntry> {
     let [first, second] = hash::service(key, SERVICE_PLACES.load());
     service_at(first, key).or_else(|| service_at(second, key))
 }
 
 #[inline(always)]
-fn service_at(place: u32, key: ServiceKey) -> Option<ServiceEntry> {
-    let entry = SERVICES.get_ptr(place)?;
-    // SAFETY: the pointer comes from the map. The agent writes the key last and clears it first, so that the other
-    // fields are those of the key.
-    let entry = unsafe { entry.read() };
-    (entry.key == key).then_some(entry)
+fn service_at(place: u32, key: ServiceKey) -> Option<&'static ServiceEntry> {
+    // The agent writes the key last and clears it first, so that the other fields are those of the key.
+    SERVICES.get(place).filter(|entry| entry.key == key)
 }
 
 /// A slot of a service's table.
@@ -118,11 +115,9 @@ pub(crate) fn slot(service: &ServiceEntry, hash: u64) -> Option<Slot> {
 
 /// A backend; `None` for ids that nobody has.
 #[inline(always)]
-pub(crate) fn backend(id: u32) -> Option<BackendEntry> {
-    let entry = BACKENDS.get_ptr(id)?;
-    // SAFETY: the pointer comes from the map; see `BackendEntry` for what may change meanwhile.
-    let entry = unsafe { entry.read() };
-    (entry.forward != 0).then_some(entry)
+pub(crate) fn backend(id: u32) -> Option<&'static BackendEntry> {
+    // See `BackendEntry` for what may change while it is read.
+    BACKENDS.get(id).filter(|entry| entry.forward != 0)
 }
 
 /// Whether flows may stay on a backend.

@@ -47,9 +47,9 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
         return Err(Outcome::BadLength);
     }
     let hash = flow.client.hash();
-    let choice = choose(flow, &service, hash).ok_or(Outcome::NoBackend)?;
+    let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
     let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
-    let outcome = forward::to(packet, flow, &backend, hash)?;
+    let outcome = forward::to(packet, flow, backend, hash)?;
     maps::count_backend(choice.backend, flow.length, choice.opened);
     Ok(outcome)
 }

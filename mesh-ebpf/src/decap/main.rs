@@ -65,7 +65,7 @@ fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
     const OFFSET_OR_MORE: u16 = 0x3fff;
     let header: Ipv4Hdr = packet.read(IP).ok_or(DecapOutcome::NotATunnel)?;
     let plain = header.vihl == 0x45 && u16::from_be_bytes(header.frags) & OFFSET_OR_MORE == 0;
-    if !plain || !maps::is_own_address(&map_ipv4(header.dst_addr)) {
+    if !plain || !maps::is_own_address(map_ipv4(header.dst_addr)) {
         return Err(DecapOutcome::NotATunnel);
     }
     Ok(Tunnel { outer: encap::LENGTH_IPV4, inner: header.proto })
@@ -74,7 +74,7 @@ fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
 #[inline(always)]
 fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
     let header: Ipv6Hdr = packet.read(IP).ok_or(DecapOutcome::NotATunnel)?;
-    if !maps::is_own_address(&header.dst_addr) {
+    if !maps::is_own_address(header.dst_addr) {
         return Err(DecapOutcome::NotATunnel);
     }
     Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next_hdr })
@@ -83,7 +83,7 @@ fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
 #[inline(always)]
 fn inner_ipv4(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
     let header: Ipv4Hdr = packet.read(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(&map_ipv4(header.dst_addr)) {
+    if !maps::is_vip(map_ipv4(header.dst_addr)) {
         return Err(DecapOutcome::NotAVip);
     }
     let whole = packet.holds(at + usize::from(u16::from_be_bytes(header.tot_len)));
@@ -93,7 +93,7 @@ fn inner_ipv4(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
 #[inline(always)]
 fn inner_ipv6(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
     let header: Ipv6Hdr = packet.read(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(&header.dst_addr) {
+    if !maps::is_vip(header.dst_addr) {
         return Err(DecapOutcome::NotAVip);
     }
     let whole = packet.holds(at + Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len)));

@@ -5,27 +5,30 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray},
 };
-use mesh_common::outcome::DecapOutcome;
+use mesh_common::{abi::halves, outcome::DecapOutcome};
+
+/// An address as two words: keys are looked up from the stack, which must be aligned.
+type Address = [u64; 2];
 
 /// The addresses of this host that tunnels may end at; IPv4 as IPv4-mapped addresses.
 #[map]
-static OWN_ADDRESSES: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1024, 0);
+static OWN_ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(1024, 0);
 
 /// The VIPs that tunnel packets may carry; IPv4 as IPv4-mapped addresses.
 #[map]
-static VIPS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(65_536, 0);
+static VIPS: HashMap<Address, u8> = HashMap::with_max_entries(65_536, 0);
 
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapOutcome::COUNT, 0);
 
 #[inline(always)]
-pub(crate) fn is_own_address(address: &[u8; 16]) -> bool {
-    OWN_ADDRESSES.get_ptr(address).is_some()
+pub(crate) fn is_own_address(address: [u8; 16]) -> bool {
+    OWN_ADDRESSES.get_ptr(halves(address)).is_some()
 }
 
 #[inline(always)]
-pub(crate) fn is_vip(address: &[u8; 16]) -> bool {
-    VIPS.get_ptr(address).is_some()
+pub(crate) fn is_vip(address: [u8; 16]) -> bool {
+    VIPS.get_ptr(halves(address)).is_some()
 }
 
 #[inline(always)]

@@ -1,0 +1,42 @@
+//! Real HTTP traffic through the balancer.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+use std::collections::BTreeMap;
+
+use mesh_tests::scene::{Plot, Way};
+
+const V4: &str = "192.0.2.10";
+const V6: &str = "2001:db8::10";
+
+/// Requests with a connection each reach every backend, and nobody else answers.
+fn assert_balances(vip: &str, way: Way, native: bool) {
+    let scene = Plot { native, ..Plot::new(vip, way).unwrap() }.set().unwrap();
+    let client = scene.client().unwrap();
+    let mut answers = BTreeMap::<String, u32>::new();
+    for _ in 0..60 {
+        let reply = client.get(scene.service()).unwrap();
+        *answers.entry(reply.backend.unwrap()).or_default() += 1;
+    }
+    let backends: Vec<String> = (0..3).map(|n| scene.backend(n).unwrap().to_string()).collect();
+    assert!(answers.keys().eq(backends.iter().collect::<std::collections::BTreeSet<_>>()), "{answers:?}");
+}
+
+macro_rules! balances {
+    ($($name:ident: $vip:expr, $way:expr, $native:expr;)+) => {
+        $(#[test]
+        fn $name() {
+            assert_balances($vip, $way, $native);
+        })+
+    };
+}
+
+balances! {
+    ipv4_is_balanced_by_direct_return: V4, Way::L2, false;
+    ipv6_is_balanced_by_direct_return: V6, Way::L2, false;
+    ipv4_is_balanced_in_ipv4: V4, Way::IpipV4, false;
+    ipv4_is_balanced_in_ipv6: V4, Way::IpipV6, false;
+    ipv6_is_balanced_in_ipv4: V6, Way::IpipV4, false;
+    ipv6_is_balanced_in_ipv6: V6, Way::IpipV6, false;
+    native_xdp_balances_by_direct_return: V4, Way::L2, true;
+    native_xdp_balances_in_ipv6: V4, Way::IpipV6, true;
+}
