@@ -46,7 +46,7 @@ pub(crate) fn run_tests(filters: &[String], runner: &[String]) -> Result<()> {
     if find_program("cargo-nextest").is_some() {
         command.args(["nextest", "run"]).args(HOST_PACKAGES).args(filters).arg("--");
     } else {
-        command.arg("test").args(HOST_PACKAGES).arg("--").args(filters);
+        command.args(["test", "--tests", "--no-fail-fast"]).args(HOST_PACKAGES).arg("--").args(filters);
     }
     become_program(command.args(runner))
 }

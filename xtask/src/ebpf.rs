@@ -31,7 +31,7 @@ pub(crate) fn build(workspace: &Workspace, toolchain: Toolchain) -> Result<()> {
 
 /// Lints the kernel programs; warnings are errors.
 pub(crate) fn clippy(workspace: &Workspace, toolchain: Toolchain) -> Result<()> {
-    run(cargo(workspace, toolchain, "clippy")?.args(["--lib", "--bins", "--", "-Dwarnings"]))
+    run(cargo(workspace, toolchain, "clippy")?.args(["--", "-Dwarnings"]))
 }
 
 fn cargo(workspace: &Workspace, toolchain: Toolchain, subcommand: &str) -> Result<Command> {

@@ -12,6 +12,8 @@ mod process;
 mod toolchain;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -56,13 +58,21 @@ enum Task {
     Ci,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    if let Err(error) = perform(&Arguments::parse().command) {
+        process::say(&format!("{error:#}"));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn perform(task: &Task) -> Result<()> {
     let workspace = Workspace::discover()?;
-    match Arguments::parse().command {
-        Task::Build { release } => commands::build(&workspace, Profile::of(release)),
-        Task::Test { filters, runner } => commands::test(&workspace, &filters, &runner),
-        Task::Demo { arguments } => commands::scenario(&workspace, "demo", &arguments),
-        Task::Bench { arguments } => commands::scenario(&workspace, "bench", &arguments),
+    match task {
+        Task::Build { release } => commands::build(&workspace, Profile::of(*release)),
+        Task::Test { filters, runner } => commands::test(&workspace, filters, runner),
+        Task::Demo { arguments } => commands::scenario(&workspace, "demo", arguments),
+        Task::Bench { arguments } => commands::scenario(&workspace, "bench", arguments),
         Task::Ci => ci::run_all(&workspace),
     }
 }
