@@ -116,7 +116,10 @@ impl Lab {
         let result = self.kernel.program()?.test_run(options)?;
         out.truncate(usize::try_from(result.data_size_out)?);
         let after = self.kernel.outcomes()?;
-        let moved = after.into_iter().map(|(outcome, count)| (outcome, count - before[&outcome]));
+        let moved = after.into_iter().map(|(outcome, count)| {
+            let before = before.get(&outcome).copied().unwrap_or(0);
+            (outcome, count - before)
+        });
         Ok(Verdict {
             action: result.return_value,
             packet: out,
