@@ -1,5 +1,4 @@
 //! Packets through the loaded program: whole output bytes, and the one counter that moves.
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 use etherparse::PacketBuilder;
 use mesh_common::slot::Slot;

@@ -16,6 +16,9 @@ use std::{
 /// A closing flow's last segments come within this time.
 const CLOSING_IDLE: Duration = Duration::from_secs(30);
 
+/// An established flow that is silent for longer is taken for gone, unless the service's window is longer still.
+const ESTABLISHED_IDLE: Duration = Duration::from_secs(30 * 60);
+
 /// A SYN whose client never went on: past the last retransmission that clients make.
 const OPENING_IDLE: Duration = Duration::from_secs(130);
 
@@ -68,7 +71,7 @@ pub fn keeps_record(
         (Protocol::Udp, _) => Duration::from_nanos(u64::from(UDP_IDLE) << 30),
         (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
         (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
-        (Protocol::Tcp, _) => window,
+        (Protocol::Tcp, _) => window.max(ESTABLISHED_IDLE),
     };
     let useful = match slot.phase() {
         Phase::Steady => false,
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
     use mesh_common::flow::FlowRecord;
 
-    const WINDOW: Duration = Duration::from_secs(1800);
+    const WINDOW: Duration = Duration::from_secs(1);
 
     fn keeps(slot: Slot, state: u32, protocol: Protocol, idle: Ticks) -> bool {
         let record = FlowRecord { backend: 1, seen: 100, state };

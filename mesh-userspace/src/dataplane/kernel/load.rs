@@ -9,10 +9,13 @@ use super::{
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
     programs::{ProgramError, Xdp},
 };
-use mesh_common::abi::{ABI_VERSION, Meta};
+use mesh_common::{
+    abi::{ABI_VERSION, Meta},
+    outcome::Outcome,
+};
 use std::time::{Duration, Instant};
 
 /// The balancer's object, as `cargo xtask build` made it.
@@ -117,8 +120,8 @@ pub enum LoadError {
 }
 
 impl Sizes {
-    /// The entries of each map whose size follows from the limits.
-    fn entries(&self) -> [(&'static str, u32); 6] {
+    /// The entries of each map.
+    fn entries(&self) -> [(&'static str, u32); 7] {
         let backends = self.backends.saturating_add(1);
         [
             ("SERVICES", services::places(self.services)),
@@ -127,6 +130,7 @@ impl Sizes {
             ("BACKEND_COUNTERS", backends),
             ("FLOWS4", self.flows),
             ("FLOWS6", self.flows),
+            ("OUTCOMES", Outcome::COUNT),
         ]
     }
 }
@@ -188,7 +192,7 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
         pins.remove_maps()?;
         return Ok(None);
     }
-    check_shape(pins, "META", 1, 16)?;
+    check_shape(pins, "META", 1)?;
     let meta = MapData::from_pin(pins.map("META")).map_err(|source| map_error("META", source))?;
     let meta =
         Array::<_, Plain<Meta>>::try_from(Map::Array(meta)).map_err(|source| map_error("META", source))?;
@@ -203,28 +207,34 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
         found => return Err(LoadError::Abi { path: pins.map("").display().to_string(), found }),
     }
     for (map, wanted) in sizes.entries() {
-        check_shape(pins, map, wanted, value_size(map))?;
+        check_shape(pins, map, wanted)?;
     }
     Ok(Some(meta))
 }
 
-/// Bytes of a map's values.
-fn value_size(map: &str) -> u32 {
+/// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
+fn shape(map: &str) -> (MapType, u32, u32, u32) {
+    const MAPPED: u32 = 1 << 10;
     match map {
-        "SERVICES" | "BACKENDS" => 64,
-        "BACKEND_COUNTERS" => 24,
-        "FLOWS4" | "FLOWS6" => 12,
-        _ => 8,
+        "SERVICES" | "BACKENDS" => (MapType::Array, 4, 64, MAPPED),
+        "SLOTS" => (MapType::Array, 4, 8, MAPPED),
+        "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 24, 0),
+        "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
+        "FLOWS4" => (MapType::LruHash, 12, 12, 0),
+        "FLOWS6" => (MapType::LruHash, 24, 12, 0),
+        _ => (MapType::Array, 4, 16, 0),
     }
 }
 
-fn check_shape(pins: &Pins, map: &'static str, wanted: u32, value_size: u32) -> Result<(), LoadError> {
+fn check_shape(pins: &Pins, map: &'static str, wanted: u32) -> Result<(), LoadError> {
     let info = MapInfo::from_pin(pins.map(map)).map_err(|source| map_error(map, source))?;
-    let found = info.max_entries();
-    match (info.value_size() == value_size, found == wanted) {
-        (true, true) => Ok(()),
-        (true, false) => Err(LoadError::Size { map, found, wanted }),
-        (false, _) => Err(LoadError::Shape { map }),
+    let kind = info.map_type().map_err(|source| map_error(map, source))?;
+    if (kind, info.key_size(), info.value_size(), info.map_flags()) != shape(map) {
+        return Err(LoadError::Shape { map });
+    }
+    match info.max_entries() {
+        found if found == wanted => Ok(()),
+        found => Err(LoadError::Size { map, found, wanted }),
     }
 }
 

@@ -1,0 +1,174 @@
+//! What surrounds the balancer: other interfaces, neighbours that change, UDP, and slots that come to rest.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking, too"
+)]
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use mesh_tests::scene::{PORT, Plot, Way};
+use mesh_tests::wait::eventually;
+use mesh_tests::{Agent, Client, Decap, Download, Downloads, Host, HttpServer, Topology};
+use mesh_userspace::api::types::{BackendView, ServiceView, SlotPhases, Status};
+
+const V4: &str = "192.0.2.10";
+const SOON: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(90);
+
+/// Connects the balancer with a backend by a cable of their own, and returns the backend's address on it.
+fn second_cable(topology: &Topology, backend: &Host) -> IpAddr {
+    let netns = |host: &Host| host.namespace_path().file_name().unwrap().to_string_lossy().into_owned();
+    let peer = netns(backend);
+    topology
+        .balancer()
+        .ip(&format!("link add eth1 mtu 1600 type veth peer name eth1 mtu 1600 netns {peer}"))
+        .unwrap();
+    topology.balancer().ip("addr add 10.88.0.254/24 dev eth1\nlink set eth1 up").unwrap();
+    backend.ip("addr add 10.88.0.1/24 dev eth1\nlink set eth1 up").unwrap();
+    [10, 88, 0, 1].into()
+}
+
+fn config(interfaces: &str, backend: IpAddr) -> String {
+    format!(
+        "[agent]\ninterfaces = {interfaces}\n[metrics]\nlisten = \"off\"\n[[service]]\nname = \"web\"\nvip = \"{V4}\"\n\
+         port = {PORT}\nprotocol = \"tcp\"\nforward = \"l2\"\nhealth = {{ kind = \"tcp\" }}\n\
+         [[service.backend]]\naddress = \"{backend}\"\n"
+    )
+}
+
+#[test]
+fn packets_for_a_backend_behind_another_interface_are_redirected_there() {
+    let mut topology = Topology::builder().backends(1).build().unwrap();
+    topology.add_vip(V4.parse().unwrap()).unwrap();
+    let host = topology.backend(1).unwrap().clone();
+    let backend = second_cable(&topology, &host);
+    let _server = HttpServer::start(&host, PORT, "behind").unwrap();
+    let agent = Agent::start(&topology, &config("[\"eth0\", \"eth1\"]", backend)).unwrap();
+    let reply =
+        Client::new(topology.client()).unwrap().get((V4.parse::<IpAddr>().unwrap(), PORT).into()).unwrap();
+    assert_eq!(reply.body, "behind");
+    let status: Status = agent.cli_json(&["status"]).unwrap();
+    assert_eq!(status.interfaces.len(), 2);
+    assert!(
+        status.outcomes["redirected"] > 0 && status.outcomes["transmitted"] == 0,
+        "{:?}",
+        status.outcomes
+    );
+}
+
+#[test]
+fn an_interface_that_has_another_program_is_refused_and_not_robbed() {
+    let mut topology = Topology::builder().backends(1).build().unwrap();
+    topology.add_vip(V4.parse().unwrap()).unwrap();
+    let _other = Decap::start(topology.balancer(), &[[192, 0, 2, 99].into()]).unwrap();
+    let backend = IpAddr::from(topology.backend(1).unwrap().v4());
+    let error = Agent::start(&topology, &config("[\"eth0\"]", backend)).unwrap_err();
+    assert!(format!("{error:#}").contains("another XDP program"), "{error:#}");
+}
+
+#[test]
+fn a_backend_that_changes_its_mac_address_keeps_its_connections() {
+    let scene = Plot { weights: vec![100], ..Plot::new(V4, Way::IpipV4).unwrap() }.set().unwrap();
+    let download = Download::lasting(scene.service(), Duration::from_secs(4));
+    let downloads = Downloads::start(&scene.client().unwrap(), 10, download);
+    downloads.flowing(SOON).unwrap();
+    let backend = scene.topology.backend(1).unwrap();
+    // As hosts do that take over an address: it is announced.
+    backend.sysctl("net/ipv4/conf/all/arp_notify", "1").unwrap();
+    backend.ip("link set eth0 address 02:00:00:00:00:77").unwrap();
+    let followed = || {
+        let backends: Vec<BackendView> = scene.agent.cli_json(&["backends"]).unwrap();
+        backends[0].next_hop.as_ref().is_some_and(|hop| hop.contains("02:00:00:00:00:77"))
+    };
+    eventually("the new address is known", SOON, followed).unwrap();
+    let summary = downloads.finish(LONG).unwrap();
+    assert!(summary.failures.is_empty(), "{:?}", summary.failures);
+}
+
+fn slots(agent: &Agent) -> SlotPhases {
+    let services: Vec<ServiceView> = agent.cli_json(&["services"]).unwrap();
+    services[0].slots
+}
+
+#[test]
+fn after_a_drain_slots_come_to_rest_under_a_download_that_goes_on() {
+    let mut plot = Plot::new(V4, Way::L2).unwrap();
+    plot.service.push_str("\nwindow = \"1s\"");
+    let scene = plot.set().unwrap();
+    let download = Download::lasting(scene.service(), Duration::from_secs(25));
+    let downloads = Downloads::start(&scene.client().unwrap(), 30, download);
+    downloads.flowing(SOON).unwrap();
+    let drained = scene.backend(0).unwrap().to_string();
+    let on_drained = |downloads: &Downloads| {
+        let progress = downloads.progress();
+        progress.iter().filter(|one| one.backend.as_ref() == Some(&drained)).count()
+    };
+    assert!(on_drained(&downloads) > 0);
+    scene.must(&["drain", "web", &drained]).unwrap();
+    assert!(slots(&scene.agent).migrating > 0);
+    let rest = |phases: SlotPhases| phases.migrating == 0 && phases.settling < phases.steady;
+    eventually("most slots rest", LONG, || rest(slots(&scene.agent))).unwrap();
+    assert!(slots(&scene.agent).settling > 0, "slots with live flows of the drained backend do not");
+    let summary = downloads.finish(LONG).unwrap();
+    assert!(summary.failures.is_empty(), "{:?}", summary.failures);
+}
+
+/// Answers every datagram with the backend's own address.
+fn echo(host: &Host, port: u16) {
+    let name = host.v4().to_string();
+    let _task = host.spawn(async move {
+        let socket = tokio::net::UdpSocket::bind((V4, port)).await.unwrap();
+        let mut buffer = [0; 64];
+        loop {
+            let (_, client) = socket.recv_from(&mut buffer).await.unwrap();
+            socket.send_to(name.as_bytes(), client).await.unwrap();
+        }
+    });
+}
+
+/// Who answers a datagram from a port of the client.
+fn ask(socket: &UdpSocket, service: SocketAddr) -> String {
+    let mut buffer = [0; 64];
+    for _ in 0..10 {
+        socket.send_to(b"who", service).unwrap();
+        if let Ok((length, _)) = socket.recv_from(&mut buffer) {
+            return String::from_utf8_lossy(&buffer[..length]).into_owned();
+        }
+    }
+    panic!("no answer from {service}");
+}
+
+#[test]
+fn udp_flows_spread_and_stay_while_a_backend_drains() {
+    let mut topology = Topology::builder().backends(3).build().unwrap();
+    topology.add_vip(V4.parse().unwrap()).unwrap();
+    topology.backends().iter().for_each(|host| echo(host, 5353));
+    let backends: String = topology
+        .backends()
+        .iter()
+        .map(|host| format!("[[service.backend]]\naddress = \"{}\"\n", host.v4()))
+        .collect();
+    let config = format!(
+        "[metrics]\nlisten = \"off\"\n[[service]]\nname = \"dns\"\nvip = \"{V4}\"\nport = 5353\nprotocol = \"udp\"\n\
+         forward = \"l2\"\n{backends}"
+    );
+    let agent = Agent::start(&topology, &config).unwrap();
+    let service = SocketAddr::new(V4.parse().unwrap(), 5353);
+    topology
+        .client()
+        .run(|| {
+            let sockets: Vec<_> = (0..60).map(|_| UdpSocket::bind("0.0.0.0:0").unwrap()).collect();
+            sockets.iter().for_each(|s| s.set_read_timeout(Some(Duration::from_secs(1))).unwrap());
+            let before: Vec<_> = sockets.iter().map(|socket| ask(socket, service)).collect();
+            assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 3, "{before:?}");
+            let output = agent.cli(&["drain", "dns", &before[0]]).unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let after: Vec<_> = sockets.iter().map(|socket| ask(socket, service)).collect();
+            assert_eq!(after, before, "no flow changed its backend");
+        })
+        .unwrap();
+}
