@@ -131,16 +131,12 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Looks through the flow table and throws away records that say nothing any more.
-    ///
-    /// # Errors
-    ///
-    /// The table cannot be read.
-    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) -> Result<(), DataplaneError> {
+    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) {
         let owners = owners(config, &self.actual);
         let seed = self.dataplane.seed();
         let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
         let slots = &self.actual.slots;
-        self.dataplane.retain_flows(&mut |flow| {
+        self.dataplane.retain_flows(ticks, &mut |flow| {
             let Some(owner) = owners.get(&flow.service) else { return false };
             let index = owner.base + hash::slot(flow_hash(seed, flow.client), owner.size);
             let slot =
@@ -150,25 +146,20 @@ impl<D: Dataplane> Reconciler<D> {
                 sweep.keep(index, flow);
             }
             keeps
-        })?;
+        });
         self.sweep = sweep;
-        Ok(())
     }
 
-    /// Up to `limit` recorded flows.
-    ///
-    /// # Errors
-    ///
-    /// The table cannot be read.
-    pub fn flows(&mut self, limit: usize) -> Result<Vec<Flow>, DataplaneError> {
+    /// Up to `limit` recorded flows; `now` is the kernel's time.
+    pub fn flows(&mut self, limit: usize, now: Ticks) -> Vec<Flow> {
         let mut flows = Vec::new();
-        self.dataplane.retain_flows(&mut |flow| {
+        self.dataplane.retain_flows(now, &mut |flow| {
             if flows.len() < limit {
                 flows.push(*flow);
             }
             true
-        })?;
-        Ok(flows)
+        });
+        flows
     }
 
     /// Reads the maps again and believes them, should they differ from what was thought.
@@ -264,7 +255,7 @@ mod tests {
         assert!(reconciler.is_waiting());
         for _ in 0..6 {
             now += Duration::from_secs(1801);
-            reconciler.sweep(&after, now, 0).unwrap();
+            reconciler.sweep(&after, now, 0);
             reconciler.reconcile(&wish(&after), now).unwrap();
         }
         assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
@@ -289,8 +280,8 @@ mod tests {
             fn outcomes(&self) -> Result<BTreeMap<mesh_common::outcome::Outcome, u64>, DataplaneError> {
                 self.0.outcomes()
             }
-            fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
-                self.0.retain_flows(visit)
+            fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+                self.0.retain_flows(now, visit);
             }
             fn seed(&self) -> u64 {
                 0
@@ -312,8 +303,8 @@ mod tests {
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
         memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
         let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap().len(), 1);
-        reconciler.sweep(&config, now, 0).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap(), vec![]);
+        assert_eq!(reconciler.flows(10, 0).len(), 1);
+        reconciler.sweep(&config, now, 0);
+        assert_eq!(reconciler.flows(10, 0), vec![]);
     }
 }

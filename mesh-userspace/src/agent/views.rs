@@ -116,7 +116,7 @@ impl Agent {
     }
 
     fn flow_use(&self) -> FlowUse {
-        FlowUse { used: self.reconciler.records(), capacity: u64::from(self.config.limits.flows) * 2 }
+        FlowUse { used: self.reconciler.records(), capacity: u64::from(self.config.limits.flows) }
     }
 
     fn outcomes(&mut self) -> BTreeMap<String, u64> {
@@ -253,10 +253,7 @@ impl Agent {
     }
 
     pub(super) fn flow_views(&mut self, limit: usize) -> Vec<FlowView> {
-        let flows = self.reconciler.flows(limit).unwrap_or_else(|error| {
-            warn!(%error, "could not read the flow table");
-            Vec::new()
-        });
+        let flows = self.reconciler.flows(limit, clock::kernel_now());
         let keys =
             self.config.services.iter().filter_map(|service| Some((self.entry(service.key())?.id, service)));
         let services: HashMap<u32, &config::Service> = keys.collect();
