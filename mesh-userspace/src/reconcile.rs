@@ -6,11 +6,12 @@ use crate::{
     config::{Config, Limits},
     dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key, flow_hash},
     desired::Desired,
+    maglev::Tables,
     plan::{Circumstances, History, Plan, Sweep, keeps_record, plan},
 };
 use mesh_common::{abi::BackendCounters, flow::Ticks, hash, slot::Slot};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 use tracing::{debug, warn};
@@ -20,6 +21,7 @@ pub struct Reconciler<D> {
     dataplane: D,
     limits: Limits,
     actual: Actual,
+    tables: Tables,
     history: History,
     sweep: Sweep,
     /// Counters of a backend's id when the backend got it.
@@ -45,8 +47,9 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn new(dataplane: D, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
         let actual = dataplane.read()?;
         let history = History::new(&actual, now);
-        let (sweep, baselines, problems) = (Sweep::default(), BTreeMap::new(), Vec::new());
-        Ok(Self { dataplane, limits, actual, history, sweep, baselines, problems })
+        let (tables, sweep) = (Tables::default(), Sweep::default());
+        let (baselines, problems) = (BTreeMap::new(), Vec::new());
+        Ok(Self { dataplane, limits, actual, tables, history, sweep, baselines, problems })
     }
 
     /// What the maps hold.
@@ -83,6 +86,8 @@ impl<D: Dataplane> Reconciler<D> {
             self.apply(op, now)?;
         }
         self.history.conclude(&plan, &self.sweep, now);
+        let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
+        self.tables.retain(|base| bases.contains(&base));
         if self.problems != plan.problems {
             plan.problems.iter().for_each(|problem| warn!(problem, "could not make actual what is desired"));
             self.problems.clone_from(&plan.problems);
@@ -91,9 +96,15 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
-        let Self { limits, history, sweep, .. } = self;
-        let circumstances =
-            Circumstances { services: limits.services, backends: limits.backends, history, sweep, now };
+        let Self { limits, tables, history, sweep, .. } = self;
+        let circumstances = Circumstances {
+            services: limits.services,
+            backends: limits.backends,
+            tables,
+            history,
+            sweep,
+            now,
+        };
         plan(&self.actual, desired, circumstances)
     }
 
@@ -204,7 +215,6 @@ mod tests {
         nexthop::{NextHop, Resolution},
     };
     use mesh_common::slot::Phase;
-    use std::collections::BTreeSet;
 
     fn config(backends: &[u8]) -> Config {
         let head = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\n\

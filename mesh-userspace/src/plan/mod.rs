@@ -17,7 +17,7 @@ use crate::{
     config::{Protocol, ServiceKey, Tracking},
     dataplane::{Actual, Op, abi_key, backend_entry, host_address},
     desired::{self, Desired},
-    maglev,
+    maglev::Tables,
 };
 use ids::{ServiceIds, Slots, free_backend};
 use mesh_common::{
@@ -38,6 +38,8 @@ pub struct Circumstances<'a> {
     pub services: u32,
     /// The highest backend id.
     pub backends: u32,
+    /// Tables that were filled before.
+    pub tables: &'a Tables,
     /// Since when slots and ids are as they are.
     pub history: &'a History,
     /// What the last look through the flow table found.
@@ -239,8 +241,8 @@ impl<'a> Planner<'a> {
             shares.into_iter().filter(|s| self.ids.contains_key(&(entry.id, s.address))).collect();
         let ids: Vec<u32> =
             placed.iter().filter_map(|share| self.ids.get(&(entry.id, share.address)).copied()).collect();
-        let table = maglev::fill(entry.size, &placed);
-        table.into_iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
+        let table = self.circumstances.tables.fill(entry.base, entry.size, &placed);
+        table.iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
     }
 
     /// Frees the ids that nobody wants, no slot names and no record names any more.

@@ -59,6 +59,7 @@ fn wishes() -> impl Strategy<Value = Desired> {
 /// The maps and all that a reconciler remembers.
 struct World {
     actual: Actual,
+    tables: Tables,
     history: History,
     sweep: Sweep,
     now: Instant,
@@ -68,6 +69,7 @@ impl World {
     fn new() -> Self {
         Self {
             actual: Actual::empty(SLOTS),
+            tables: Tables::default(),
             history: History::default(),
             sweep: Sweep::default(),
             now: Instant::now(),
@@ -75,8 +77,8 @@ impl World {
     }
 
     fn plan(&self, desired: &Desired) -> Plan {
-        let Self { actual, history, sweep, now } = self;
-        plan(actual, desired, Circumstances { services: 4, backends: 20, history, sweep, now: *now })
+        let Self { actual, tables, history, sweep, now } = self;
+        plan(actual, desired, Circumstances { services: 4, backends: 20, tables, history, sweep, now: *now })
     }
 
     fn reconcile(&mut self, desired: &Desired) -> Result<Plan, TestCaseError> {
