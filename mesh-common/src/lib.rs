@@ -14,3 +14,4 @@ pub mod hash;
 pub mod lifecycle;
 pub mod outcome;
 pub mod slot;
+pub mod table;
