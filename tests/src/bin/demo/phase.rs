@@ -16,10 +16,11 @@ pub(crate) struct Phase {
 }
 
 impl Phase {
-    /// A phase that could not be played to its end.
-    pub(crate) fn broken(title: &str, error: &anyhow::Error) -> Self {
-        let (all, settled) = (Tally::default(), Tally::default());
-        Self { title: title.into(), all, settled, wrong: vec![format!("{error:#}")] }
+    /// A phase that could not be played to its end, with its requests until then.
+    pub(crate) fn broken(title: &str, all: Tally, error: &anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Self { title: title.into(), all, settled: Tally::default(), wrong: vec![lines.join("; ")] }
     }
 
     /// Whether nothing is wrong.
@@ -87,8 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_that_broke_is_wrong() {
-        let phase = Phase::broken("x", &anyhow::anyhow!("cause").context("effect"));
-        assert_eq!(phase.wrong, ["effect: cause"]);
+    fn a_phase_that_broke_says_why_in_one_line() {
+        let error = anyhow::anyhow!("cause\n  advice\n").context("effect");
+        let phase = Phase::broken("x", Tally::default(), &error);
+        assert_eq!(phase.wrong, ["effect: cause; advice"]);
     }
 }

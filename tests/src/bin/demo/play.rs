@@ -64,7 +64,8 @@ impl<'a> Play<'a> {
             match scene(&mut self, title) {
                 Ok(phase) => phases.push(phase),
                 Err(error) => {
-                    phases.push(Phase::broken(title, &error));
+                    let requests = self.stage.traffic.log().tally(self.began, Instant::now());
+                    phases.push(Phase::broken(title, requests, &error));
                     break;
                 }
             }
