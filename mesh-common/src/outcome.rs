@@ -108,6 +108,11 @@ mod tests {
     extern crate std;
 
     #[test]
+    fn a_new_outcome_changes_the_abi() {
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (2, 13));
+    }
+
+    #[test]
     fn counters_stand_in_the_order_of_the_list_and_labels_are_unique() {
         let mut labels = std::collections::BTreeSet::new();
         for (position, outcome) in Outcome::ALL.iter().enumerate() {

@@ -137,6 +137,7 @@ pub fn neighbour(address: IpAddr, source: IpAddr, how: Forward) -> BackendEntry 
         source_mac: [2, 0, 0, 0, 0, 0xbb],
         destination_mac: [2, 0, 0, 0, 0, 0xcc],
         mtu: 1600,
+        direct: true,
     };
     backend_entry(1, 80, address, how, &hop)
 }
