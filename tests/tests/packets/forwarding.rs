@@ -1,5 +1,6 @@
 //! What is sent to backends: every byte of it.
 
+use mesh_common::abi::BackendEntry;
 use mesh_common::outcome::Outcome;
 use mesh_tests::lab::INGRESS;
 
@@ -95,7 +96,7 @@ fn a_packet_whose_life_ends_is_dropped_as_it_is_by_direct_return_alone() {
 #[test]
 fn a_backend_behind_another_interface_is_redirected_to() {
     for way in Way::ALL {
-        let mut world = World::with(mesh_common::abi::BackendEntry { ifindex: ELSEWHERE, ..way.entry() });
+        let mut world = World::with(BackendEntry { ifindex: ELSEWHERE, ..way.entry() });
         for (about, frame) in variants() {
             world.check_sent(&about, way, Outcome::Redirected, &frame);
         }
@@ -105,7 +106,7 @@ fn a_backend_behind_another_interface_is_redirected_to() {
 #[test]
 fn packets_of_several_buffers_are_sent_whole() {
     for way in Way::ALL {
-        let mut world = World::with(mesh_common::abi::BackendEntry { mtu: 9100, ..way.entry() });
+        let mut world = World::with(BackendEntry { mtu: 9100, ..way.entry() });
         for service in services() {
             let frame = Frame { payload: 8900, ..opening(&service) };
             world.check_sent(&format!("{way:?}, {service:?}"), way, Outcome::Transmitted, &frame);
@@ -116,14 +117,16 @@ fn packets_of_several_buffers_are_sent_whole() {
 #[test]
 fn a_packet_may_fill_the_mtu_and_not_one_byte_more() {
     const MTU: u16 = 1500;
-    for (way, service) in Way::ALL.into_iter().flat_map(|way| services().into_iter().map(move |s| (way, s))) {
-        let mut world = World::with(mesh_common::abi::BackendEntry { mtu: MTU, ..way.entry() });
-        let mut frame = opening(&service);
-        frame.padding = 40;
-        frame.payload = usize::from(MTU) - way.overhead() - frame.headers();
-        world.check_sent(&format!("{way:?}, {service:?}, full"), way, Outcome::Transmitted, &frame);
-        frame.payload += 1;
-        let about = format!("{way:?}, {service:?}, one byte more");
-        world.check(&about, &frame.bytes(), &Expected::Kept(Outcome::TooBig));
+    for way in Way::ALL {
+        let mut world = World::with(BackendEntry { mtu: MTU, ..way.entry() });
+        for service in services() {
+            let mut frame = opening(&service);
+            frame.padding = 40;
+            frame.payload = usize::from(MTU) - way.overhead() - frame.headers();
+            world.check_sent(&format!("{way:?}, {service:?}, full"), way, Outcome::Transmitted, &frame);
+            frame.payload += 1;
+            let about = format!("{way:?}, {service:?}, one byte more");
+            world.check(&about, &frame.bytes(), &Expected::Kept(Outcome::TooBig));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder, VlanId};
 use mesh_common::outcome::Outcome;
 use mesh_userspace::config::ServiceKey;
+use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
 
 use crate::frame::{ETHERNET, Frame, ethernet, garbage};
 use crate::world::{Expected, Way, World, opening, services};
@@ -170,7 +171,6 @@ fn others(service: &ServiceKey) -> Vec<(&'static str, Change)> {
 
 #[test]
 fn a_service_that_is_gone_passes() {
-    use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
     let mut world = World::new(Way::L2);
     for service in services() {
         world.check_sent("known", Way::L2, Outcome::Transmitted, &opening(&service));
@@ -181,7 +181,6 @@ fn a_service_that_is_gone_passes() {
 
 #[test]
 fn a_protocol_that_is_not_served_at_the_port_passes() {
-    use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
     for (gone, other) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
         let mut world = World::new(Way::L2);
         world.lab.kernel.apply(&Op::RemoveService(abi_key(services()[gone]))).unwrap();
