@@ -26,6 +26,8 @@ pub(crate) struct Flow<C> {
     pub(crate) segment: Segment,
     /// Bytes from the IP header on, as the header says.
     pub(crate) length: u16,
+    /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
+    pub(crate) headers: usize,
     /// TOS or traffic class.
     pub(crate) traffic_class: u8,
 }
@@ -34,6 +36,8 @@ struct Transport {
     source: [u8; 2],
     destination: [u8; 2],
     segment: Segment,
+    /// Where the header ends.
+    end: usize,
 }
 
 /// The flow of an IPv4 packet (RFC 791).
@@ -54,6 +58,7 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
         client: Client4 { address: header.src_addr, port: transport.source },
         segment: transport.segment,
         length: u16::from_be_bytes(header.tot_len),
+        headers: transport.end - IP,
         traffic_class: header.tos,
     })
 }
@@ -62,6 +67,9 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
 #[inline(always)]
 pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
     let header: Ipv6Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
+    if version(header.vcf) != 6 {
+        return Err(Outcome::Truncated);
+    }
     let transport = transport(packet, IP + Ipv6Hdr::LEN, header.next_hdr)?;
     // A length beyond 16 bits saturates; no frame holds it, or its path.
     let length = u16::from_be_bytes(header.payload_len).saturating_add(40);
@@ -70,8 +78,15 @@ pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
         client: Client6 { address: header.src_addr, port: transport.source },
         segment: transport.segment,
         length,
+        headers: transport.end - IP,
         traffic_class: traffic_class(header.vcf),
     })
+}
+
+/// The first four bits of an IP header.
+#[inline(always)]
+const fn version([first, ..]: [u8; 4]) -> u8 {
+    first >> 4
 }
 
 /// Bits 4 to 11 of the IPv6 header (RFC 8200 §3).
@@ -96,11 +111,17 @@ fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
         source: header.source,
         destination: header.destination,
         segment: Segment::tcp(header.flags),
+        end: offset + size_of::<Tcp>(),
     })
 }
 
 #[inline(always)]
 fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: UdpHdr = packet.read(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { source: header.src, destination: header.dst, segment: Segment::Datagram })
+    Ok(Transport {
+        source: header.src,
+        destination: header.dst,
+        segment: Segment::Datagram,
+        end: offset + UdpHdr::LEN,
+    })
 }

@@ -74,7 +74,7 @@ fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
 #[inline(always)]
 fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
     let header: Ipv6Hdr = packet.read(IP).ok_or(DecapOutcome::NotATunnel)?;
-    if !maps::is_own_address(header.dst_addr) {
+    if version(header.vcf) != 6 || !maps::is_own_address(header.dst_addr) {
         return Err(DecapOutcome::NotATunnel);
     }
     Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next_hdr })
@@ -97,8 +97,13 @@ fn inner_ipv6(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
         return Err(DecapOutcome::NotAVip);
     }
     let whole = packet.holds(at + Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len)));
-    let [version, ..] = header.vcf;
-    if version >> 4 == 6 && whole { Ok(EtherType::Ipv6) } else { Err(DecapOutcome::BadInner) }
+    if version(header.vcf) == 6 && whole { Ok(EtherType::Ipv6) } else { Err(DecapOutcome::BadInner) }
+}
+
+/// The first four bits of an IP header.
+#[inline(always)]
+const fn version([first, ..]: [u8; 4]) -> u8 {
+    first >> 4
 }
 
 #[panic_handler]
