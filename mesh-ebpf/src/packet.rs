@@ -24,6 +24,10 @@ pub unsafe trait Header: Copy {}
 
 // SAFETY: made of integers and byte arrays, without padding.
 unsafe impl Header for EthHdr {}
+// SAFETY: an integer.
+unsafe impl Header for u64 {}
+// SAFETY: integers.
+unsafe impl<const N: usize> Header for [u64; N] {}
 // SAFETY: as above.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: as above.
@@ -74,6 +78,13 @@ impl Packet {
     fn data_end(&self) -> usize {
         // SAFETY: as in `data`.
         unsafe { (*self.context).data_end as usize }
+    }
+
+    /// Bytes in the linear part of the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn linear_length(&self) -> usize {
+        self.data_end() - self.data()
     }
 
     /// The index of the interface that the packet came in by.

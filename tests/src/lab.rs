@@ -68,10 +68,14 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Loads the program with empty maps.
+    /// Loads the program with small empty maps.
     pub fn new() -> Result<Self> {
+        Self::sized(Sizes { services: 64, backends: 64, slots: 4096, flows: 4096 })
+    }
+
+    /// Loads the program with empty maps of a size.
+    pub fn sized(sizes: Sizes) -> Result<Self> {
         let bpffs = BpfFs::mount()?;
-        let sizes = Sizes { services: 64, backends: 64, slots: 4096, flows: 4096 };
         let kernel = Kernel::load(Pins::open(&bpffs.path().join("meshlb"))?, sizes, Some(SEED))?;
         Ok(Self { kernel, _bpffs: bpffs })
     }
