@@ -9,7 +9,7 @@
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -140,34 +140,6 @@ pub struct BackendCounters {
     pub new_flows: u64,
 }
 
-/// The client's side of an IPv4 flow; the service stands for the other side.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey4 {
-    /// The client's address.
-    pub address: [u8; 4],
-    /// The client's port, in wire order.
-    pub port: [u8; 2],
-    /// Reserved, zero.
-    pub reserved: [u8; 2],
-    /// The service's id.
-    pub service: u32,
-}
-
-/// The client's side of an IPv6 flow; the service stands for the other side.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey6 {
-    /// The client's address.
-    pub address: [u8; 16],
-    /// The client's port, in wire order.
-    pub port: [u8; 2],
-    /// Reserved, zero.
-    pub reserved: [u8; 2],
-    /// The service's id.
-    pub service: u32,
-}
-
 /// Which agent's maps these are: the single element of the `META` map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,8 +157,6 @@ const _: () = {
     assert!(size_of::<ServiceEntry>() == 64 && align_of::<ServiceEntry>() == 8);
     assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
     assert!(size_of::<BackendCounters>() == 24);
-    assert!(size_of::<FlowKey4>() == 12);
-    assert!(size_of::<FlowKey6>() == 24);
     assert!(size_of::<Meta>() == 16);
 };
 

@@ -17,8 +17,8 @@ pub const fn ticks(nanoseconds: u64) -> Ticks {
     ticks
 }
 
-/// A UDP flow idle for longer than this is new again: 60 s.
-pub const UDP_IDLE: Ticks = 56;
+/// A UDP flow idle for longer than this is new again: 59 s, less than the shortest sensible window of a service.
+pub const UDP_IDLE: Ticks = 55;
 
 /// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 60 s.
 pub const SYN_GUARD: Ticks = 56;

@@ -16,3 +16,4 @@ pub mod hash;
 pub mod lifecycle;
 pub mod outcome;
 pub mod slot;
+pub mod table;

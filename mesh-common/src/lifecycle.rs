@@ -1,13 +1,16 @@
 //! A slot's life: how userspace changes it so that no live flow changes its backend.
 //!
 //! ```text
-//!          change                    settle                      calm
-//! steady ─────────► migrating ───────────────► settling ───────────────────► steady
-//!                   every live flow sends      no flow record of the slot
-//!                   a packet meanwhile         names another backend
+//!        change                 pin                  settle                   calm
+//! steady ──────► migrating ────────────► migrating, ────────────► settling ──────────────► steady
+//!                (new flows are          recording   every live    (records are  no record of
+//!                recorded, old ones      (old ones   flow has      honoured)     the slot is
+//!                end by themselves)      too)        sent a packet               left
 //! ```
-//! [`change`] may come at any time. A steady slot has no flow records at all, so that none can be found stale later:
-//! who calls [`calm`] has deleted those that name `current`, which changes nothing for their flows.
+//! [`change`] may come at any time. Old flows are recorded late, so that the flow table holds those only that are
+//! still there. Without connections a new flow cannot be told from an old one: then recording begins at once.
+//! A steady slot has no flow records at all, so that none can be found stale later: who calls [`calm`] has deleted
+//! those that name `current`, which changes nothing for their flows.
 
 use crate::slot::{Phase, Slot};
 
@@ -22,35 +25,60 @@ pub enum Tracking {
     Never,
 }
 
+/// What a service wants of its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// When flows are recorded.
+    pub tracking: Tracking,
+    /// Whether flows have a beginning that can be seen, as TCP's have.
+    pub connections: bool,
+}
+
+impl Rules {
+    const fn always(self) -> bool {
+        matches!(self.tracking, Tracking::Always)
+    }
+}
+
 /// The slot after the table gave it to `current`, or a backend came or went.
 ///
 /// `alive` tells whether flows may stay on a backend; a draining one is alive, backend 0 is not.
 #[must_use]
-pub fn change(slot: Slot, current: u32, tracking: Tracking, alive: impl Fn(u32) -> bool) -> Slot {
-    if tracking == Tracking::Never {
+pub fn change(slot: Slot, current: u32, rules: Rules, alive: impl Fn(u32) -> bool) -> Slot {
+    if rules.tracking == Tracking::Never {
         return Slot::steady(current);
     }
     let untracked = if alive(slot.untracked()) { slot.untracked() } else { current };
-    let always = tracking == Tracking::Always;
     let migrating = untracked != current;
-    Slot::new(current, untracked, slot.consults() || migrating || always, migrating || always)
+    let pinned = slot.phase() == Phase::Migrating && slot.records();
+    let record = rules.always() || (migrating && (pinned || !rules.connections));
+    Slot::new(current, untracked, slot.consults() || migrating || rules.always(), record)
 }
 
-/// The slot once every live flow has sent a packet since it began to migrate: who is not recorded is new.
+/// The slot once most of its old flows have ended: those that are left are recorded from now on.
 #[must_use]
-pub fn settle(slot: Slot, tracking: Tracking) -> Slot {
+pub fn pin(slot: Slot) -> Slot {
     match slot.phase() {
-        Phase::Migrating => Slot::new(slot.current(), slot.current(), true, tracking == Tracking::Always),
+        Phase::Migrating => Slot::new(slot.current(), slot.untracked(), true, true),
         Phase::Steady | Phase::Settling => slot,
+    }
+}
+
+/// The slot once every live flow has sent a packet since it was pinned: who is not recorded is new.
+#[must_use]
+pub fn settle(slot: Slot, rules: Rules) -> Slot {
+    match (slot.phase(), slot.records()) {
+        (Phase::Migrating, true) => Slot::new(slot.current(), slot.current(), true, rules.always()),
+        (Phase::Migrating, false) | (Phase::Steady | Phase::Settling, _) => slot,
     }
 }
 
 /// The slot once no flow record belongs to it.
 #[must_use]
-pub fn calm(slot: Slot, tracking: Tracking) -> Slot {
-    match (slot.phase(), tracking) {
-        (Phase::Settling, Tracking::Adaptive | Tracking::Never) => Slot::steady(slot.current()),
-        (Phase::Settling, Tracking::Always) | (Phase::Steady | Phase::Migrating, _) => slot,
+pub fn calm(slot: Slot, rules: Rules) -> Slot {
+    match slot.phase() {
+        Phase::Settling if !rules.always() => Slot::steady(slot.current()),
+        Phase::Settling | Phase::Steady | Phase::Migrating => slot,
     }
 }
 
@@ -60,8 +88,9 @@ mod tests {
     use super::*;
     use crate::flow::{FlowRecord, Segment, Ticks, decide, state};
     use proptest::prelude::*;
-    use std::{collections::BTreeMap, vec::Vec};
+    use std::{collections::BTreeMap, vec, vec::Vec};
 
+    const TCP: Rules = Rules { tracking: Tracking::Adaptive, connections: true };
     const BACKENDS: u32 = 4;
     const FLOWS: u8 = 6;
 
@@ -75,6 +104,7 @@ mod tests {
         Give(u32),
         Die(u32),
         Revive(u32),
+        Pin,
         Settle,
         Calm,
         Wait(Ticks),
@@ -91,6 +121,7 @@ mod tests {
             3 => backend.clone().prop_map(Event::Give),
             1 => backend.clone().prop_map(Event::Die),
             1 => backend.prop_map(Event::Revive),
+            2 => Just(Event::Pin),
             2 => Just(Event::Settle),
             2 => Just(Event::Calm),
             1 => (0u32..40).prop_map(Event::Wait),
@@ -105,8 +136,7 @@ mod tests {
 
     /// One slot, its flows, the flow table, and the clients' own memory of who answered them.
     struct World {
-        tracking: Tracking,
-        udp: bool,
+        rules: Rules,
         slot: Slot,
         alive: BTreeMap<u32, bool>,
         records: BTreeMap<u8, FlowRecord>,
@@ -115,10 +145,10 @@ mod tests {
     }
 
     impl World {
-        fn new(tracking: Tracking, udp: bool) -> Self {
-            let slot = change(Slot::default(), 1, tracking, |_| false);
+        fn new(rules: Rules) -> Self {
+            let slot = change(Slot::default(), 1, rules, |_| false);
             let alive = (1..=BACKENDS).map(|id| (id, true)).collect();
-            Self { tracking, udp, slot, alive, records: BTreeMap::new(), live: BTreeMap::new(), now: 1000 }
+            Self { rules, slot, alive, records: BTreeMap::new(), live: BTreeMap::new(), now: 1000 }
         }
 
         fn send(&mut self, flow: u8, segment: Segment) -> u32 {
@@ -145,7 +175,7 @@ mod tests {
         }
 
         fn begin(&mut self, flow: u8) {
-            let segment = if self.udp { Segment::Datagram } else { Segment::Opening };
+            let segment = if !self.rules.connections { Segment::Datagram } else { Segment::Opening };
             let backend = self.send(flow, segment);
             if self.alive.get(&backend) == Some(&true) {
                 self.live.insert(flow, Live { backend, seen: true, last: self.now });
@@ -153,8 +183,14 @@ mod tests {
         }
 
         fn give(&mut self, to: u32) {
-            let slot = change(self.slot, to, self.tracking, |id| self.alive.get(&id) == Some(&true));
-            if slot.phase() == Phase::Migrating && self.slot.phase() != Phase::Migrating {
+            let slot = change(self.slot, to, self.rules, |id| self.alive.get(&id) == Some(&true));
+            self.turn_into(slot);
+        }
+
+        /// A slot that begins to record has seen no flow yet.
+        fn turn_into(&mut self, slot: Slot) {
+            let records = |slot: Slot| slot.phase() == Phase::Migrating && slot.records();
+            if records(slot) && !records(self.slot) {
                 self.live.values_mut().for_each(|live| live.seen = false);
             }
             self.slot = slot;
@@ -170,30 +206,31 @@ mod tests {
         }
 
         fn calm(&mut self) {
-            if self.slot.phase() != Phase::Settling || self.tracking == Tracking::Always {
+            if self.slot.phase() != Phase::Settling || self.rules.always() {
                 return;
             }
             let current = self.slot.current();
             let live = &self.live;
             self.records.retain(|flow, record| record.backend != current && live.contains_key(flow));
             if self.records.is_empty() {
-                self.slot = calm(self.slot, self.tracking);
+                self.slot = calm(self.slot, self.rules);
             }
         }
 
         fn step(&mut self, event: Event) -> Result<(), TestCaseError> {
-            let segment = if self.udp { Segment::Datagram } else { Segment::Established };
+            let segment = if !self.rules.connections { Segment::Datagram } else { Segment::Established };
             match event {
                 Event::Open(flow) if !self.live.contains_key(&flow) => self.begin(flow),
                 // A retransmitted or forged SYN.
                 Event::Open(flow)
-                    if !self.udp && self.records.get(&flow).is_some_and(|r| r.state != state::CLOSING) =>
+                    if self.rules.connections
+                        && self.records.get(&flow).is_some_and(|r| r.state != state::CLOSING) =>
                 {
                     self.packet(flow, Segment::Opening)?;
                 }
                 Event::Packet(flow) if self.live.contains_key(&flow) => self.packet(flow, segment)?,
                 Event::Close(flow) if self.live.contains_key(&flow) => {
-                    self.packet(flow, if self.udp { segment } else { Segment::Closing })?;
+                    self.packet(flow, if !self.rules.connections { segment } else { Segment::Closing })?;
                     self.packet(flow, segment)?;
                     self.live.remove(&flow);
                 }
@@ -201,14 +238,15 @@ mod tests {
                 Event::Give(to) if self.alive[&to] => self.give(to),
                 Event::Die(backend) if self.alive[&backend] => self.die(backend),
                 Event::Revive(backend) => drop(self.alive.insert(backend, true)),
+                Event::Pin => self.turn_into(pin(self.slot)),
                 Event::Settle if self.live.values().all(|live| live.seen) => {
-                    self.slot = settle(self.slot, self.tracking)
+                    self.slot = settle(self.slot, self.rules)
                 }
                 Event::Calm => self.calm(),
                 Event::Wait(ticks) => {
                     self.now += ticks;
                     // A UDP flow that is silent for so long is no flow any more.
-                    let (udp, now) = (self.udp, self.now);
+                    let (udp, now) = (!self.rules.connections, self.now);
                     self.live.retain(|_, live| !udp || now - live.last <= crate::flow::UDP_IDLE);
                     // TCP clients answer keep-alives, so that none is silent beyond the guard time.
                     if !udp {
@@ -234,7 +272,7 @@ mod tests {
             always: bool, udp: bool, events in prop::collection::vec(event(), 1..120),
         ) {
             let tracking = if always { Tracking::Always } else { Tracking::Adaptive };
-            let mut world = World::new(tracking, udp);
+            let mut world = World::new(Rules { tracking, connections: !udp });
             for event in events {
                 world.step(event)?;
             }
@@ -244,26 +282,47 @@ mod tests {
         fn a_slot_returns_to_steady(gives in prop::collection::vec(1u32..=4, 1..6)) {
             let mut slot = Slot::steady(1);
             for to in &gives {
-                slot = change(slot, *to, Tracking::Adaptive, |_| true);
+                slot = change(slot, *to, TCP, |_| true);
             }
-            let slot = calm(settle(slot, Tracking::Adaptive), Tracking::Adaptive);
+            let slot = calm(settle(pin(slot), TCP), TCP);
             prop_assert_eq!(slot, Slot::steady(*gives.last().unwrap()));
         }
     }
 
     #[test]
     fn a_steady_slot_of_a_dead_backend_moves_without_state() {
-        assert_eq!(change(Slot::steady(1), 2, Tracking::Adaptive, |_| false), Slot::steady(2));
+        assert_eq!(change(Slot::steady(1), 2, TCP, |_| false), Slot::steady(2));
     }
 
     #[test]
     fn a_further_change_replaces_current_only() {
-        let slot = change(Slot::steady(1), 2, Tracking::Adaptive, |_| true);
-        assert_eq!(change(slot, 3, Tracking::Adaptive, |_| true), Slot::new(3, 1, true, true));
+        let slot = change(Slot::steady(1), 2, TCP, |_| true);
+        assert_eq!(change(slot, 3, TCP, |_| true), Slot::new(3, 1, true, false));
+    }
+
+    #[test]
+    fn without_connections_recording_begins_at_once() {
+        let rules = Rules { connections: false, ..TCP };
+        assert_eq!(change(Slot::steady(1), 2, rules, |_| true), Slot::new(2, 1, true, true));
+    }
+
+    #[test]
+    fn a_slot_does_not_settle_before_it_is_pinned() {
+        let slot = change(Slot::steady(1), 2, TCP, |_| true);
+        assert_eq!(settle(slot, TCP), slot);
+        assert_eq!(settle(pin(slot), TCP), Slot::new(2, 2, true, false));
     }
 
     #[test]
     fn without_tracking_a_slot_moves_at_once() {
-        assert_eq!(change(Slot::new(1, 4, true, true), 2, Tracking::Never, |_| true), Slot::steady(2));
+        assert_eq!(
+            change(
+                Slot::new(1, 4, true, true),
+                2,
+                Rules { tracking: Tracking::Never, connections: true },
+                |_| true
+            ),
+            Slot::steady(2)
+        );
     }
 }

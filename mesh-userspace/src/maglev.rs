@@ -5,7 +5,7 @@
 //! whatever order their configurations have.
 
 use mesh_common::hash;
-use std::net::IpAddr;
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, sync::Arc};
 
 const OFFSETS: u64 = 0x6d65_7368_6c62_0001;
 const SKIPS: u64 = 0x6d65_7368_6c62_0002;
@@ -66,6 +66,36 @@ pub fn fill(size: u32, shares: &[Share]) -> Vec<Option<usize>> {
         }
     }
     table
+}
+
+/// Tables that were filled, so that a plan for a thousand services fills only those that change.
+#[derive(Debug, Default)]
+pub struct Tables(RefCell<HashMap<u32, Filled>>);
+
+#[derive(Debug)]
+struct Filled {
+    size: u32,
+    shares: Vec<Share>,
+    table: Arc<[Option<usize>]>,
+}
+
+impl Tables {
+    /// As [`fill`], from memory if the last table of this owner had the same size and shares.
+    #[must_use]
+    pub fn fill(&self, owner: u32, size: u32, shares: &[Share]) -> Arc<[Option<usize>]> {
+        let mut filled = self.0.borrow_mut();
+        if let Some(known) = filled.get(&owner).filter(|known| known.size == size && known.shares == shares) {
+            return Arc::clone(&known.table);
+        }
+        let table: Arc<[Option<usize>]> = fill(size, shares).into();
+        filled.insert(owner, Filled { size, shares: shares.to_vec(), table: Arc::clone(&table) });
+        table
+    }
+
+    /// Forgets the tables of owners that are gone.
+    pub fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.0.get_mut().retain(|owner, _| is_there(*owner));
+    }
 }
 
 /// Gives the walker its most preferred free slot; there is one.
@@ -145,6 +175,16 @@ mod tests {
             let back: Vec<_> = forth.iter().rev().copied().collect();
             prop_assert_eq!(owners(&fill(1021, &forth), &forth), owners(&fill(1021, &back), &back));
         }
+    }
+
+    #[test]
+    fn a_table_is_filled_again_only_when_its_shares_change() {
+        let tables = Tables::default();
+        let (before, after) = (shares(&[1, 1]), shares(&[1, 2]));
+        let first = tables.fill(1, 1021, &before);
+        assert!(Arc::ptr_eq(&first, &tables.fill(1, 1021, &before)));
+        assert_eq!(*tables.fill(1, 1021, &after), *fill(1021, &after));
+        assert_eq!(tables.fill(1, 4093, &after).len(), 4093);
     }
 
     #[test]

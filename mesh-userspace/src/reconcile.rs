@@ -6,11 +6,12 @@ use crate::{
     config::{Config, Limits},
     dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key, flow_hash},
     desired::Desired,
+    maglev::Tables,
     plan::{Circumstances, History, Plan, Sweep, keeps_record, plan},
 };
 use mesh_common::{abi::BackendCounters, flow::Ticks, hash, slot::Slot};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 use tracing::{debug, warn};
@@ -20,6 +21,7 @@ pub struct Reconciler<D> {
     dataplane: D,
     limits: Limits,
     actual: Actual,
+    tables: Tables,
     history: History,
     sweep: Sweep,
     /// Counters of a backend's id when the backend got it.
@@ -45,8 +47,9 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn new(dataplane: D, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
         let actual = dataplane.read()?;
         let history = History::new(&actual, now);
-        let (sweep, baselines, problems) = (Sweep::default(), BTreeMap::new(), Vec::new());
-        Ok(Self { dataplane, limits, actual, history, sweep, baselines, problems })
+        let (tables, sweep) = (Tables::default(), Sweep::default());
+        let (baselines, problems) = (BTreeMap::new(), Vec::new());
+        Ok(Self { dataplane, limits, actual, tables, history, sweep, baselines, problems })
     }
 
     /// What the maps hold.
@@ -83,6 +86,8 @@ impl<D: Dataplane> Reconciler<D> {
             self.apply(op, now)?;
         }
         self.history.conclude(&plan, &self.sweep, now);
+        let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
+        self.tables.retain(|base| bases.contains(&base));
         if self.problems != plan.problems {
             plan.problems.iter().for_each(|problem| warn!(problem, "could not make actual what is desired"));
             self.problems.clone_from(&plan.problems);
@@ -91,9 +96,15 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
-        let Self { limits, history, sweep, .. } = self;
-        let circumstances =
-            Circumstances { services: limits.services, backends: limits.backends, history, sweep, now };
+        let Self { limits, tables, history, sweep, .. } = self;
+        let circumstances = Circumstances {
+            services: limits.services,
+            backends: limits.backends,
+            tables,
+            history,
+            sweep,
+            now,
+        };
         plan(&self.actual, desired, circumstances)
     }
 
@@ -131,16 +142,12 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Looks through the flow table and throws away records that say nothing any more.
-    ///
-    /// # Errors
-    ///
-    /// The table cannot be read.
-    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) -> Result<(), DataplaneError> {
+    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) {
         let owners = owners(config, &self.actual);
         let seed = self.dataplane.seed();
         let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
         let slots = &self.actual.slots;
-        self.dataplane.retain_flows(&mut |flow| {
+        self.dataplane.retain_flows(ticks, &mut |flow| {
             let Some(owner) = owners.get(&flow.service) else { return false };
             let index = owner.base + hash::slot(flow_hash(seed, flow.client), owner.size);
             let slot =
@@ -150,25 +157,20 @@ impl<D: Dataplane> Reconciler<D> {
                 sweep.keep(index, flow);
             }
             keeps
-        })?;
+        });
         self.sweep = sweep;
-        Ok(())
     }
 
-    /// Up to `limit` recorded flows.
-    ///
-    /// # Errors
-    ///
-    /// The table cannot be read.
-    pub fn flows(&mut self, limit: usize) -> Result<Vec<Flow>, DataplaneError> {
+    /// Up to `limit` recorded flows; `now` is the kernel's time.
+    pub fn flows(&mut self, limit: usize, now: Ticks) -> Vec<Flow> {
         let mut flows = Vec::new();
-        self.dataplane.retain_flows(&mut |flow| {
+        self.dataplane.retain_flows(now, &mut |flow| {
             if flows.len() < limit {
                 flows.push(*flow);
             }
             true
-        })?;
-        Ok(flows)
+        });
+        flows
     }
 
     /// Reads the maps again and believes them, should they differ from what was thought.
@@ -213,7 +215,6 @@ mod tests {
         nexthop::{NextHop, Resolution},
     };
     use mesh_common::slot::Phase;
-    use std::collections::BTreeSet;
 
     fn config(backends: &[u8]) -> Config {
         let head = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\n\
@@ -264,7 +265,7 @@ mod tests {
         assert!(reconciler.is_waiting());
         for _ in 0..6 {
             now += Duration::from_secs(1801);
-            reconciler.sweep(&after, now, 0).unwrap();
+            reconciler.sweep(&after, now, 0);
             reconciler.reconcile(&wish(&after), now).unwrap();
         }
         assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
@@ -289,8 +290,8 @@ mod tests {
             fn outcomes(&self) -> Result<BTreeMap<mesh_common::outcome::Outcome, u64>, DataplaneError> {
                 self.0.outcomes()
             }
-            fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
-                self.0.retain_flows(visit)
+            fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+                self.0.retain_flows(now, visit);
             }
             fn seed(&self) -> u64 {
                 0
@@ -312,8 +313,8 @@ mod tests {
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
         memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
         let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap().len(), 1);
-        reconciler.sweep(&config, now, 0).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap(), vec![]);
+        assert_eq!(reconciler.flows(10, 0).len(), 1);
+        reconciler.sweep(&config, now, 0);
+        assert_eq!(reconciler.flows(10, 0), vec![]);
     }
 }

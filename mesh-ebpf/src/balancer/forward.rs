@@ -1,7 +1,8 @@
 //! The last step: the packet is made ready for the wire towards its backend.
 
 use crate::{
-    maps::{self, Client},
+    client::Client,
+    maps,
     parse::{Flow, IP},
 };
 use mesh_common::{

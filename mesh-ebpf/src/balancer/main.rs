@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod client;
 mod forward;
 mod maps;
 mod parse;

@@ -8,14 +8,15 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::{bpf_ktime_get_ns, generated::bpf_redirect},
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray},
+    maps::{Array, PerCpuArray},
 };
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, FlowKey4, FlowKey6, Meta, ServiceEntry, ServiceKey, protocol},
+    abi::{BackendCounters, BackendEntry, Meta, ServiceEntry, ServiceKey},
     flow::{FlowRecord, Ticks, ticks},
     hash,
     outcome::Outcome,
     slot::Slot,
+    table::{self, Bucket, Client, Clients, WAYS},
 };
 
 /// The seed of the flow hash; set at load time.
@@ -25,6 +26,10 @@ static SEED: Global<u64> = Global::new(0);
 /// How many elements `SERVICES` has; set at load time.
 #[unsafe(no_mangle)]
 static SERVICE_PLACES: Global<u32> = Global::new(1);
+
+/// How many elements `FLOWS` has; set at load time.
+#[unsafe(no_mangle)]
+static FLOW_BUCKETS: Global<u32> = Global::new(1);
 
 /// Which agent's maps these are. The program does not read it.
 #[map]
@@ -45,52 +50,19 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::with_max_en
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 
+/// The flow table.
 #[map]
-static FLOWS4: LruHashMap<FlowKey4, FlowRecord> = LruHashMap::with_max_entries(1, 0);
+static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Who the flows of each bucket are. The program writes it only.
 #[map]
-static FLOWS6: LruHashMap<FlowKey6, FlowRecord> = LruHashMap::with_max_entries(1, 0);
+static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// A client's side of a flow, in one of the families.
-pub(crate) trait Client: Copy {
-    /// The IP protocol number that an outer header gives to a packet of this family.
-    const INNER_PROTOCOL: u8;
-    /// The flow's hash under the seed.
-    fn hash(&self) -> u64;
-    /// The flow's record.
-    fn record(&self, service: u32) -> Option<FlowRecord>;
-    /// Writes the flow's record; a full table makes room by itself.
-    fn write(&self, service: u32, record: &FlowRecord);
+/// The seed of the flow hash.
+#[inline(always)]
+pub(crate) fn seed() -> u64 {
+    SEED.load()
 }
-
-macro_rules! client {
-    ($key:ty, $map:ident, $hash:path, $protocol:expr) => {
-        impl Client for $key {
-            const INNER_PROTOCOL: u8 = $protocol;
-
-            #[inline(always)]
-            fn hash(&self) -> u64 {
-                $hash(SEED.load(), self.address, self.port)
-            }
-
-            #[inline(always)]
-            fn record(&self, service: u32) -> Option<FlowRecord> {
-                // SAFETY: may be replaced while we read; a torn record is one flow's last packet told wrong by a tick
-                // or a state, its backend is one aligned word.
-                unsafe { $map.get(&Self { service, ..*self }) }.copied()
-            }
-
-            #[inline(always)]
-            fn write(&self, service: u32, record: &FlowRecord) {
-                // The table evicts by itself; should the kernel still refuse, the flow stays unrecorded.
-                let _ = $map.insert(&Self { service, ..*self }, record, 0);
-            }
-        }
-    };
-}
-
-client!(FlowKey4, FLOWS4, hash::flow4, protocol::IPIP);
-client!(FlowKey6, FLOWS6, hash::flow6, protocol::IPV6);
 
 /// The service that owns an address, port and protocol.
 #[inline(always)]
@@ -124,6 +96,96 @@ pub(crate) fn backend(id: u32) -> Option<&'static BackendEntry> {
 #[inline(always)]
 pub(crate) fn is_alive(id: u32) -> bool {
     backend(id).is_some_and(|backend| backend.alive != 0)
+}
+
+/// Where a flow stands in the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    bucket: *mut Bucket,
+    way: usize,
+}
+
+impl Place {
+    /// The record that stands here, if it is this flow's.
+    #[inline(always)]
+    fn read(self, tag: u64, now: Ticks) -> Option<FlowRecord> {
+        // SAFETY: the bucket is an element of the map and the way is below `WAYS`; words are read whole.
+        let value = unsafe { (&raw const (*self.bucket).values).cast::<u64>().add(self.way).read_volatile() };
+        table::unpack(tag, value, now)
+    }
+
+    /// Replaces the record of a flow that stands here.
+    #[inline(always)]
+    pub(crate) fn write(self, tag: u64, record: &FlowRecord) {
+        // SAFETY: as in `read`.
+        unsafe {
+            (&raw mut (*self.bucket).values)
+                .cast::<u64>()
+                .add(self.way)
+                .write_volatile(table::pack(tag, record));
+        }
+    }
+
+    /// Makes the place a flow's: the value first, so that a reader that finds the tag finds it, too.
+    #[inline(always)]
+    fn take(self, tag: u64, record: &FlowRecord) {
+        self.write(tag, record);
+        // SAFETY: as in `read`.
+        unsafe { (&raw mut (*self.bucket).tags).cast::<u64>().add(self.way).write_volatile(tag) };
+    }
+}
+
+/// A flow's record, and where it stands.
+#[inline(always)]
+pub(crate) fn flow(tag: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
+    let [first, second] = table::buckets(tag, FLOW_BUCKETS.load());
+    flow_at(first, tag, now).or_else(|| flow_at(second, tag, now))
+}
+
+#[inline(always)]
+fn flow_at(bucket: u32, tag: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
+    let bucket = FLOWS.get_ptr_mut(bucket)?;
+    // SAFETY: the pointer comes from the map; words are read whole, whoever writes them meanwhile.
+    let tags = unsafe { (&raw const (*bucket).tags).read_volatile() };
+    let place = Place { bucket, way: table::find(&tags, tag)? & (WAYS - 1) };
+    Some((place, place.read(tag, now)?))
+}
+
+/// Records a new flow: at a free place, else at that of the most expendable flow of its first bucket. A bucket full of
+/// active flows takes none.
+#[inline(always)]
+pub(crate) fn record(tag: u64, record: &FlowRecord, now: Ticks, client: &Client) {
+    let [first, second] = table::buckets(tag, FLOW_BUCKETS.load());
+    let taken = free_in(first).or_else(|| free_in(second)).or_else(|| victim_in(first, now));
+    if let Some((index, place)) = taken {
+        place.take(tag, record);
+        name(index, place.way, client);
+    }
+}
+
+#[inline(always)]
+fn free_in(index: u32) -> Option<(u32, Place)> {
+    let bucket = FLOWS.get_ptr_mut(index)?;
+    // SAFETY: as in `flow_at`.
+    let tags = unsafe { (&raw const (*bucket).tags).read_volatile() };
+    Some((index, Place { bucket, way: table::find(&tags, 0)? & (WAYS - 1) }))
+}
+
+#[inline(always)]
+fn victim_in(index: u32, now: Ticks) -> Option<(u32, Place)> {
+    let bucket = FLOWS.get_ptr_mut(index)?;
+    // SAFETY: as in `flow_at`.
+    let values = unsafe { (&raw const (*bucket).values).read_volatile() };
+    Some((index, Place { bucket, way: table::victim(&values, now)? & (WAYS - 1) }))
+}
+
+/// Notes whose flow stands at a place.
+#[inline(always)]
+fn name(bucket: u32, way: usize, client: &Client) {
+    if let Some(clients) = CLIENTS.get_ptr_mut(bucket) {
+        // SAFETY: the pointer comes from the map and the way is below `WAYS`; the agent checks the tag.
+        unsafe { clients.cast::<Client>().add(way).write(*client) };
+    }
 }
 
 /// Counts a packet that was sent to a backend.

@@ -1,7 +1,8 @@
 //! From bytes to a flow: Ethernet, IPv4 and IPv6, TCP and UDP.
 
+use crate::client::{Client4, Client6};
 use mesh_common::{
-    abi::{FlowKey4, FlowKey6, ServiceKey, protocol},
+    abi::{ServiceKey, protocol},
     flow::Segment,
     outcome::Outcome,
 };
@@ -37,7 +38,7 @@ struct Transport {
 
 /// The flow of an IPv4 packet (RFC 791).
 #[inline(always)]
-pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<FlowKey4>, Outcome> {
+pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
     const OFFSET_OR_MORE: u16 = 0x3fff;
     let header: Ipv4Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
     if u16::from_be_bytes(header.frags) & OFFSET_OR_MORE != 0 {
@@ -50,7 +51,7 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<FlowKey4>, Outcome> {
     };
     Ok(Flow {
         service: ServiceKey::v4(header.dst_addr, transport.destination, header.proto),
-        client: FlowKey4 { address: header.src_addr, port: transport.source, ..FlowKey4::default() },
+        client: Client4 { address: header.src_addr, port: transport.source },
         segment: transport.segment,
         length: u16::from_be_bytes(header.tot_len),
         traffic_class: header.tos,
@@ -59,14 +60,14 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<FlowKey4>, Outcome> {
 
 /// The flow of an IPv6 packet (RFC 8200) whose transport header follows at once.
 #[inline(always)]
-pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<FlowKey6>, Outcome> {
+pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
     let header: Ipv6Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
     let transport = transport(packet, IP + Ipv6Hdr::LEN, header.next_hdr)?;
     // A length beyond 16 bits saturates; no frame holds it, or its path.
     let length = u16::from_be_bytes(header.payload_len).saturating_add(40);
     Ok(Flow {
         service: ServiceKey::v6(header.dst_addr, transport.destination, header.next_hdr),
-        client: FlowKey6 { address: header.src_addr, port: transport.source, ..FlowKey6::default() },
+        client: Client6 { address: header.src_addr, port: transport.source },
         segment: transport.segment,
         length,
         traffic_class: traffic_class(header.vcf),

@@ -1,14 +1,15 @@
 //! The packet's way, read from top to bottom.
 
 use crate::{
-    forward,
-    maps::{self, Client},
+    client::Client,
+    forward, maps,
     parse::{self, Flow, IP},
 };
 use mesh_common::{
     abi::ServiceEntry,
     flow::{Segment, decide},
     outcome::Outcome,
+    table,
 };
 use mesh_ebpf::packet::Packet;
 use network_types::eth::{EthHdr, EtherType};
@@ -67,10 +68,14 @@ fn choose<C: Client>(flow: &Flow<C>, service: &ServiceEntry, hash: u64) -> Optio
     if !slot.consults() {
         return Some(Choice { backend: slot.current(), opened: syn });
     }
-    let found = flow.client.record(service.id).map(|record| (record, maps::is_alive(record.backend)));
-    let decision = decide(slot, flow.segment, found, maps::now());
-    if let Some(record) = decision.record {
-        flow.client.write(service.id, &record);
+    let (tag, now) = (table::tag(hash, service.id), maps::now());
+    let found = maps::flow(tag, now);
+    let known = found.map(|(_, record)| (record, maps::is_alive(record.backend)));
+    let decision = decide(slot, flow.segment, known, now);
+    match (&decision.record, found) {
+        (Some(record), Some((place, _))) => place.write(tag, record),
+        (Some(record), None) => maps::record(tag, record, now, &flow.client.named(tag, service.id)),
+        (None, _) => {}
     }
     let first_datagram = flow.segment == Segment::Datagram && found.is_none() && decision.record.is_some();
     Some(Choice { backend: decision.backend, opened: syn || first_datagram })

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// How often the flow table is looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -188,9 +188,7 @@ impl Agent {
 
     fn sweep(&mut self, now: Instant) {
         self.swept = now;
-        if let Err(error) = self.reconciler.sweep(&self.config, now, clock::kernel_now()) {
-            warn!(%error, "could not look through the flow table");
-        }
+        self.reconciler.sweep(&self.config, now, clock::kernel_now());
     }
 
     fn reread(&mut self, now: Instant) {

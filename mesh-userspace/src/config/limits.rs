@@ -9,7 +9,7 @@ pub struct Limits {
     pub backends: u32,
     /// Most slots: the sum of the services' table sizes.
     pub slots: u32,
-    /// Most recorded flows, per address family.
+    /// Recorded flows that the table has good room for, both families together.
     pub flows: u32,
 }
 

@@ -78,7 +78,8 @@ pub struct Service {
     pub forward: Forward,
     /// Which flows are recorded.
     pub tracking: Tracking,
-    /// How long a changed slot keeps sending unknown packets to its former backend.
+    /// How long the old flows of a changed slot have to end by themselves, and then (UDP: at once) how long those that
+    /// are left have to send a packet, by which they are recorded.
     pub window: Duration,
     /// The table size as configured, a prime; [`Self::table_size`] has the one in force.
     pub table_size: Option<u32>,

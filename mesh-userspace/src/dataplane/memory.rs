@@ -1,7 +1,7 @@
 //! The dataplane's double: the same value and ops, without a kernel.
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op};
-use mesh_common::{abi::BackendCounters, outcome::Outcome};
+use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome};
 use std::collections::BTreeMap;
 
 /// Maps in memory.
@@ -42,9 +42,8 @@ impl Dataplane for Memory {
         Ok(BTreeMap::new())
     }
 
-    fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
+    fn retain_flows(&mut self, _: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
         self.flows.retain(|flow| visit(flow));
-        Ok(())
     }
 
     fn seed(&self) -> u64 {

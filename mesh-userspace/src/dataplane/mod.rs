@@ -12,7 +12,7 @@ pub use wire::{abi_key, backend_entry, host_address, wire_address};
 
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey},
-    flow::FlowRecord,
+    flow::{FlowRecord, Ticks},
     outcome::Outcome,
     slot::Slot,
 };
@@ -174,12 +174,9 @@ pub trait Dataplane: Send {
     /// The kernel refused.
     fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError>;
 
-    /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refused.
-    fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError>;
+    /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`. `now` is the kernel's
+    /// time.
+    fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool);
 
     /// The seed of the flow hash.
     fn seed(&self) -> u64;

@@ -3,17 +3,23 @@
 
 use super::{Plan, Sweep};
 use crate::dataplane::{Actual, Op};
-use mesh_common::{abi::ServiceKey, slot::Phase};
+use mesh_common::{
+    abi::ServiceKey,
+    slot::{Phase, Slot},
+};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Instant,
 };
 
+/// What a slot waits for: its phase, and whether it records.
+type Stage = (Phase, bool);
+
 /// Since when slots and ids are as they are.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Slots that are not steady.
-    slots: HashMap<u32, (Phase, Instant)>,
+    slots: HashMap<u32, (Stage, Instant)>,
     /// Backends that nobody wants and no slot names.
     unreferenced: BTreeMap<u32, Instant>,
     /// Services that were removed.
@@ -26,14 +32,14 @@ impl History {
     pub fn new(actual: &Actual, now: Instant) -> Self {
         let mut history = Self::default();
         let slots = actual.services.values().flat_map(|service| actual.slots_of(service));
-        slots.for_each(|(index, slot)| history.slot(index, slot.phase(), now));
+        slots.for_each(|(index, slot)| history.slot(index, slot, now));
         history
     }
 
     /// Notes an op that was carried out; `actual` is as it was before.
     pub fn note(&mut self, op: &Op, actual: &Actual, now: Instant) {
         match op {
-            Op::WriteSlot { index, slot } => self.slot(*index, slot.phase(), now),
+            Op::WriteSlot { index, slot } => self.slot(*index, *slot, now),
             Op::RemoveService(key) => self.retire(*key, actual, now),
             Op::RemoveBackend { id } => drop(self.unreferenced.remove(id)),
             Op::WriteBackend { .. } | Op::AddService(_) | Op::Grace => {}
@@ -55,11 +61,11 @@ impl History {
         !(self.slots.is_empty() && self.unreferenced.is_empty() && self.retired.is_empty())
     }
 
-    fn slot(&mut self, index: u32, phase: Phase, now: Instant) {
-        if phase == Phase::Steady {
+    fn slot(&mut self, index: u32, slot: Slot, now: Instant) {
+        if slot.phase() == Phase::Steady {
             self.slots.remove(&index);
-        } else if self.slots.get(&index).is_none_or(|(before, _)| *before != phase) {
-            self.slots.insert(index, (phase, now));
+        } else if self.since(index, slot).is_none() {
+            self.slots.insert(index, (stage(slot), now));
         }
     }
 
@@ -71,9 +77,9 @@ impl History {
         }
     }
 
-    /// Since when the slot is in this phase; `None` when it was in another.
-    pub(super) fn since(&self, index: u32, phase: Phase) -> Option<Instant> {
-        self.slots.get(&index).filter(|(known, _)| *known == phase).map(|(_, since)| *since)
+    /// Since when the slot waits for what it waits for; `None` when it waited for something else before.
+    pub(super) fn since(&self, index: u32, slot: Slot) -> Option<Instant> {
+        self.slots.get(&index).filter(|(known, _)| *known == stage(slot)).map(|(_, since)| *since)
     }
 
     /// Whether an unreferenced backend's id can be used again.
@@ -86,4 +92,8 @@ impl History {
     pub(super) fn is_retired(&self, service: u32, sweep: &Sweep) -> bool {
         self.retired.contains_key(&service) || sweep.services.contains(&service)
     }
+}
+
+const fn stage(slot: Slot) -> Stage {
+    (slot.phase(), slot.records())
 }

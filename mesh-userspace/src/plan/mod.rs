@@ -14,21 +14,21 @@ pub use history::History;
 pub use sweep::{Sweep, keeps_record};
 
 use crate::{
-    config::{ServiceKey, Tracking},
+    config::{Protocol, ServiceKey, Tracking},
     dataplane::{Actual, Op, abi_key, backend_entry, host_address},
     desired::{self, Desired},
-    maglev,
+    maglev::Tables,
 };
 use ids::{ServiceIds, Slots, free_backend};
 use mesh_common::{
     abi::{self, BackendEntry, ServiceEntry},
-    lifecycle,
+    lifecycle::{self, Rules},
     slot::{Phase, Slot},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// How much fits, and what was before: what a plan depends on beside actual and desired.
@@ -38,6 +38,8 @@ pub struct Circumstances<'a> {
     pub services: u32,
     /// The highest backend id.
     pub backends: u32,
+    /// Tables that were filled before.
+    pub tables: &'a Tables,
     /// Since when slots and ids are as they are.
     pub history: &'a History,
     /// What the last look through the flow table found.
@@ -132,8 +134,9 @@ impl<'a> Planner<'a> {
         let size = service.table_size;
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
         self.backends(key, service, id);
+        let rules = rules(key, service);
         for (index, current) in (base..).zip(self.targets(service, &entry)) {
-            let slot = lifecycle::change(Slot::default(), current, tracking(service), |_| false);
+            let slot = lifecycle::change(Slot::default(), current, rules, |_| false);
             self.plan.ops.push(Op::WriteSlot { index, slot });
             self.wanted.insert(current);
         }
@@ -143,10 +146,11 @@ impl<'a> Planner<'a> {
 
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
         self.backends(key, service, entry.id);
-        let alive = self.alive(service, entry.id);
+        let (alive, rules) = (self.alive(service, entry.id), rules(key, service));
         let targets = self.targets(service, entry);
         for ((index, slot), current) in self.actual.slots_of(entry).zip(targets) {
-            let next = self.next(index, slot, current, service, |id| alive.contains(&id));
+            let slot_then = lifecycle::change(slot, current, rules, |id| alive.contains(&id));
+            let next = self.advance(index, slot_then, rules, service.window);
             if next != slot {
                 self.plan.ops.push(Op::WriteSlot { index, slot: next });
             }
@@ -155,26 +159,16 @@ impl<'a> Planner<'a> {
         self.deaths(service, entry.id);
     }
 
-    /// What becomes of a slot now.
-    fn next(
-        &self,
-        index: u32,
-        slot: Slot,
-        current: u32,
-        service: &desired::Service,
-        alive: impl Fn(u32) -> bool,
-    ) -> Slot {
+    /// What time makes of a slot: old flows have one window to end by themselves, and if they can be told from new
+    /// ones another to send a packet.
+    fn advance(&self, index: u32, slot: Slot, rules: Rules, window: Duration) -> Slot {
         let Circumstances { history, sweep, now, .. } = self.circumstances;
-        let slot = lifecycle::change(slot, current, tracking(service), alive);
-        let since = history.since(index, slot.phase());
-        let elapsed = since.map(|since| now.saturating_duration_since(since));
-        match (slot.phase(), since) {
-            (Phase::Migrating, _) if elapsed >= Some(service.window) => {
-                lifecycle::settle(slot, tracking(service))
-            }
-            (Phase::Settling, Some(since)) if sweep.cleared(index, since) => {
-                lifecycle::calm(slot, tracking(service))
-            }
+        let Some(since) = history.since(index, slot) else { return slot };
+        let is_over = now.saturating_duration_since(since) >= window;
+        match (slot.phase(), slot.records()) {
+            (Phase::Migrating, false) if is_over => lifecycle::pin(slot),
+            (Phase::Migrating, true) if is_over => lifecycle::settle(slot, rules),
+            (Phase::Settling, _) if sweep.cleared(index, since) => lifecycle::calm(slot, rules),
             (Phase::Steady | Phase::Migrating | Phase::Settling, _) => slot,
         }
     }
@@ -247,8 +241,8 @@ impl<'a> Planner<'a> {
             shares.into_iter().filter(|s| self.ids.contains_key(&(entry.id, s.address))).collect();
         let ids: Vec<u32> =
             placed.iter().filter_map(|share| self.ids.get(&(entry.id, share.address)).copied()).collect();
-        let table = maglev::fill(entry.size, &placed);
-        table.into_iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
+        let table = self.circumstances.tables.fill(entry.base, entry.size, &placed);
+        table.iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
     }
 
     /// Frees the ids that nobody wants, no slot names and no record names any more.
@@ -268,17 +262,11 @@ impl<'a> Planner<'a> {
     }
 }
 
-const fn tracking(service: &desired::Service) -> lifecycle::Tracking {
-    match service.tracking {
+fn rules(key: ServiceKey, service: &desired::Service) -> Rules {
+    let tracking = match service.tracking {
         Tracking::Adaptive => lifecycle::Tracking::Adaptive,
         Tracking::Always => lifecycle::Tracking::Always,
         Tracking::Never => lifecycle::Tracking::Never,
-    }
-}
-
-/// Whether a service that stands keeps a table of another size than the configuration asks for.
-#[must_use]
-pub fn keeps_its_table(actual: &Actual, key: ServiceKey, wanted: Option<u32>) -> Option<u32> {
-    let entry = actual.services.get(&abi_key(key))?;
-    wanted.filter(|wanted| *wanted != entry.size).map(|_| entry.size)
+    };
+    Rules { tracking, connections: key.protocol == Protocol::Tcp }
 }

@@ -113,7 +113,7 @@ mod tests {
         assert!(!keeps(slot, state::ESTABLISHED, Protocol::Tcp, 1700));
         assert!(!keeps(slot, state::CLOSING, Protocol::Tcp, 30));
         assert!(!keeps(slot, state::OPENING, Protocol::Tcp, 130));
-        assert!(keeps(slot, state::ESTABLISHED, Protocol::Udp, 56));
-        assert!(!keeps(slot, state::ESTABLISHED, Protocol::Udp, 57));
+        assert!(keeps(slot, state::ESTABLISHED, Protocol::Udp, 55));
+        assert!(!keeps(slot, state::ESTABLISHED, Protocol::Udp, 56));
     }
 }

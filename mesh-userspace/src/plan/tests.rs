@@ -59,6 +59,7 @@ fn wishes() -> impl Strategy<Value = Desired> {
 /// The maps and all that a reconciler remembers.
 struct World {
     actual: Actual,
+    tables: Tables,
     history: History,
     sweep: Sweep,
     now: Instant,
@@ -68,6 +69,7 @@ impl World {
     fn new() -> Self {
         Self {
             actual: Actual::empty(SLOTS),
+            tables: Tables::default(),
             history: History::default(),
             sweep: Sweep::default(),
             now: Instant::now(),
@@ -75,8 +77,8 @@ impl World {
     }
 
     fn plan(&self, desired: &Desired) -> Plan {
-        let Self { actual, history, sweep, now } = self;
-        plan(actual, desired, Circumstances { services: 4, backends: 20, history, sweep, now: *now })
+        let Self { actual, tables, history, sweep, now } = self;
+        plan(actual, desired, Circumstances { services: 4, backends: 20, tables, history, sweep, now: *now })
     }
 
     fn reconcile(&mut self, desired: &Desired) -> Result<Plan, TestCaseError> {
@@ -126,7 +128,7 @@ proptest! {
             world.reconcile(desired)?;
         }
         let desired = wishes.last().unwrap();
-        for _ in 0..4 {
+        for _ in 0..5 {
             world.pass(WINDOW);
             world.sweep();
             world.reconcile(desired)?;
@@ -170,6 +172,9 @@ fn a_drained_backends_slots_migrate_settle_and_calm() {
     assert_eq!(phases(&world.actual), BTreeSet::from(["steady", "migrating"]));
     world.pass(WINDOW);
     world.reconcile(&drained).unwrap();
+    assert_eq!(phases(&world.actual), BTreeSet::from(["steady", "migrating"]), "old flows are recorded now");
+    world.pass(WINDOW);
+    world.reconcile(&drained).unwrap();
     assert_eq!(phases(&world.actual), BTreeSet::from(["steady", "settling"]));
     world.sweep();
     world.reconcile(&drained).unwrap();
@@ -191,8 +196,10 @@ fn a_removed_backends_id_rests_while_records_name_it() {
     let mut world = World::new();
     world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, true)])).unwrap();
     let without = one(&vec![(1, Role::Active, true)]);
-    world.reconcile(&without).unwrap();
-    world.pass(WINDOW);
+    for _ in 0..2 {
+        world.reconcile(&without).unwrap();
+        world.pass(WINDOW);
+    }
     world.reconcile(&without).unwrap();
     world.sweep();
     world.sweep.backends.insert(2);

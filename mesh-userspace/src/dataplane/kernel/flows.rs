@@ -1,77 +1,57 @@
-//! The flow tables of both families, as the agent looks through them.
+//! The flow table as the agent looks through it: memory that the kernel's CPUs write at the same time.
 
-use super::{DataplaneError, Flow, Plain};
-use aya::maps::{HashMap, Map, MapData, MapError};
+use super::{Flow, mapped::Mapped};
+use crate::dataplane::host_address;
 use mesh_common::{
-    abi::{FlowKey4, FlowKey6},
-    flow::FlowRecord,
+    flow::Ticks,
+    table::{self, Bucket, Client, Clients},
 };
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-type Table<K> = HashMap<MapData, Plain<K>, Plain<FlowRecord>>;
-
-pub(super) struct FlowMaps {
-    v4: Table<FlowKey4>,
-    v6: Table<FlowKey6>,
-    /// Most records of each family.
-    capacity: usize,
+/// Buckets for so many flows: at sixty percent nearly every flow finds a place.
+pub(super) fn buckets(flows: u32) -> u32 {
+    let places = u64::from(flows) * 10 / 6;
+    u32::try_from(places.div_ceil(4)).unwrap_or(u32::MAX).max(1)
 }
 
-/// The client's side of a flow as the kernel keeps it.
-trait Key: Copy {
-    fn flow(self, record: FlowRecord) -> Flow;
+pub(super) struct FlowTable {
+    flows: Mapped<Bucket>,
+    clients: Mapped<Clients>,
 }
 
-macro_rules! key {
-    ($type:ty) => {
-        impl Key for $type {
-            fn flow(self, record: FlowRecord) -> Flow {
-                let client = SocketAddr::new(IpAddr::from(self.address), u16::from_be_bytes(self.port));
-                Flow { client, service: self.service, record }
+impl FlowTable {
+    pub(super) const fn new(flows: Mapped<Bucket>, clients: Mapped<Clients>) -> Self {
+        Self { flows, clients }
+    }
+
+    pub(super) fn retain(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+        for index in 0..self.flows.len() {
+            let bucket = self.flows.read(index);
+            if bucket.tags == [0; 4] {
+                continue;
+            }
+            let clients = self.clients.read(index);
+            for (way, ((tag, value), client)) in
+                bucket.tags.iter().zip(bucket.values).zip(clients).enumerate()
+            {
+                // A line that is being written is looked at the next time.
+                if let Some(flow) = flow(*tag, value, &client, now)
+                    && !visit(&flow)
+                {
+                    // Unless another flow took the place meanwhile.
+                    self.flows.replace_word(index, way, *tag, 0);
+                }
             }
         }
-    };
-}
-
-key!(FlowKey4);
-key!(FlowKey6);
-
-impl FlowMaps {
-    pub(super) fn new(v4: Map, v6: Map, capacity: u32) -> Result<Self, MapError> {
-        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-        Ok(Self { v4: HashMap::try_from(v4)?, v6: HashMap::try_from(v6)?, capacity })
-    }
-
-    pub(super) fn retain(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
-        retain(&mut self.v4, "FLOWS4", self.capacity, visit)?;
-        retain(&mut self.v6, "FLOWS6", self.capacity, visit)
     }
 }
 
-/// The walk ends: it is bounded by the table's size, should keys that vanish meanwhile send it back to the start.
-fn retain<K: Key>(
-    table: &mut Table<K>,
-    map: &'static str,
-    bound: usize,
-    visit: &mut dyn FnMut(&Flow) -> bool,
-) -> Result<(), DataplaneError>
-where
-    Plain<K>: aya::Pod,
-{
-    let failed =
-        |action| move |source: MapError| DataplaneError::Map { map, action, source: Box::new(source) };
-    let mut dropped = Vec::new();
-    for entry in table.iter().take(bound) {
-        let (key, Plain(record)) = entry.map_err(failed("walk"))?;
-        if !visit(&key.0.flow(record)) {
-            dropped.push(key);
-        }
-    }
-    for key in dropped {
-        match table.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(failed("delete")(error)),
-        }
-    }
-    Ok(())
+fn flow(tag: u64, value: u64, client: &Client, now: Ticks) -> Option<Flow> {
+    let record = table::unpack(tag, value, now).filter(|_| tag != 0 && client.tag == tag)?;
+    let port = u16::from_be_bytes(client.port);
+    Some(Flow {
+        client: SocketAddr::new(host_address(client.address), port),
+        service: client.service,
+        record,
+    })
 }

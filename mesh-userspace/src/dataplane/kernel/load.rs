@@ -2,7 +2,7 @@
 
 use super::{
     Kernel, PROGRAM, Plain,
-    flows::FlowMaps,
+    flows::{self, FlowTable},
     mapped::Mapped,
     pins::{PinError, Pins},
     services::{self, ServiceTable},
@@ -30,7 +30,7 @@ pub struct Sizes {
     pub backends: u32,
     /// Most slots.
     pub slots: u32,
-    /// Most recorded flows of each family.
+    /// Recorded flows that the table has good room for.
     pub flows: u32,
 }
 
@@ -128,8 +128,8 @@ impl Sizes {
             ("SLOTS", self.slots),
             ("BACKENDS", backends),
             ("BACKEND_COUNTERS", backends),
-            ("FLOWS4", self.flows),
-            ("FLOWS6", self.flows),
+            ("FLOWS", flows::buckets(self.flows)),
+            ("CLIENTS", flows::buckets(self.flows)),
             ("OUTCOMES", Outcome::COUNT),
         ]
     }
@@ -137,7 +137,7 @@ impl Sizes {
 
 /// Every map of the program; all are pinned.
 const MAPS: [&str; 8] =
-    ["META", "SERVICES", "SLOTS", "BACKENDS", "BACKEND_COUNTERS", "OUTCOMES", "FLOWS4", "FLOWS6"];
+    ["META", "SERVICES", "SLOTS", "BACKENDS", "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS"];
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -165,17 +165,19 @@ impl Kernel {
         let backends = mapped(&mut ebpf, "BACKENDS", sizes.backends.saturating_add(1))?;
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
-        let flows = FlowMaps::new(take(&mut ebpf, "FLOWS4")?, take(&mut ebpf, "FLOWS6")?, sizes.flows)
-            .map_err(|source| map_error("FLOWS", source))?;
+        let buckets = flows::buckets(sizes.flows);
+        let flows =
+            FlowTable::new(mapped(&mut ebpf, "FLOWS", buckets)?, mapped(&mut ebpf, "CLIENTS", buckets)?);
         let services = ServiceTable::new(services);
         Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
     }
 }
 
 fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
-    let places = services::places(sizes.services);
+    let (places, buckets) = (services::places(sizes.services), flows::buckets(sizes.flows));
     let mut loader = EbpfLoader::new();
     loader.override_global("SEED", &seed, true).override_global("SERVICE_PLACES", &places, true);
+    loader.override_global("FLOW_BUCKETS", &buckets, true);
     for (map, entries) in sizes.entries() {
         loader.map_max_entries(map, entries);
     }
@@ -216,12 +218,11 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
 fn shape(map: &str) -> (MapType, u32, u32, u32) {
     const MAPPED: u32 = 1 << 10;
     match map {
-        "SERVICES" | "BACKENDS" => (MapType::Array, 4, 64, MAPPED),
+        "SERVICES" | "BACKENDS" | "FLOWS" => (MapType::Array, 4, 64, MAPPED),
         "SLOTS" => (MapType::Array, 4, 8, MAPPED),
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 24, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
-        "FLOWS4" => (MapType::LruHash, 12, 12, 0),
-        "FLOWS6" => (MapType::LruHash, 24, 12, 0),
+        "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
         _ => (MapType::Array, 4, 16, 0),
     }
 }

@@ -5,9 +5,9 @@ use super::{DataplaneError, Plain};
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, FlowKey4, FlowKey6, Meta, ServiceEntry},
-    flow::FlowRecord,
+    abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
     slot::Slot,
+    table::{Bucket, Clients},
 };
 use nix::libc;
 use std::{
@@ -22,12 +22,6 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Plain<FlowKey4> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Plain<FlowKey6> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Plain<FlowRecord> {}
 
 /// Elements that are made of whole words.
 ///
@@ -42,6 +36,10 @@ unsafe impl Words for ServiceEntry {}
 unsafe impl Words for BackendEntry {}
 // SAFETY: one transparent word.
 unsafe impl Words for Slot {}
+// SAFETY: eight words.
+unsafe impl Words for Bucket {}
+// SAFETY: 128 bytes of integers without padding, both asserted by the sizes where it is defined.
+unsafe impl Words for Clients {}
 
 /// A BPF array as memory. Every access is one atomic word, since the kernel reads and writes at the same time.
 pub(super) struct Mapped<T> {
@@ -85,7 +83,8 @@ impl<T: Words> Mapped<T> {
         self.elements
     }
 
-    fn read(&self, element: usize) -> T {
+    /// An element; zeroes beyond the end.
+    pub(super) fn read(&self, element: usize) -> T {
         let mut value = T::default();
         let words = (&raw mut value).cast::<u64>();
         for word in 0..Self::WORDS {
@@ -113,6 +112,14 @@ impl<T: Words> Mapped<T> {
             }
         }
         Ok(())
+    }
+
+    /// Replaces a word of an element, if it is still what it was thought to be.
+    pub(super) fn replace_word(&self, element: usize, word: usize, old: u64, new: u64) {
+        if let Some(word) = self.word(element, word) {
+            // Who lost the race has nothing to do.
+            let _ = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// Zeroes an element, the word that makes it count as there first.

@@ -22,10 +22,11 @@ use aya::{
     maps::{MapData, PerCpuArray},
     programs::Xdp,
 };
-use flows::FlowMaps;
+use flows::FlowTable;
 use mapped::{Mapped, wait_for_packets};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry},
+    flow::Ticks,
     outcome::Outcome,
     slot::Slot,
 };
@@ -53,7 +54,7 @@ pub struct Kernel {
     backends: Mapped<BackendEntry>,
     counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
-    flows: FlowMaps,
+    flows: FlowTable,
 }
 
 impl Kernel {
@@ -138,8 +139,8 @@ impl Dataplane for Kernel {
         Outcome::ALL.iter().map(read).collect()
     }
 
-    fn retain_flows(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
-        self.flows.retain(visit)
+    fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+        self.flows.retain(now, visit);
     }
 
     fn seed(&self) -> u64 {

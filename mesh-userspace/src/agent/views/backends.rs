@@ -1,0 +1,112 @@
+//! Backends: what they are to flows, what the probes say, where their packets go.
+
+use super::services::TableUse;
+use crate::{
+    agent::state::Agent,
+    api::types::{BackendView, HealthView},
+    config::ServiceKey,
+    dataplane::{Actual, host_address},
+    desired::{Backend, Role, Service},
+    health::{self, Verdict},
+    nexthop::NextHop,
+};
+use mesh_common::abi::BackendCounters;
+use nix::net::if_::if_indextoname;
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+impl Agent {
+    pub(in crate::agent) fn backend_views(&self) -> Vec<BackendView> {
+        let actual = self.reconciler.actual();
+        let (latencies, names) = (self.inputs.latencies(), interface_names(actual));
+        let mut views = Vec::new();
+        for service in &self.config.services {
+            let table = self.table_use(service.key());
+            let ids = self.ids(service.key());
+            let desired = self.desired.services.get(&service.key());
+            for backend in &service.backends {
+                let known = desired.and_then(|service| service.backends.get(&backend.address));
+                let key = health::Key { service: service.key(), address: backend.address };
+                let id = ids.get(&backend.address);
+                let counted = self.counted(&table, id);
+                views.push(BackendView {
+                    service: service.name.clone(),
+                    address: backend.address.to_string(),
+                    weight: backend.weight,
+                    state: known.map_or("unknown", state_name).to_owned(),
+                    health: self.health_view(&key, latencies.get(&key)),
+                    next_hop: known.and_then(|backend| backend.next_hop).map(|hop| show_hop(&hop, &names)),
+                    ..counted
+                });
+            }
+            views.extend(removed(&ids, desired).map(|(address, id)| BackendView {
+                service: service.name.clone(),
+                address: address.to_string(),
+                state: "removed".into(),
+                ..self.counted(&table, Some(&id))
+            }));
+        }
+        views
+    }
+
+    /// A view of nothing but the numbers.
+    fn counted(&self, table: &TableUse, id: Option<&u32>) -> BackendView {
+        let Some(id) = id else { return BackendView::default() };
+        let BackendCounters { packets, bytes, new_flows } = self.counters(*id);
+        let slots = table.owned.get(id).copied().unwrap_or(0);
+        BackendView { slots, packets, bytes, new_flows, ..BackendView::default() }
+    }
+
+    /// The ids of a service's backends in the maps, those that left the configuration included.
+    fn ids(&self, key: ServiceKey) -> BTreeMap<IpAddr, u32> {
+        let Some(entry) = self.entry(key) else { return BTreeMap::new() };
+        let backends = self.reconciler.actual().backends.iter();
+        let members = backends.filter(|(_, backend)| backend.service == entry.id);
+        members.map(|(id, backend)| (host_address(backend.address), *id)).collect()
+    }
+
+    fn health_view(&self, key: &health::Key, latency: Option<&Duration>) -> Option<HealthView> {
+        let verdicts = self.inputs.verdicts();
+        let Verdict { state, since, last_error, .. } = verdicts.get(key)?;
+        Some(HealthView {
+            state: state.to_string(),
+            since_seconds: SystemTime::now().duration_since(*since).unwrap_or_default().as_secs_f64(),
+            last_error: last_error.clone(),
+            latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
+        })
+    }
+}
+
+fn removed<'a>(
+    ids: &'a BTreeMap<IpAddr, u32>,
+    desired: Option<&'a Service>,
+) -> impl Iterator<Item = (IpAddr, u32)> + 'a {
+    let stands =
+        move |address: &IpAddr| desired.is_some_and(|service| service.backends.contains_key(address));
+    ids.iter().filter(move |(address, _)| !stands(address)).map(|(address, id)| (*address, *id))
+}
+
+const fn state_name(backend: &Backend) -> &'static str {
+    match (backend.role, backend.next_hop) {
+        (Role::Down, _) => "down",
+        (Role::Unknown, _) => "unknown",
+        (Role::Active | Role::Draining, None) => "unresolved",
+        (Role::Active, Some(_)) => "up",
+        (Role::Draining, Some(_)) => "draining",
+    }
+}
+
+fn interface_names(actual: &Actual) -> BTreeMap<u32, String> {
+    let indices = actual.backends.values().map(|backend| backend.ifindex);
+    let name = |index| Some((index, if_indextoname(index).ok()?.to_string_lossy().into_owned()));
+    indices.filter_map(name).collect()
+}
+
+fn show_hop(hop: &NextHop, names: &BTreeMap<u32, String>) -> String {
+    let interface = names.get(&hop.ifindex).cloned().unwrap_or_else(|| hop.ifindex.to_string());
+    let [a, b, c, d, e, f] = hop.destination_mac;
+    format!("{interface} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} mtu {}", hop.mtu)
+}

@@ -1,0 +1,8 @@
+//! What the faces show, taken from what the agent knows.
+
+mod backends;
+mod flows;
+mod services;
+mod status;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");

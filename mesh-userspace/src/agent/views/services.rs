@@ -1,0 +1,89 @@
+//! Services, their tables and their counters.
+
+use crate::{
+    agent::state::Agent,
+    api::types::{ServiceView, SlotPhases},
+    config::{self, ServiceKey},
+    dataplane::abi_key,
+};
+use mesh_common::{
+    abi::{BackendCounters, ServiceEntry},
+    slot::Phase,
+};
+use std::collections::HashMap;
+use tracing::warn;
+
+/// What a service's table says.
+#[derive(Default)]
+pub(super) struct TableUse {
+    pub(super) phases: SlotPhases,
+    /// Slots that name a backend as their owner, by id.
+    pub(super) owned: HashMap<u32, u32>,
+}
+
+impl Agent {
+    pub(in crate::agent) fn service_views(&self) -> Vec<ServiceView> {
+        self.config.services.iter().map(|service| self.service_view(service)).collect()
+    }
+
+    fn service_view(&self, service: &config::Service) -> ServiceView {
+        let health = self.service_health(service).unwrap_or_default();
+        let table = self.table_use(service.key());
+        let entry = self.entry(service.key());
+        let sum = self.service_counters(entry);
+        ServiceView {
+            name: service.name.clone(),
+            vip: service.vip.to_string(),
+            port: service.port,
+            protocol: service.protocol.to_string(),
+            scheduler: service.scheduler.to_string(),
+            forward: service.forward.to_string(),
+            tracking: service.tracking.to_string(),
+            table_size: entry.map_or_else(|| service.table_size(), |entry| entry.size),
+            slots: table.phases,
+            backends: u32::try_from(service.backends.len()).unwrap_or(u32::MAX),
+            up: health.up,
+            panic: health.panic,
+            packets: sum.packets,
+            bytes: sum.bytes,
+            new_flows: sum.new_flows,
+        }
+    }
+
+    fn service_counters(&self, entry: Option<&ServiceEntry>) -> BackendCounters {
+        let backends = self.reconciler.actual().backends.iter();
+        let members = backends.filter(|(_, backend)| Some(backend.service) == entry.map(|entry| entry.id));
+        members.map(|(id, _)| self.counters(*id)).fold(BackendCounters::default(), |sum, one| {
+            BackendCounters {
+                packets: sum.packets + one.packets,
+                bytes: sum.bytes + one.bytes,
+                new_flows: sum.new_flows + one.new_flows,
+            }
+        })
+    }
+
+    pub(super) fn table_use(&self, key: ServiceKey) -> TableUse {
+        let mut table = TableUse::default();
+        let Some(entry) = self.entry(key) else { return table };
+        for (_, slot) in self.reconciler.actual().slots_of(entry) {
+            match slot.phase() {
+                Phase::Steady => table.phases.steady += 1,
+                Phase::Migrating => table.phases.migrating += 1,
+                Phase::Settling => table.phases.settling += 1,
+            }
+            *table.owned.entry(slot.current()).or_default() += 1;
+        }
+        table
+    }
+
+    pub(super) fn entry(&self, key: ServiceKey) -> Option<&ServiceEntry> {
+        self.reconciler.actual().services.get(&abi_key(key))
+    }
+
+    pub(super) fn counters(&self, id: u32) -> BackendCounters {
+        self.reconciler.counters(id).unwrap_or_else(|error| {
+            warn!(%error, "could not read a backend's counters");
+            BackendCounters::default()
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The agent at a glance, and all that the metrics say.
+
+use super::VERSION;
+use crate::{
+    agent::{clock, state::Agent},
+    api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status},
+    config,
+    dataplane::Dataplane as _,
+    desired::Role,
+    metrics::Snapshot,
+    nexthop::Resolution,
+};
+use std::collections::BTreeMap;
+use tracing::warn;
+
+impl Agent {
+    pub(in crate::agent) fn status(&mut self) -> Status {
+        let load_time_ms = self.reconciler.dataplane().loaded().took.as_secs_f64() * 1000.0;
+        let verified_instructions = self.reconciler.dataplane().loaded().verified_instructions.unwrap_or(0);
+        Status {
+            version: VERSION.to_owned(),
+            ready: self.is_ready(),
+            uptime_seconds: clock::now().saturating_duration_since(self.started).as_secs_f64(),
+            interfaces: self.interfaces(),
+            services: self
+                .config
+                .services
+                .iter()
+                .filter_map(|service| self.service_health(service))
+                .collect(),
+            problems: self.problems(),
+            programs: vec![ProgramView { name: "meshlb".into(), verified_instructions, load_time_ms }],
+            flows: self.flow_use(),
+            outcomes: self.outcomes(),
+        }
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceView> {
+        let view = |attached: &crate::dataplane::kernel::Attached| InterfaceView {
+            name: attached.interface.clone(),
+            ifindex: attached.ifindex,
+            mode: attached.mode.to_string(),
+            reason: attached.reason.clone(),
+        };
+        self.attached.iter().map(view).collect()
+    }
+
+    pub(super) fn service_health(&self, service: &config::Service) -> Option<ServiceHealth> {
+        let desired = self.desired.services.get(&service.key())?;
+        let mut health =
+            ServiceHealth { service: service.name.clone(), panic: desired.panic, ..ServiceHealth::default() };
+        for backend in desired.backends.values() {
+            match (backend.role, backend.next_hop) {
+                (Role::Active, Some(_)) => health.up += 1,
+                (Role::Draining, Some(_)) => health.draining += 1,
+                (Role::Active | Role::Draining, None) | (Role::Down | Role::Unknown, _) => health.down += 1,
+            }
+        }
+        Some(health)
+    }
+
+    /// What somebody should look at.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.reconciler.problems().to_vec();
+        for service in self.desired.services.values() {
+            if service.panic {
+                problems.push(format!("service {:?}: too few backends are healthy, using all", service.name));
+            } else if service.shares().is_empty() {
+                problems.push(format!("service {:?}: no backend takes new flows", service.name));
+            }
+        }
+        for (address, resolution) in self.inputs.next_hops().iter() {
+            if let Resolution::Unresolved { reason } = resolution {
+                problems.push(format!("backend {address} cannot be reached: {reason}"));
+            }
+        }
+        problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
+        problems
+    }
+
+    /// A table keeps the size that it was created with.
+    fn resized(&self, service: &config::Service) -> Option<String> {
+        let entry = self.entry(service.key())?;
+        let wanted = service.table_size.filter(|wanted| *wanted != entry.size)?;
+        Some(format!(
+            "service {:?} keeps its table of {} slots; for {wanted}, remove it, reload, and add it again",
+            service.name, entry.size
+        ))
+    }
+
+    fn flow_use(&self) -> FlowUse {
+        FlowUse { used: self.reconciler.records(), capacity: u64::from(self.config.limits.flows) }
+    }
+
+    fn outcomes(&mut self) -> BTreeMap<String, u64> {
+        match self.reconciler.dataplane().outcomes() {
+            Ok(outcomes) => {
+                outcomes.into_iter().map(|(name, count)| (name.label().to_owned(), count)).collect()
+            }
+            Err(error) => {
+                warn!(%error, "could not read the outcomes");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    pub(in crate::agent) fn snapshot(&mut self) -> Snapshot {
+        Snapshot {
+            version: VERSION.to_owned(),
+            ready: self.is_ready(),
+            services: self.service_views(),
+            backends: self.backend_views(),
+            outcomes: self.outcomes(),
+            flows: self.flow_use(),
+            reloads: self.reloads,
+        }
+    }
+}
