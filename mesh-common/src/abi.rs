@@ -50,6 +50,15 @@ impl ServiceKey {
         Self([Self::V6 | Self::port_and_protocol(port, protocol), high, low])
     }
 
+    /// Whether both name the same service; word by word, for `==` becomes a call that compares bytes in the kernel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        let Self([first, second, third]) = self;
+        let Self([other_first, other_second, other_third]) = other;
+        first == other_first && second == other_second && third == other_third
+    }
+
     #[inline(always)]
     const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u64 {
         (u16::from_ne_bytes(port) as u64) << 32 | (protocol as u64) << 48

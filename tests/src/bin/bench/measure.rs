@@ -20,7 +20,7 @@ pub(crate) struct Effort {
 
 impl Effort {
     pub(crate) const FULL: Self = Self { rounds: 25, turn: Duration::from_millis(40) };
-    pub(crate) const QUICK: Self = Self { rounds: 3, turn: Duration::from_millis(5) };
+    pub(crate) const QUICK: Self = Self { rounds: 9, turn: Duration::from_millis(5) };
 }
 
 /// A program with the traffic that it is measured with.
