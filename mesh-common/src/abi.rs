@@ -137,6 +137,17 @@ pub struct BackendEntry {
     pub address: [u8; 16],
 }
 
+impl BackendEntry {
+    /// The addresses of a frame to this backend, as the words that they fill: its first 8 bytes, and 4 more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn macs(&self) -> (u64, u32) {
+        let [a, b, c, d, e, f] = self.destination_mac;
+        let [g, h, i, j, k, l] = self.source_mac;
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes([i, j, k, l]))
+    }
+}
+
 /// What was sent to a backend, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_xdp_get_buff_len, generated::bpf_xdp_adjust_head},
     programs::XdpContext,
 };
+use mesh_common::encap::{Outer4, Outer6};
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
@@ -24,7 +25,17 @@ pub unsafe trait Header: Copy {}
 
 // SAFETY: made of integers and byte arrays, without padding.
 unsafe impl Header for EthHdr {}
+// SAFETY: packed integers.
+unsafe impl Header for Outer4 {}
+// SAFETY: as above.
+unsafe impl Header for Outer6 {}
+// SAFETY: as above.
+unsafe impl Header for Macs {}
 // SAFETY: an integer.
+unsafe impl Header for u8 {}
+// SAFETY: as above.
+unsafe impl Header for u32 {}
+// SAFETY: as above.
 unsafe impl Header for u64 {}
 // SAFETY: integers.
 unsafe impl<const N: usize> Header for [u64; N] {}
@@ -54,6 +65,11 @@ pub struct Tcp {
     /// Window, checksum, urgent pointer.
     pub rest: [u8; 6],
 }
+
+/// Both Ethernet addresses, as words: bytes would be copied one by one.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Macs(pub u64, pub u32);
 
 /// The frame that the program was called with, from the Ethernet header on.
 pub struct Packet {
