@@ -50,6 +50,15 @@ impl ServiceKey {
         Self([Self::V6 | Self::port_and_protocol(port, protocol), high, low])
     }
 
+    /// Whether both name the same service; word by word, for `==` becomes a call that compares bytes in the kernel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        let Self([first, second, third]) = self;
+        let Self([other_first, other_second, other_third]) = other;
+        first == other_first && second == other_second && third == other_third
+    }
+
     #[inline(always)]
     const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u64 {
         (u16::from_ne_bytes(port) as u64) << 32 | (protocol as u64) << 48
@@ -126,6 +135,17 @@ pub struct BackendEntry {
     pub source: [u8; 16],
     /// The backend's address; IPv4 as an IPv4-mapped address.
     pub address: [u8; 16],
+}
+
+impl BackendEntry {
+    /// The addresses of a frame to this backend, as the words that they fill: its first 8 bytes, and 4 more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn macs(&self) -> (u64, u32) {
+        let [a, b, c, d, e, f] = self.destination_mac;
+        let [g, h, i, j, k, l] = self.source_mac;
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes([i, j, k, l]))
+    }
 }
 
 /// What was sent to a backend, per CPU.

@@ -1,10 +1,13 @@
 //! Outer headers: what is put in front of a packet on its way to a backend.
+//!
+//! Headers are put together in words for processors that store the lowest byte first; the kernel programs are built
+//! for no other.
+#![expect(clippy::cast_possible_truncation, reason = "fields are cut from words on purpose")]
 
 use crate::{
-    abi::{BackendEntry, protocol},
+    abi::{BackendEntry, halves, protocol},
     checksum,
 };
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 /// TTL and hop limit of outer headers.
 const HOPS: u8 = 64;
@@ -26,6 +29,13 @@ pub const fn map_ipv4(address: [u8; 4]) -> [u8; 16] {
 pub const fn unmap_ipv4(address: [u8; 16]) -> [u8; 4] {
     let [.., a, b, c, d] = address;
     [a, b, c, d]
+}
+
+/// The IPv4 address in an IPv4-mapped one, as a word.
+#[inline(always)]
+const fn mapped_word(address: [u8; 16]) -> u64 {
+    let [_, end] = halves(address);
+    end >> 32
 }
 
 /// Whether the address is IPv4-mapped.
@@ -56,43 +66,93 @@ pub fn ipv4_sum(source: [u8; 4], destination: [u8; 4]) -> u32 {
         .fold(0, |sum, word| checksum::add(sum, word))
 }
 
+/// An Ethernet and an outer IPv4 header, ready to be written.
+///
+/// Words and not fields: few wide stores write them, where arrays of bytes would be copied byte by byte.
+///
+/// ```text
+///  0             8               16                24                32
+/// +-------------+-----------+---+-----------------+-----------------+----+
+/// | destination | source MAC,   | length, id,     | checksum,       | …  |
+/// | MAC, source | 0800, 45, TOS | DF, 64, proto   | source, destin… | …  |
+/// +-------------+---------------+-----------------+-----------------+----+
+/// ```
+#[repr(C, packed)]
+#[derive(Clone, Copy, Debug)]
+pub struct Outer4([u64; 4], u16);
+
+/// An Ethernet and an outer IPv6 header, ready to be written.
+///
+/// ```text
+///  0             8               16                24      32      40      48
+/// +-------------+---------------+-----------------+-------+-------+-------+------+
+/// | destination | source MAC,   | …label, length, | …source       | …destination |
+/// | MAC, source | 86dd, 6, TC,… | proto, 64, sou… | destination…  | …            |
+/// +-------------+---------------+-----------------+-------+-------+-------+------+
+/// ```
+#[repr(C, packed)]
+#[derive(Clone, Copy, Debug)]
+pub struct Outer6([u64; 6], u32, u16);
+
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+
+/// A field's place in a word, in bytes.
+#[inline(always)]
+const fn at(byte: u32, field: u64) -> u64 {
+    field << (8 * byte)
+}
+
 /// The outer IPv4 header (RFC 2003 §3.1, RFC 4213 §3.5). It is never fragmented, so its id is 0 (RFC 6864 §4.1).
 #[inline(always)]
 #[must_use]
-pub const fn ipv4(backend: &BackendEntry, inner: Inner) -> Ipv4Hdr {
-    let tot_len = (inner.length + LENGTH_IPV4).to_be_bytes();
+pub const fn ipv4(backend: &BackendEntry, inner: Inner) -> Outer4 {
+    let (macs, macs_end) = backend.macs();
+    let length = (inner.length + LENGTH_IPV4).to_be();
     let sum = backend.checksum
         + u16::from_ne_bytes([0, inner.traffic_class]) as u32
         + u16::from_ne_bytes([0, inner.protocol]) as u32
-        + u16::from_ne_bytes(tot_len) as u32;
-    Ipv4Hdr {
-        vihl: 0x45,
-        tos: inner.traffic_class,
-        tot_len,
-        id: [0; 2],
-        frags: DONT_FRAGMENT,
-        ttl: HOPS,
-        proto: inner.protocol,
-        check: checksum::finish(sum).to_ne_bytes(),
-        src_addr: unmap_ipv4(backend.source),
-        dst_addr: unmap_ipv4(backend.address),
-    }
+        + length as u32;
+    let [source, address] = [mapped_word(backend.source), mapped_word(backend.address)];
+    Outer4(
+        [
+            macs,
+            macs_end as u64 | at(4, ETHERTYPE_IPV4 as u64) | at(6, 0x45) | at(7, inner.traffic_class as u64),
+            length as u64
+                | at(4, u16::from_ne_bytes(DONT_FRAGMENT) as u64)
+                | at(6, HOPS as u64)
+                | at(7, inner.protocol as u64),
+            checksum::finish(sum) as u64 | at(2, source) | at(6, address),
+        ],
+        (address >> 16) as u16,
+    )
 }
 
 /// The outer IPv6 header (RFC 2473 §5.1); the flow label spreads flows on the way (RFC 6438).
 #[inline(always)]
 #[must_use]
-pub const fn ipv6(backend: &BackendEntry, inner: Inner, hash: u64) -> Ipv6Hdr {
-    #[expect(clippy::cast_possible_truncation, reason = "any 20 bits of the hash will do")]
+pub const fn ipv6(backend: &BackendEntry, inner: Inner, hash: u64) -> Outer6 {
+    let (macs, macs_end) = backend.macs();
     let label = hash as u32 & 0x000f_ffff;
-    Ipv6Hdr {
-        vcf: (6 << 28 | (inner.traffic_class as u32) << 20 | label).to_be_bytes(),
-        payload_len: inner.length.to_be_bytes(),
-        next_hdr: inner.protocol,
-        hop_limit: HOPS,
-        src_addr: backend.source,
-        dst_addr: backend.address,
-    }
+    let first = (6 << 28 | (inner.traffic_class as u32) << 20 | label).to_be() as u64;
+    let [source, source_end] = halves(backend.source);
+    let [address, address_end] = halves(backend.address);
+    Outer6(
+        [
+            macs,
+            macs_end as u64 | at(4, ETHERTYPE_IPV6 as u64) | at(6, first),
+            first >> 16
+                | at(2, inner.length.to_be() as u64)
+                | at(4, inner.protocol as u64)
+                | at(5, HOPS as u64)
+                | at(6, source),
+            source >> 16 | at(6, source_end),
+            source_end >> 16 | at(6, address),
+            address >> 16 | at(6, address_end),
+        ],
+        (address_end >> 16) as u32,
+        (address_end >> 48) as u16,
+    )
 }
 
 /// Bytes that an outer IPv4 header adds.
@@ -100,47 +160,66 @@ pub const LENGTH_IPV4: u16 = 20;
 /// Bytes that an outer IPv6 header adds.
 pub const LENGTH_IPV6: u16 = 40;
 
-const _: () = assert!(protocol::IPIP == 4 && protocol::IPV6 == 41);
+const _: () = {
+    assert!(protocol::IPIP == 4 && protocol::IPV6 == 41);
+    assert!(cfg!(target_endian = "little"));
+    assert!(size_of::<Outer4>() == 14 + 20 && size_of::<Outer6>() == 14 + 40);
+};
 
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
-    use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
+    use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice};
     use proptest::prelude::*;
+    use std::vec::Vec;
 
-    fn bytes<T: Copy, const N: usize>(header: T) -> [u8; N] {
-        assert_eq!(size_of::<T>(), N);
-        #[expect(unsafe_code, reason = "headers are plain bytes")]
-        // SAFETY: sizes are equal, and the headers of network-types have no padding.
-        unsafe {
-            core::mem::transmute_copy(&header)
-        }
+    const MACS: ([u8; 6], [u8; 6]) = ([2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13]);
+
+    fn backend(source: [u8; 16], address: [u8; 16]) -> BackendEntry {
+        let (destination_mac, source_mac) = MACS;
+        BackendEntry { destination_mac, source_mac, source, address, ..BackendEntry::default() }
+    }
+
+    fn bytes4(Outer4(words, last): Outer4) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).chain(last.to_le_bytes()).collect()
+    }
+
+    fn bytes6(Outer6(words, more, last): Outer6) -> Vec<u8> {
+        let ending = more.to_le_bytes().into_iter().chain(last.to_le_bytes());
+        words.iter().flat_map(|word| word.to_le_bytes()).chain(ending).collect()
+    }
+
+    /// The IP header behind the right Ethernet header.
+    fn behind_ethernet(frame: &[u8], kind: u16) -> &[u8] {
+        let ethernet = Ethernet2HeaderSlice::from_slice(frame).unwrap();
+        assert_eq!((ethernet.destination(), ethernet.source()), MACS);
+        assert_eq!(ethernet.ether_type().0, kind);
+        &frame[14..]
     }
 
     proptest! {
         #[test]
         fn the_outer_ipv4_header_is_valid(source: [u8; 4], address: [u8; 4], length in 20u16..65000, traffic_class: u8) {
             let backend = BackendEntry {
-                source: map_ipv4(source),
-                address: map_ipv4(address),
                 checksum: ipv4_sum(source, address),
-                ..BackendEntry::default()
+                ..backend(map_ipv4(source), map_ipv4(address))
             };
-            let header: [u8; 20] = bytes(ipv4(&backend, Inner { length, traffic_class, protocol: protocol::IPV6 }));
-            let header = Ipv4HeaderSlice::from_slice(&header).unwrap().to_header();
+            let frame = bytes4(ipv4(&backend, Inner { length, traffic_class, protocol: protocol::IPV6 }));
+            let header = Ipv4HeaderSlice::from_slice(behind_ethernet(&frame, 0x0800)).unwrap().to_header();
             prop_assert_eq!(header.header_checksum, header.calc_header_checksum());
             prop_assert_eq!((header.source, header.destination), (source, address));
             prop_assert_eq!((header.total_len, header.protocol.0), (length + 20, 41));
             prop_assert_eq!((header.dscp.value() << 2) | header.ecn.value(), traffic_class);
+            prop_assert_eq!((header.identification, header.time_to_live), (0, 64));
             prop_assert!(header.dont_fragment);
         }
 
         #[test]
         fn the_outer_ipv6_header_is_valid(source: [u8; 16], address: [u8; 16], length: u16, traffic_class: u8, hash: u64) {
-            let backend = BackendEntry { source, address, ..BackendEntry::default() };
-            let header: [u8; 40] = bytes(ipv6(&backend, Inner { length, traffic_class, protocol: protocol::IPIP }, hash));
-            let header = Ipv6HeaderSlice::from_slice(&header).unwrap().to_header();
+            let backend = backend(source, address);
+            let frame = bytes6(ipv6(&backend, Inner { length, traffic_class, protocol: protocol::IPIP }, hash));
+            let header = Ipv6HeaderSlice::from_slice(behind_ethernet(&frame, 0x86dd)).unwrap().to_header();
             prop_assert_eq!((header.source, header.destination), (source, address));
             prop_assert_eq!((header.payload_length, header.next_header.0, header.hop_limit), (length, 4, 64));
             prop_assert_eq!(header.traffic_class, traffic_class);

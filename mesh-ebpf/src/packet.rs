@@ -9,6 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_xdp_get_buff_len, generated::bpf_xdp_adjust_head},
     programs::XdpContext,
 };
+use mesh_common::encap::{Outer4, Outer6};
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
@@ -24,6 +25,20 @@ pub unsafe trait Header: Copy {}
 
 // SAFETY: made of integers and byte arrays, without padding.
 unsafe impl Header for EthHdr {}
+// SAFETY: packed integers.
+unsafe impl Header for Outer4 {}
+// SAFETY: as above.
+unsafe impl Header for Outer6 {}
+// SAFETY: as above.
+unsafe impl Header for Macs {}
+// SAFETY: an integer.
+unsafe impl Header for u8 {}
+// SAFETY: as above.
+unsafe impl Header for u32 {}
+// SAFETY: as above.
+unsafe impl Header for u64 {}
+// SAFETY: integers.
+unsafe impl<const N: usize> Header for [u64; N] {}
 // SAFETY: as above.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: as above.
@@ -51,6 +66,11 @@ pub struct Tcp {
     pub rest: [u8; 6],
 }
 
+/// Both Ethernet addresses, as words: bytes would be copied one by one.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Macs(pub u64, pub u32);
+
 /// The frame that the program was called with, from the Ethernet header on.
 pub struct Packet {
     context: *mut xdp_md,
@@ -74,6 +94,13 @@ impl Packet {
     fn data_end(&self) -> usize {
         // SAFETY: as in `data`.
         unsafe { (*self.context).data_end as usize }
+    }
+
+    /// Bytes in the linear part of the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn linear_length(&self) -> usize {
+        self.data_end() - self.data()
     }
 
     /// The index of the interface that the packet came in by.

@@ -42,7 +42,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Loads the program with empty maps.
+    /// Loads the program with small empty maps.
     pub fn new() -> Result<Self> {
         Self::of_size(SIZES)
     }

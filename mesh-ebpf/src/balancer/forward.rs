@@ -11,11 +11,7 @@ use mesh_common::{
     encap::{self, Inner},
     outcome::Outcome,
 };
-use mesh_ebpf::packet::Packet;
-use network_types::{
-    eth::{EthHdr, EtherType},
-    ip::{Ipv4Hdr, Ipv6Hdr},
-};
+use mesh_ebpf::packet::{Macs, Packet};
 
 /// Wraps or readdresses the packet, and sends it off.
 #[inline(always)]
@@ -53,66 +49,62 @@ fn fits<C>(flow: &Flow<C>, overhead: u16, backend: &BackendEntry) -> Result<(), 
     if length <= u32::from(backend.mtu) { Ok(()) } else { Err(Outcome::TooBig) }
 }
 
-#[inline(always)]
-const fn ethernet(backend: &BackendEntry, protocol: EtherType) -> EthHdr {
-    EthHdr { dst_addr: backend.destination_mac, src_addr: backend.source_mac, ether_type: protocol as u16 }
-}
-
 /// Direct return: new Ethernet addresses, and one hop less, so that a loop through the backend ends.
 #[inline(always)]
 fn l2<C: Client>(mut packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
     fits(flow, 0, backend)?;
-    let protocol = if C::INNER_PROTOCOL == protocol::IPIP {
+    if C::INNER_PROTOCOL == protocol::IPIP {
         hop_ipv4(&mut packet)?;
-        EtherType::Ipv4
     } else {
         hop_ipv6(&mut packet)?;
-        EtherType::Ipv6
-    };
-    packet.write(0, ethernet(backend, protocol)).ok_or(Outcome::Truncated)
+    }
+    let (first, rest) = backend.macs();
+    packet.write(0, Macs(first, rest)).ok_or(Outcome::Truncated)
 }
 
+/// Takes one from the TTL, and keeps the checksum right.
 #[inline(always)]
 fn hop_ipv4(packet: &mut Packet) -> Result<(), Outcome> {
-    let mut header: Ipv4Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
-    let [old, new] =
-        [header.ttl, header.ttl.saturating_sub(1)].map(|ttl| u16::from_ne_bytes([ttl, header.proto]));
-    if header.ttl <= 1 {
+    /// Where TTL, protocol and checksum stand.
+    const TTL: usize = IP + 8;
+    let [ttl, protocol, check @ ..] = packet.read::<u32>(TTL).ok_or(Outcome::Truncated)?.to_ne_bytes();
+    if ttl <= 1 {
         return Err(Outcome::TtlExpired);
     }
-    header.ttl -= 1;
-    header.check = checksum::update(u16::from_ne_bytes(header.check), old, new).to_ne_bytes();
-    packet.write(IP, header).ok_or(Outcome::Truncated)
+    let [old, new] = [ttl, ttl - 1].map(|ttl| u16::from_ne_bytes([ttl, protocol]));
+    let [high, low] = checksum::update(u16::from_ne_bytes(check), old, new).to_ne_bytes();
+    packet.write(TTL, u32::from_ne_bytes([ttl - 1, protocol, high, low])).ok_or(Outcome::Truncated)
 }
 
 #[inline(always)]
 fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
-    let mut header: Ipv6Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
-    if header.hop_limit <= 1 {
+    const HOP_LIMIT: usize = IP + 7;
+    let hops: u8 = packet.read(HOP_LIMIT).ok_or(Outcome::Truncated)?;
+    if hops <= 1 {
         return Err(Outcome::TtlExpired);
     }
-    header.hop_limit -= 1;
-    packet.write(IP, header).ok_or(Outcome::Truncated)
+    packet.write(HOP_LIMIT, hops - 1).ok_or(Outcome::Truncated)
 }
+
+// The outer header is put together once there is room for it: its words would not outlive the call in registers.
 
 #[inline(always)]
 fn ipv4<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
     fits(flow, encap::LENGTH_IPV4, backend)?;
-    let outer = encap::ipv4(backend, inner(flow));
-    let mut packet =
-        packet.move_head(-i32::from(encap::LENGTH_IPV4.cast_signed())).ok_or(Outcome::NoHeadroom)?;
-    packet.write(0, ethernet(backend, EtherType::Ipv4)).ok_or(Outcome::NoHeadroom)?;
-    packet.write(IP, outer).ok_or(Outcome::NoHeadroom)
+    let mut packet = make_room(packet, encap::LENGTH_IPV4)?;
+    packet.write(0, encap::ipv4(backend, inner(flow))).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
 fn ipv6<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry, hash: u64) -> Result<(), Outcome> {
     fits(flow, encap::LENGTH_IPV6, backend)?;
-    let outer = encap::ipv6(backend, inner(flow), hash);
-    let mut packet =
-        packet.move_head(-i32::from(encap::LENGTH_IPV6.cast_signed())).ok_or(Outcome::NoHeadroom)?;
-    packet.write(0, ethernet(backend, EtherType::Ipv6)).ok_or(Outcome::NoHeadroom)?;
-    packet.write(IP, outer).ok_or(Outcome::NoHeadroom)
+    let mut packet = make_room(packet, encap::LENGTH_IPV6)?;
+    packet.write(0, encap::ipv6(backend, inner(flow), hash)).ok_or(Outcome::NoHeadroom)
+}
+
+#[inline(always)]
+fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
+    packet.move_head(-i32::from(bytes.cast_signed())).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]

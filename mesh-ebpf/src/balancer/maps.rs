@@ -74,7 +74,7 @@ pub(crate) fn service(key: ServiceKey) -> Option<&'static ServiceEntry> {
 #[inline(always)]
 fn service_at(place: u32, key: ServiceKey) -> Option<&'static ServiceEntry> {
     // The agent writes the key last and clears it first, so that the other fields are those of the key.
-    SERVICES.get(place).filter(|entry| entry.key == key)
+    SERVICES.get(place).filter(|entry| entry.key.is(key))
 }
 
 /// A slot of a service's table.

@@ -1,0 +1,167 @@
+//! What is measured.
+
+use mesh_userspace::config::Protocol;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// How packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    L2,
+    Outer(Family),
+}
+
+/// What the slots of a scene's services are going through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slots {
+    /// No flow table.
+    Steady,
+    /// Every slot changes from one backend to another.
+    Migrating,
+    /// Every flow is recorded.
+    Always,
+}
+
+/// Which packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packets {
+    /// Of flows that go on for ever.
+    Established,
+    /// The first of flows that never come again.
+    Syns,
+}
+
+/// One figure of the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) family: Family,
+    pub(crate) protocol: Protocol,
+    pub(crate) way: Way,
+    pub(crate) packets: Packets,
+    pub(crate) flows: u64,
+}
+
+impl Case {
+    /// What the floors get: plain packets of a thousand flows.
+    pub(crate) const V4: Self = TCP;
+    pub(crate) const V6: Self = pair("", Family::V6, Family::V6);
+}
+
+/// Cases that share one loaded balancer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) slots: Slots,
+    /// How many services there are; packets go to each in turn.
+    pub(crate) services: u16,
+    /// Backends and slots of each service; the slots are as many as the agent gives by default.
+    pub(crate) backends: u16,
+    pub(crate) size: u32,
+    /// How many flows the flow table is made for.
+    pub(crate) table: u32,
+    pub(crate) cases: &'static [Case],
+}
+
+/// As many flows as there are addresses for.
+const EVER_NEW: u64 = 1 << 32;
+const MILLION: u64 = 1_000_000;
+/// Room for a million flows, half empty.
+const TABLE: u32 = 2_000_000;
+/// A table that no case uses.
+const UNUSED: u32 = 4096;
+
+const TCP: Case = Case {
+    name: "",
+    family: Family::V4,
+    protocol: Protocol::Tcp,
+    way: Way::Outer(Family::V4),
+    packets: Packets::Established,
+    flows: 1000,
+};
+
+const fn tcp(name: &'static str, flows: u64) -> Case {
+    Case { name, flows, ..TCP }
+}
+
+const fn pair(name: &'static str, family: Family, outer: Family) -> Case {
+    Case { name, family, way: Way::Outer(outer), ..TCP }
+}
+
+const fn flood(name: &'static str) -> Case {
+    Case { name, packets: Packets::Syns, flows: EVER_NEW, ..TCP }
+}
+
+/// Everything, in the order of the report.
+pub(crate) const GROUPS: &[Group] = &[
+    Group {
+        name: "steady",
+        slots: Slots::Steady,
+        services: 1,
+        backends: 100,
+        size: 65_521,
+        table: UNUSED,
+        cases: &[
+            tcp("1 flow", 1),
+            tcp("1,000 flows", 1000),
+            tcp("100,000 flows", 100_000),
+            tcp("1,000,000 flows", MILLION),
+            Case { name: "UDP", protocol: Protocol::Udp, ..TCP },
+            pair("IPv6 in IPv6", Family::V6, Family::V6),
+            pair("IPv4 in IPv6", Family::V4, Family::V6),
+            pair("IPv6 in IPv4", Family::V6, Family::V4),
+            Case { name: "l2", way: Way::L2, ..TCP },
+            flood("SYN flood"),
+        ],
+    },
+    Group {
+        name: "migrating",
+        slots: Slots::Migrating,
+        services: 1,
+        backends: 100,
+        size: 65_521,
+        table: TABLE,
+        cases: &[tcp("1,000,000 flows", MILLION)],
+    },
+    Group {
+        name: "always tracking",
+        slots: Slots::Always,
+        services: 1,
+        backends: 100,
+        size: 65_521,
+        table: TABLE,
+        cases: &[tcp("1 flow", 1), tcp("100,000 flows", 100_000), tcp("1,000,000 flows", MILLION)],
+    },
+    Group {
+        name: "always tracking, flooded",
+        slots: Slots::Always,
+        services: 1,
+        backends: 100,
+        size: 65_521,
+        table: TABLE,
+        cases: &[flood("SYN flood")],
+    },
+    Group {
+        name: "100 services",
+        slots: Slots::Steady,
+        services: 100,
+        backends: 40,
+        size: 16_381,
+        table: UNUSED,
+        cases: &[tcp("100,000 flows", 100_000)],
+    },
+    Group {
+        name: "1,000 services",
+        slots: Slots::Steady,
+        services: 1000,
+        backends: 4,
+        size: 4093,
+        table: UNUSED,
+        cases: &[tcp("100,000 flows", 100_000)],
+    },
+];

@@ -1,0 +1,60 @@
+//! `cargo xtask bench`: how long the balancer takes for a packet, beside the least that any balancer of its kind
+//! must do.
+//!
+//! The kernel runs the loaded program itself (`BPF_PROG_TEST_RUN`), behind a wrapper that restores the packet; see
+//! `docs/performance.md`. Invariant: a figure is printed only for packets that were counted where they should be.
+
+mod cases;
+mod facts;
+mod measure;
+mod report;
+mod run;
+mod scene;
+mod traffic;
+mod wrapper;
+
+use std::io::{Write as _, stdout};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::measure::Effort;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures the balancer's time per packet against a floor (root)")]
+struct Arguments {
+    /// Fewer and shorter rounds: less exact, done in half a minute
+    #[arg(long)]
+    quick: bool,
+    /// For people or for programs
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Only groups of cases whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    if let Err(error) = perform(&Arguments::parse()) {
+        let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn perform(arguments: &Arguments) -> Result<()> {
+    let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
+    let report = run::all(effort, &arguments.only)?;
+    let text = match arguments.output {
+        Output::Table => report.table(),
+        Output::Json => serde_json::to_string_pretty(&report)?,
+    };
+    Ok(writeln!(stdout(), "{text}")?)
+}

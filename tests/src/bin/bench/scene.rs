@@ -1,0 +1,192 @@
+//! A loaded balancer with the services of a group of cases.
+//!
+//! Every service has its backends, and one more, the heir, to whom its slots change.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::ProgramFd;
+use mesh_common::abi::BackendCounters;
+use mesh_common::outcome::Outcome;
+use mesh_common::slot::Slot;
+use mesh_tests::lab::{Lab, neighbour};
+use mesh_userspace::config::Forward;
+use mesh_userspace::dataplane::Dataplane as _;
+use mesh_userspace::dataplane::kernel::Sizes;
+
+use crate::cases::{Case, Family, Group, Packets, Slots, Way};
+use crate::facts::Facts;
+use crate::traffic;
+
+/// One service of a scene.
+#[derive(Clone, Copy)]
+struct Part {
+    /// A case whose packets go there.
+    case: &'static Case,
+    /// Which of the case's services it is.
+    number: u16,
+    /// From 1; backends and slots of the parts follow each other.
+    id: u32,
+}
+
+pub(crate) struct Scene {
+    group: &'static Group,
+    lab: Lab,
+    parts: Vec<Part>,
+}
+
+/// The counters of a scene at a moment.
+pub(crate) struct Counted {
+    transmitted: u64,
+    otherwise: u64,
+    /// Of all backends but the heirs.
+    owners: BackendCounters,
+}
+
+impl Scene {
+    pub(crate) fn new(group: &'static Group) -> Result<Self> {
+        let parts = parts(group);
+        let count = u32::try_from(parts.len())?;
+        let sizes = Sizes {
+            services: count.max(64),
+            backends: count * ids_each(group),
+            slots: count * group.size,
+            flows: group.table,
+        };
+        let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
+        for part in scene.parts.clone() {
+            scene.fill(part)?;
+        }
+        Ok(scene)
+    }
+
+    fn fill(&mut self, part: Part) -> Result<()> {
+        let (address, source) = ends(part.case.way);
+        for id in self.owners(part).chain([self.heir(part)]) {
+            self.lab.backend(id, neighbour(address, source, forward(part.case.way)))?;
+        }
+        let (base, size) = (self.base(part), self.group.size);
+        self.lab.service(traffic::service(part.case, part.number), part.id, base, size, Slot::default())?;
+        let slots = self.group.slots;
+        self.write_slots(part, |owner, heir| match slots {
+            Slots::Steady => Slot::steady(owner),
+            Slots::Migrating => Slot::new(heir, owner, true, true),
+            Slots::Always => Slot::new(owner, owner, true, true),
+        })
+    }
+
+    /// Gives every slot to the heirs; who is recorded stays.
+    pub(crate) fn disinherit(&mut self) -> Result<()> {
+        for part in self.parts.clone() {
+            self.write_slots(part, |_, heir| Slot::new(heir, heir, true, false))?;
+        }
+        Ok(())
+    }
+
+    /// The backends take turns, since slots are drawn at random.
+    fn write_slots(&mut self, part: Part, slot: impl Fn(u32, u32) -> Slot) -> Result<()> {
+        let (base, heir) = (self.base(part), self.heir(part));
+        let takers = self.owners(part).cycle();
+        for (index, owner) in (base..base + self.group.size).zip(takers) {
+            self.lab.slots(index, 1, slot(owner, heir))?;
+        }
+        Ok(())
+    }
+
+    fn owners(&self, part: Part) -> impl Iterator<Item = u32> + Clone + use<> {
+        let heir = self.heir(part);
+        heir - u32::from(self.group.backends)..heir
+    }
+
+    fn heir(&self, part: Part) -> u32 {
+        part.id * ids_each(self.group)
+    }
+
+    fn base(&self, part: Part) -> u32 {
+        (part.id - 1) * self.group.size
+    }
+
+    pub(crate) fn slots(&self) -> Slots {
+        self.group.slots
+    }
+
+    pub(crate) fn program(&mut self) -> Result<ProgramFd> {
+        Ok(self.lab.kernel.program()?.fd()?.try_clone()?)
+    }
+
+    pub(crate) fn facts(&mut self) -> Result<Facts> {
+        let took = self.lab.kernel.loaded().took;
+        Facts::new("meshlb", &self.lab.kernel.program()?.info()?, took)
+    }
+
+    pub(crate) fn count(&self) -> Result<Counted> {
+        let outcomes = self.lab.kernel.outcomes()?;
+        let transmitted = *outcomes.get(&Outcome::Transmitted).context("an outcome has no counter")?;
+        let mut owners = BackendCounters::default();
+        for id in self.parts.iter().flat_map(|part| self.owners(*part)) {
+            let counters = self.lab.counters(id)?;
+            owners.packets += counters.packets;
+            owners.new_flows += counters.new_flows;
+        }
+        Ok(Counted { transmitted, otherwise: outcomes.values().sum::<u64>() - transmitted, owners })
+    }
+}
+
+impl Counted {
+    /// Whether what was counted since then is what a case's packets must have moved.
+    pub(crate) fn check(&self, before: &Self, case: &Case, packets: u32) -> Result<()> {
+        let packets = u64::from(packets);
+        let opened = if case.packets == Packets::Syns { packets } else { 0 };
+        let moved = [
+            self.transmitted - before.transmitted,
+            self.otherwise - before.otherwise,
+            self.to_owners(before),
+            self.owners.new_flows - before.owners.new_flows,
+        ];
+        let expected = [packets, 0, packets, opened];
+        ensure!(
+            moved == expected,
+            "the counters (transmitted, otherwise, to owners, new flows) moved by {moved:?} instead of {expected:?}"
+        );
+        Ok(())
+    }
+
+    /// Packets that went to backends that are no heirs since then.
+    pub(crate) fn to_owners(&self, before: &Self) -> u64 {
+        self.owners.packets - before.owners.packets
+    }
+}
+
+/// A service for each family, protocol and way of the cases, as many times as the group says.
+fn parts(group: &'static Group) -> Vec<Part> {
+    let mut distinct: Vec<&'static Case> = Vec::new();
+    for case in group.cases {
+        if !distinct.iter().any(|other| traffic::service(other, 0) == traffic::service(case, 0)) {
+            distinct.push(case);
+        }
+    }
+    let numbered = distinct.into_iter().flat_map(|case| (0..group.services).map(move |n| (case, n)));
+    (1..).zip(numbered).map(|(id, (case, number))| Part { case, number, id }).collect()
+}
+
+fn ids_each(group: &Group) -> u32 {
+    u32::from(group.backends) + 1
+}
+
+const fn forward(way: Way) -> Forward {
+    match way {
+        Way::L2 => Forward::L2,
+        Way::Outer(_) => Forward::Ipip,
+    }
+}
+
+/// A backend's address, and the balancer's towards it.
+fn ends(way: Way) -> (IpAddr, IpAddr) {
+    match way {
+        Way::L2 | Way::Outer(Family::V4) => ([10, 1, 0, 1].into(), [10, 1, 0, 9].into()),
+        Way::Outer(Family::V6) => {
+            let address = |last| IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, last]);
+            (address(1), address(9))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Packets of a case: the frame, and how the wrapper varies it.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use etherparse::PacketBuilder;
+use mesh_common::bench::{Traffic, vip_ending};
+use mesh_userspace::config::{Protocol, ServiceKey};
+
+use crate::cases::{Case, Family, Packets, Way};
+
+/// Bytes of payload: the frames are then between 114 and 146 bytes long.
+const PAYLOAD: [u8; 72] = [0xa5; 72];
+
+/// The service with a number that a case's packets go to. Each family, protocol and way has its own port.
+pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
+    let [first, second] = vip_ending(number);
+    let vip = match case.family {
+        Family::V4 => IpAddr::from([192, 168, first, second]),
+        Family::V6 => IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, first, second]),
+    };
+    let port = match case.way {
+        Way::L2 => 8002,
+        Way::Outer(Family::V4) => 8004,
+        Way::Outer(Family::V6) => 8006,
+    };
+    ServiceKey { vip, port, protocol: case.protocol }
+}
+
+/// The traffic of a case, spread over `services`.
+pub(crate) fn of(case: &Case, services: u16) -> Result<Traffic> {
+    let family = match case.family {
+        Family::V4 => 4,
+        Family::V6 => 6,
+    };
+    let frame = frame(case, service(case, 0))?;
+    Traffic::new(family, &frame, case.flows, services.into()).context("the frame is too short")
+}
+
+fn frame(case: &Case, service: ServiceKey) -> Result<Vec<u8>> {
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x11], [2, 0, 0, 0, 0, 0xaa]);
+    let ip = match service.vip {
+        IpAddr::V4(vip) => ethernet.ipv4([10, 0, 0, 0], vip.octets(), 64),
+        IpAddr::V6(vip) => {
+            ethernet.ipv6([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], vip.octets(), 64)
+        }
+    };
+    let mut frame = Vec::new();
+    match (case.protocol, case.packets) {
+        (Protocol::Udp, _) => ip.udp(0, service.port).write(&mut frame, &PAYLOAD)?,
+        (Protocol::Tcp, Packets::Established) => {
+            ip.tcp(0, service.port, 1, 1000).ack(1).write(&mut frame, &PAYLOAD)?;
+        }
+        (Protocol::Tcp, Packets::Syns) => {
+            ip.tcp(0, service.port, 1, 1000).syn().write(&mut frame, &PAYLOAD)?
+        }
+    }
+    Ok(frame)
+}
