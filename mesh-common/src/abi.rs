@@ -56,7 +56,8 @@ impl ServiceKey {
     pub const fn is(self, other: Self) -> bool {
         let Self([first, second, third]) = self;
         let Self([other_first, other_second, other_third]) = other;
-        first == other_first && second == other_second && third == other_third
+        // The first word of an IPv4 service says all.
+        first == other_first && (first >> 56 == 4 || second == other_second && third == other_third)
     }
 
     #[inline(always)]
@@ -73,6 +74,14 @@ pub const fn halves(address: [u8; 16]) -> [u64; 2] {
     #[expect(clippy::cast_possible_truncation, reason = "the halves are cut on purpose")]
     let (first, second) = (whole as u64, (whole >> 64) as u64);
     if cfg!(target_endian = "little") { [first, second] } else { [second, first] }
+}
+
+/// The IPv6 address of two words in the byte order of memory.
+#[inline(always)]
+#[must_use]
+pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    (low as u128 | (high as u128) << 64).to_ne_bytes()
 }
 
 /// An element of the service table: one cache line. An entry whose key is zero is free.
@@ -198,5 +207,6 @@ mod tests {
         let [first, second] = halves(address);
         assert_eq!(first.to_ne_bytes(), address[..8]);
         assert_eq!(second.to_ne_bytes(), address[8..]);
+        assert_eq!(whole([first, second]), address);
     }
 }

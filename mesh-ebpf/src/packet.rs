@@ -9,12 +9,6 @@ use aya_ebpf::{
     helpers::{bpf_xdp_get_buff_len, generated::bpf_xdp_adjust_head},
     programs::XdpContext,
 };
-use mesh_common::encap::{Outer4, Outer6};
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    udp::UdpHdr,
-};
 
 /// A header: plain bytes, each of which may have any value.
 ///
@@ -22,54 +16,6 @@ use network_types::{
 ///
 /// The type has alignment 1 or is read unaligned, has no padding, and any bytes make a valid value of it.
 pub unsafe trait Header: Copy {}
-
-// SAFETY: made of integers and byte arrays, without padding.
-unsafe impl Header for EthHdr {}
-// SAFETY: packed integers.
-unsafe impl Header for Outer4 {}
-// SAFETY: as above.
-unsafe impl Header for Outer6 {}
-// SAFETY: as above.
-unsafe impl Header for Macs {}
-// SAFETY: an integer.
-unsafe impl Header for u8 {}
-// SAFETY: as above.
-unsafe impl Header for u32 {}
-// SAFETY: as above.
-unsafe impl Header for u64 {}
-// SAFETY: integers.
-unsafe impl<const N: usize> Header for [u64; N] {}
-// SAFETY: as above.
-unsafe impl Header for Ipv4Hdr {}
-// SAFETY: as above.
-unsafe impl Header for Ipv6Hdr {}
-// SAFETY: as above.
-unsafe impl Header for Tcp {}
-// SAFETY: as above.
-unsafe impl Header for UdpHdr {}
-
-/// A TCP header without options (RFC 9293 §3.1), with its flags as one byte.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Tcp {
-    /// The sender's port.
-    pub source: [u8; 2],
-    /// The receiver's port.
-    pub destination: [u8; 2],
-    /// Sequence and acknowledgement numbers.
-    pub numbers: [u8; 8],
-    /// Upper half: the header's length in words of four bytes.
-    pub offset: u8,
-    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
-    pub flags: u8,
-    /// Window, checksum, urgent pointer.
-    pub rest: [u8; 6],
-}
-
-/// Both Ethernet addresses, as words: bytes would be copied one by one.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Macs(pub u64, pub u32);
 
 /// The frame that the program was called with, from the Ethernet header on.
 pub struct Packet {
@@ -118,7 +64,18 @@ impl Packet {
         (start + size_of::<T>() <= self.data_end()).then_some(start)
     }
 
-    /// Copies out the header at `offset` bytes.
+    /// The header at `offset` bytes, in place: its fields are loaded one by one, as they are asked for.
+    #[inline(always)]
+    #[must_use]
+    pub fn view<T: Header>(&self, offset: usize) -> Option<&T> {
+        const { assert!(align_of::<T>() == 1) };
+        let start = self.at::<T>(offset)?;
+        // SAFETY: `at` found all of `T` inside the packet, any bytes are a valid `T` wherever they stand, and the packet
+        // is neither moved nor written while it is borrowed.
+        Some(unsafe { &*(start as *const T) })
+    }
+
+    /// Copies out the word at `offset` bytes. Headers are better viewed: a copy is cut into bytes.
     #[inline(always)]
     #[must_use]
     pub fn read<T: Header>(&self, offset: usize) -> Option<T> {

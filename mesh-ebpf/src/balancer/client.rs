@@ -1,7 +1,11 @@
 //! The client's side of a flow, in one of the families.
 
 use crate::maps;
-use mesh_common::{abi::protocol, encap::map_ipv4, hash, table};
+use mesh_common::{
+    abi::{protocol, whole},
+    encap::map_ipv4,
+    hash, table,
+};
 
 /// A client of either family.
 pub(crate) trait Client: Copy {
@@ -13,18 +17,18 @@ pub(crate) trait Client: Copy {
     fn named(&self, tag: u64, service: u32) -> table::Client;
 }
 
-/// An IPv4 client.
+/// An IPv4 client, in the byte order of the wire.
 #[derive(Clone, Copy)]
 pub(crate) struct Client4 {
-    pub(crate) address: [u8; 4],
-    pub(crate) port: [u8; 2],
+    pub(crate) address: u32,
+    pub(crate) port: u16,
 }
 
-/// An IPv6 client.
+/// An IPv6 client, in the byte order of the wire.
 #[derive(Clone, Copy)]
 pub(crate) struct Client6 {
-    pub(crate) address: [u8; 16],
-    pub(crate) port: [u8; 2],
+    pub(crate) address: [u64; 2],
+    pub(crate) port: u16,
 }
 
 impl Client for Client4 {
@@ -32,12 +36,18 @@ impl Client for Client4 {
 
     #[inline(always)]
     fn hash(&self) -> u64 {
-        hash::flow4(maps::seed(), self.address, self.port)
+        hash::flow4(maps::seed(), self.address.to_ne_bytes(), self.port.to_ne_bytes())
     }
 
     #[inline(always)]
     fn named(&self, tag: u64, service: u32) -> table::Client {
-        table::Client { tag, service, port: self.port, reserved: [0; 2], address: map_ipv4(self.address) }
+        table::Client {
+            tag,
+            service,
+            port: self.port.to_ne_bytes(),
+            reserved: [0; 2],
+            address: map_ipv4(self.address.to_ne_bytes()),
+        }
     }
 }
 
@@ -46,11 +56,17 @@ impl Client for Client6 {
 
     #[inline(always)]
     fn hash(&self) -> u64 {
-        hash::flow6(maps::seed(), self.address, self.port)
+        hash::flow6(maps::seed(), whole(self.address), self.port.to_ne_bytes())
     }
 
     #[inline(always)]
     fn named(&self, tag: u64, service: u32) -> table::Client {
-        table::Client { tag, service, port: self.port, reserved: [0; 2], address: self.address }
+        table::Client {
+            tag,
+            service,
+            port: self.port.to_ne_bytes(),
+            reserved: [0; 2],
+            address: whole(self.address),
+        }
     }
 }

@@ -11,7 +11,7 @@ use mesh_common::{
     encap::{self, Inner},
     outcome::Outcome,
 };
-use mesh_ebpf::packet::{Macs, Packet};
+use mesh_ebpf::{header::Macs, packet::Packet};
 
 /// Wraps or readdresses the packet, and sends it off.
 #[inline(always)]

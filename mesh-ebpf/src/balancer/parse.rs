@@ -2,19 +2,17 @@
 
 use crate::client::{Client4, Client6};
 use mesh_common::{
-    abi::{ServiceKey, protocol},
+    abi::{ServiceKey, protocol, whole},
     flow::Segment,
     outcome::Outcome,
 };
-use mesh_ebpf::packet::{Packet, Tcp};
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    udp::UdpHdr,
+use mesh_ebpf::{
+    header::{Ethernet, Ipv4, Ipv6, Ports, Tcp, Udp},
+    packet::Packet,
 };
 
 /// Where the IP header begins.
-pub(crate) const IP: usize = EthHdr::LEN;
+pub(crate) const IP: usize = Ethernet::LENGTH;
 
 /// What the rest of the way needs to know about a packet.
 pub(crate) struct Flow<C> {
@@ -33,8 +31,7 @@ pub(crate) struct Flow<C> {
 }
 
 struct Transport {
-    source: [u8; 2],
-    destination: [u8; 2],
+    ports: Ports,
     segment: Segment,
     /// Where the header ends.
     end: usize,
@@ -43,56 +40,47 @@ struct Transport {
 /// The flow of an IPv4 packet (RFC 791).
 #[inline(always)]
 pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
-    const OFFSET_OR_MORE: u16 = 0x3fff;
-    let header: Ipv4Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
-    if u16::from_be_bytes(header.frags) & OFFSET_OR_MORE != 0 {
+    const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
+    let header: &Ipv4 = packet.view(IP).ok_or(Outcome::Truncated)?;
+    if header.fragment & OFFSET_OR_MORE != 0 {
         return Err(Outcome::Fragment);
     }
-    let transport = match header.vihl {
-        0x45 => transport(packet, IP + Ipv4Hdr::LEN, header.proto)?,
-        0x46..=0x4f => transport(packet, IP + usize::from(header.vihl & 0xf) * 4, header.proto)?,
+    let Transport { ports, segment, end } = match header.version_length {
+        0x45 => transport(packet, IP + Ipv4::LENGTH, header.protocol)?,
+        0x46..=0x4f => transport(packet, IP + usize::from(header.version_length & 0xf) * 4, header.protocol)?,
         _ => return Err(Outcome::Truncated),
     };
     Ok(Flow {
-        service: ServiceKey::v4(header.dst_addr, transport.destination, header.proto),
-        client: Client4 { address: header.src_addr, port: transport.source },
-        segment: transport.segment,
-        length: u16::from_be_bytes(header.tot_len),
-        headers: transport.end - IP,
-        traffic_class: header.tos,
+        service: ServiceKey::v4(
+            header.destination.to_ne_bytes(),
+            ports.destination.to_ne_bytes(),
+            header.protocol,
+        ),
+        client: Client4 { address: header.source, port: ports.source },
+        segment,
+        length: u16::from_be(header.length),
+        headers: end - IP,
+        traffic_class: header.traffic_class,
     })
 }
 
 /// The flow of an IPv6 packet (RFC 8200) whose transport header follows at once.
 #[inline(always)]
 pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
-    let header: Ipv6Hdr = packet.read(IP).ok_or(Outcome::Truncated)?;
-    if version(header.vcf) != 6 {
+    let header: &Ipv6 = packet.view(IP).ok_or(Outcome::Truncated)?;
+    if header.version() != 6 {
         return Err(Outcome::Truncated);
     }
-    let transport = transport(packet, IP + Ipv6Hdr::LEN, header.next_hdr)?;
-    // A length beyond 16 bits saturates; no frame holds it, or its path.
-    let length = u16::from_be_bytes(header.payload_len).saturating_add(40);
+    let Transport { ports, segment, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
     Ok(Flow {
-        service: ServiceKey::v6(header.dst_addr, transport.destination, header.next_hdr),
-        client: Client6 { address: header.src_addr, port: transport.source },
-        segment: transport.segment,
-        length,
-        headers: transport.end - IP,
-        traffic_class: traffic_class(header.vcf),
+        service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
+        client: Client6 { address: header.source, port: ports.source },
+        segment,
+        // A length beyond 16 bits saturates; no frame holds it, or its path.
+        length: u16::from_be(header.length).saturating_add(40),
+        headers: end - IP,
+        traffic_class: header.traffic_class(),
     })
-}
-
-/// The first four bits of an IP header.
-#[inline(always)]
-const fn version([first, ..]: [u8; 4]) -> u8 {
-    first >> 4
-}
-
-/// Bits 4 to 11 of the IPv6 header (RFC 8200 §3).
-#[inline(always)]
-const fn traffic_class([first, second, ..]: [u8; 4]) -> u8 {
-    first << 4 | second >> 4
 }
 
 #[inline(always)]
@@ -106,22 +94,12 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
 
 #[inline(always)]
 fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
-    let header: Tcp = packet.read(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport {
-        source: header.source,
-        destination: header.destination,
-        segment: Segment::tcp(header.flags),
-        end: offset + size_of::<Tcp>(),
-    })
+    let header: &Tcp = packet.view(offset).ok_or(Outcome::Truncated)?;
+    Ok(Transport { ports: header.ports, segment: Segment::tcp(header.flags), end: offset + size_of::<Tcp>() })
 }
 
 #[inline(always)]
 fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
-    let header: UdpHdr = packet.read(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport {
-        source: header.src,
-        destination: header.dst,
-        segment: Segment::Datagram,
-        end: offset + UdpHdr::LEN,
-    })
+    let header: &Udp = packet.view(offset).ok_or(Outcome::Truncated)?;
+    Ok(Transport { ports: header.ports, segment: Segment::Datagram, end: offset + size_of::<Udp>() })
 }

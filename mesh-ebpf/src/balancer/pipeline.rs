@@ -11,11 +11,10 @@ use mesh_common::{
     outcome::Outcome,
     table,
 };
-use mesh_ebpf::packet::Packet;
-use network_types::eth::{EthHdr, EtherType};
-
-const IPV4: u16 = EtherType::Ipv4 as u16;
-const IPV6: u16 = EtherType::Ipv6 as u16;
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6},
+    packet::Packet,
+};
 
 /// Takes a packet to its outcome, and counts it.
 #[inline(always)]
@@ -27,8 +26,8 @@ pub(crate) fn run(packet: Packet) -> Outcome {
 
 #[inline(always)]
 fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
-    let ethernet: EthHdr = packet.read(0).ok_or(Outcome::Truncated)?;
-    match ethernet.ether_type {
+    let ethernet: &Ethernet = packet.view(0).ok_or(Outcome::Truncated)?;
+    match ethernet.kind {
         IPV4 => {
             let flow = parse::ipv4(&packet)?;
             steer(packet, &flow)

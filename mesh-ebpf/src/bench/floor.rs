@@ -6,10 +6,11 @@
 
 use crate::maps::{self, BACKENDS};
 use mesh_common::{abi::protocol, checksum, hash};
-use mesh_ebpf::packet::{Header, Packet};
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Ports},
+    packet::{Header, Packet},
+};
 
-const IPV4: u16 = 0x0800_u16.to_be();
-const IPV6: u16 = 0x86dd_u16.to_be();
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Hop limit 64.
 const HOPS: u64 = 64;
@@ -17,36 +18,12 @@ const HOPS: u64 = 64;
 /// From the Ethernet header to the ports.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-struct Ipv4 {
-    macs: [u32; 3],
-    kind: u16,
-    version: u8,
-    tos: u8,
-    length: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
-    port: u16,
-}
+struct Frame4(Ethernet, Ipv4, Ports);
 
 /// From the Ethernet header to the ports.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-struct Ipv6 {
-    macs: [u32; 3],
-    kind: u16,
-    version_class_label: u32,
-    length: u16,
-    protocol: u8,
-    hops: u8,
-    source: [u64; 2],
-    destination: [u64; 2],
-    port: u16,
-}
+struct Frame6(Ethernet, Ipv6, Ports);
 
 /// Ethernet and IPv4 header as words.
 #[repr(C, packed)]
@@ -68,19 +45,19 @@ macro_rules! header {
     };
 }
 
-header!(Ipv4, Ipv6, Outer4, Outer6);
+header!(Frame4, Frame6, Outer4, Outer6);
 
 /// IPv4 in IPv4.
 #[inline(always)]
 pub(crate) fn ipv4(packet: Packet) -> Option<()> {
-    let header: Ipv4 = packet.read(0)?;
-    if header.kind != IPV4 || header.version != 0x45 || header.protocol != protocol::TCP {
+    let Frame4(ethernet, header, ports) = packet.read(0)?;
+    if ethernet.kind != IPV4 || header.version_length != 0x45 || header.protocol != protocol::TCP {
         return None;
     }
-    let hash = hash::flow4(SEED, header.source.to_ne_bytes(), header.port.to_ne_bytes());
+    let hash = hash::flow4(SEED, header.source.to_ne_bytes(), ports.source.to_ne_bytes());
     let backend = maps::floor_backend(hash::slot(hash, BACKENDS))?;
     let mut packet = packet.move_head(-20)?;
-    packet.write(0, outer4(backend, header.tos, header.length))
+    packet.write(0, outer4(backend, header.traffic_class, header.length))
 }
 
 #[inline(always)]
@@ -103,12 +80,12 @@ const fn outer4(backend: &[u64; 8], tos: u8, length: u16) -> Outer4 {
 /// IPv6 in IPv6.
 #[inline(always)]
 pub(crate) fn ipv6(packet: Packet) -> Option<()> {
-    let header: Ipv6 = packet.read(0)?;
-    if header.kind != IPV6 || header.protocol != protocol::TCP {
+    let Frame6(ethernet, header, ports) = packet.read(0)?;
+    if ethernet.kind != IPV6 || header.next != protocol::TCP {
         return None;
     }
     let [high, low] = header.source;
-    let hash = hash::flow4(SEED, [0; 4], header.port.to_ne_bytes()) ^ high.wrapping_mul(SEED) ^ low;
+    let hash = hash::flow4(SEED, [0; 4], ports.source.to_ne_bytes()) ^ high.wrapping_mul(SEED) ^ low;
     let backend = maps::floor_backend(hash::slot(hash.wrapping_mul(SEED), BACKENDS))?;
     let mut packet = packet.move_head(-40)?;
     packet.write(0, outer6(backend, header.version_class_label, header.length, hash))

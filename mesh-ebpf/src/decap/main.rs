@@ -7,19 +7,16 @@ mod maps;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use mesh_common::{
-    abi::protocol,
+    abi::{protocol, whole},
     encap::{self, map_ipv4},
     outcome::{DecapOutcome, Verdict},
 };
-use mesh_ebpf::packet::Packet;
-use network_types::{
-    eth::{EthHdr, EtherType},
-    ip::{Ipv4Hdr, Ipv6Hdr},
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6},
+    packet::Packet,
 };
 
-const IP: usize = EthHdr::LEN;
-const IPV4: u16 = EtherType::Ipv4 as u16;
-const IPV6: u16 = EtherType::Ipv6 as u16;
+const IP: usize = Ethernet::LENGTH;
 
 /// The program that is attached to a backend's interface.
 #[xdp(frags)]
@@ -42,68 +39,62 @@ struct Tunnel {
 
 #[inline(always)]
 fn run(packet: Packet) -> Result<DecapOutcome, DecapOutcome> {
-    let ethernet: EthHdr = packet.read(0).ok_or(DecapOutcome::NotATunnel)?;
-    let tunnel = match ethernet.ether_type {
+    let ethernet: Ethernet = *packet.view(0).ok_or(DecapOutcome::NotATunnel)?;
+    let tunnel = match ethernet.kind {
         IPV4 => ipv4(&packet)?,
         IPV6 => ipv6(&packet)?,
         _ => return Err(DecapOutcome::NotATunnel),
     };
     let at = IP + usize::from(tunnel.outer);
-    let protocol = match tunnel.inner {
+    let kind = match tunnel.inner {
         protocol::IPIP => inner_ipv4(&packet, at)?,
         protocol::IPV6 => inner_ipv6(&packet, at)?,
         _ => return Err(DecapOutcome::NotATunnel),
     };
     let mut packet = packet.move_head(i32::from(tunnel.outer)).ok_or(DecapOutcome::BadInner)?;
-    packet.write(0, EthHdr { ether_type: protocol as u16, ..ethernet }).ok_or(DecapOutcome::BadInner)?;
+    packet.write(0, Ethernet { kind, ..ethernet }).ok_or(DecapOutcome::BadInner)?;
     Ok(DecapOutcome::Decapsulated)
 }
 
 /// An outer IPv4 header without options or fragmentation, as balancers write it.
 #[inline(always)]
 fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
-    const OFFSET_OR_MORE: u16 = 0x3fff;
-    let header: Ipv4Hdr = packet.read(IP).ok_or(DecapOutcome::NotATunnel)?;
-    let plain = header.vihl == 0x45 && u16::from_be_bytes(header.frags) & OFFSET_OR_MORE == 0;
-    if !plain || !maps::is_own_address(map_ipv4(header.dst_addr)) {
+    const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
+    let header: &Ipv4 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
+    let plain = header.version_length == 0x45 && header.fragment & OFFSET_OR_MORE == 0;
+    if !plain || !maps::is_own_address(map_ipv4(header.destination.to_ne_bytes())) {
         return Err(DecapOutcome::NotATunnel);
     }
-    Ok(Tunnel { outer: encap::LENGTH_IPV4, inner: header.proto })
+    Ok(Tunnel { outer: encap::LENGTH_IPV4, inner: header.protocol })
 }
 
 #[inline(always)]
 fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
-    let header: Ipv6Hdr = packet.read(IP).ok_or(DecapOutcome::NotATunnel)?;
-    if version(header.vcf) != 6 || !maps::is_own_address(header.dst_addr) {
+    let header: &Ipv6 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
+    if header.version() != 6 || !maps::is_own_address(whole(header.destination)) {
         return Err(DecapOutcome::NotATunnel);
     }
-    Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next_hdr })
+    Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next })
 }
 
 #[inline(always)]
-fn inner_ipv4(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
-    let header: Ipv4Hdr = packet.read(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(map_ipv4(header.dst_addr)) {
+fn inner_ipv4(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
+    let header: &Ipv4 = packet.view(at).ok_or(DecapOutcome::BadInner)?;
+    if !maps::is_vip(map_ipv4(header.destination.to_ne_bytes())) {
         return Err(DecapOutcome::NotAVip);
     }
-    let whole = packet.holds(at + usize::from(u16::from_be_bytes(header.tot_len)));
-    if header.vihl >> 4 == 4 && whole { Ok(EtherType::Ipv4) } else { Err(DecapOutcome::BadInner) }
+    let complete = packet.holds(at + usize::from(u16::from_be(header.length)));
+    if header.version_length >> 4 == 4 && complete { Ok(IPV4) } else { Err(DecapOutcome::BadInner) }
 }
 
 #[inline(always)]
-fn inner_ipv6(packet: &Packet, at: usize) -> Result<EtherType, DecapOutcome> {
-    let header: Ipv6Hdr = packet.read(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(header.dst_addr) {
+fn inner_ipv6(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
+    let header: &Ipv6 = packet.view(at).ok_or(DecapOutcome::BadInner)?;
+    if !maps::is_vip(whole(header.destination)) {
         return Err(DecapOutcome::NotAVip);
     }
-    let whole = packet.holds(at + Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len)));
-    if version(header.vcf) == 6 && whole { Ok(EtherType::Ipv6) } else { Err(DecapOutcome::BadInner) }
-}
-
-/// The first four bits of an IP header.
-#[inline(always)]
-const fn version([first, ..]: [u8; 4]) -> u8 {
-    first >> 4
+    let complete = packet.holds(at + Ipv6::LENGTH + usize::from(u16::from_be(header.length)));
+    if header.version() == 6 && complete { Ok(IPV6) } else { Err(DecapOutcome::BadInner) }
 }
 
 #[panic_handler]

@@ -1,0 +1,159 @@
+//! Headers as integers, in the byte order of the wire.
+//!
+//! Fields are integers as wide as they are on the wire, so that each is one load; arrays of bytes would be loaded
+//! byte by byte, or merged into words that straddle fields.
+
+use crate::packet::Header;
+use mesh_common::encap::{Outer4, Outer6};
+
+/// An Ethernet header (IEEE 802.3).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    /// Destination and source address.
+    pub macs: Macs,
+    /// What follows: [`IPV4`], [`IPV6`] or something else.
+    pub kind: u16,
+}
+
+/// Both Ethernet addresses, as words.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Macs(pub u64, pub u32);
+
+/// [`Ethernet::kind`] of IPv4.
+pub const IPV4: u16 = 0x0800_u16.to_be();
+/// [`Ethernet::kind`] of IPv6.
+pub const IPV6: u16 = 0x86dd_u16.to_be();
+
+/// An IPv4 header without options (RFC 791 §3.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ipv4 {
+    /// Upper half: 4; lower half: the header's length in words of four bytes.
+    pub version_length: u8,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Bytes, with the header.
+    pub length: u16,
+    /// Of fragments.
+    pub id: u16,
+    /// Flags and offset.
+    pub fragment: u16,
+    /// Hops left.
+    pub ttl: u8,
+    /// What follows.
+    pub protocol: u8,
+    /// Of the header.
+    pub checksum: u16,
+    /// The sender.
+    pub source: u32,
+    /// The receiver.
+    pub destination: u32,
+}
+
+/// An IPv6 header (RFC 8200 §3).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    /// 4 bits of version, 8 of traffic class, 20 of flow label.
+    pub version_class_label: u32,
+    /// Bytes, without the header.
+    pub length: u16,
+    /// What follows.
+    pub next: u8,
+    /// Hops left.
+    pub hops: u8,
+    /// The sender.
+    pub source: [u64; 2],
+    /// The receiver.
+    pub destination: [u64; 2],
+}
+
+impl Ipv6 {
+    /// The first four bits: 6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        u32::from_be(self.version_class_label) >> 28
+    }
+
+    /// DSCP and ECN: bits 4 to 11.
+    #[inline(always)]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        let [first, second, ..] = self.version_class_label.to_ne_bytes();
+        first << 4 | second >> 4
+    }
+}
+
+/// What TCP and UDP have in common: source and destination port.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ports {
+    /// The sender's.
+    pub source: u16,
+    /// The receiver's.
+    pub destination: u16,
+}
+
+/// A TCP header without options (RFC 9293 §3.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Tcp {
+    /// Source and destination.
+    pub ports: Ports,
+    /// Sequence and acknowledgement numbers.
+    pub numbers: [u32; 2],
+    /// Upper half: the header's length in words of four bytes.
+    pub offset: u8,
+    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
+    pub flags: u8,
+    /// Window, checksum, urgent pointer.
+    pub rest: [u16; 3],
+}
+
+/// A UDP header (RFC 768).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Udp {
+    /// Source and destination.
+    pub ports: Ports,
+    /// Bytes, with the header.
+    pub length: u16,
+    /// 0 over IPv4: none.
+    pub checksum: u16,
+}
+
+impl Ethernet {
+    /// Bytes of the header.
+    pub const LENGTH: usize = size_of::<Self>();
+}
+
+impl Ipv4 {
+    /// Bytes of the header.
+    pub const LENGTH: usize = size_of::<Self>();
+}
+
+impl Ipv6 {
+    /// Bytes of the header.
+    pub const LENGTH: usize = size_of::<Self>();
+}
+
+macro_rules! headers {
+    ($($name:ident: $length:literal),+) => {
+        $(
+            #[expect(unsafe_code, reason = "a promise about the layout")]
+            // SAFETY: integers without padding: any bytes are a value.
+            unsafe impl Header for $name {}
+            const _: () = assert!(size_of::<$name>() == $length);
+        )+
+    };
+}
+
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Outer4: 34, Outer6: 54);
+headers!(u8: 1, u32: 4, u64: 8);
+
+#[expect(unsafe_code, reason = "a promise about the layout")]
+// SAFETY: integers.
+unsafe impl<const N: usize> Header for [u64; N] {}
