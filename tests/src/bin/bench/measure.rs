@@ -14,13 +14,13 @@ use crate::wrapper::{Run, Wrapper};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) rounds: usize,
-    /// Of one subject in one round.
+    /// Of one subject in one round: long, so that it pays little for fetching its tables into the caches again.
     pub(crate) turn: Duration,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self = Self { rounds: 25, turn: Duration::from_millis(40) };
-    pub(crate) const QUICK: Self = Self { rounds: 7, turn: Duration::from_millis(5) };
+    pub(crate) const FULL: Self = Self { rounds: 15, turn: Duration::from_millis(40) };
+    pub(crate) const QUICK: Self = Self { rounds: 5, turn: Duration::from_millis(8) };
 }
 
 /// A program with the traffic that it is measured with.
