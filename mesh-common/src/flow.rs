@@ -20,8 +20,8 @@ pub const fn ticks(nanoseconds: u64) -> Ticks {
 /// A UDP flow idle for longer than this is new again: 59 s, less than the shortest sensible window of a service.
 pub const UDP_IDLE: Ticks = 55;
 
-/// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 60 s.
-pub const SYN_GUARD: Ticks = 56;
+/// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 59 s.
+pub const SYN_GUARD: Ticks = 55;
 
 /// What a packet does to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,7 +73,8 @@ outcomes! {
     NotAService = "not_a_service" => Pass,
     /// A fragment: it cannot be told whose it is. Normal in small numbers.
     Fragment = "fragment" => Pass,
-    /// Too short for the headers that it announces. Never more than a few in production.
+    /// Too short for the headers that it announces, or a header of an impossible version or length. Never more than a few
+    /// in production.
     Truncated = "truncated" => Pass,
     /// A service's packet whose length fields contradict the frame. Broken or hostile sender.
     BadLength = "bad_length" => Drop,
@@ -106,6 +107,11 @@ outcomes! {
 mod tests {
     use super::*;
     extern crate std;
+
+    #[test]
+    fn a_new_outcome_changes_the_abi() {
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (2, 13));
+    }
 
     #[test]
     fn counters_stand_in_the_order_of_the_list_and_labels_are_unique() {

@@ -70,6 +70,23 @@ pub struct Ipv6 {
     pub destination: [u64; 2],
 }
 
+impl Ipv6 {
+    /// The first four bits: 6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        u32::from_be(self.version_class_label) >> 28
+    }
+
+    /// DSCP and ECN: bits 4 to 11.
+    #[inline(always)]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        let [first, second, ..] = self.version_class_label.to_ne_bytes();
+        first << 4 | second >> 4
+    }
+}
+
 /// What TCP and UDP have in common: source and destination port.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]

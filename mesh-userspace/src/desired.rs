@@ -108,6 +108,18 @@ pub fn desired(inputs: Inputs<'_>) -> Desired {
     }
 }
 
+impl Forward {
+    /// Whether packets forwarded in this way arrive over this next hop: direct return changes nothing but the Ethernet
+    /// addresses, and a router would send the packet for the VIP back.
+    #[must_use]
+    pub const fn reaches(self, hop: &NextHop) -> bool {
+        match self {
+            Self::L2 => hop.direct,
+            Self::Ipip => true,
+        }
+    }
+}
+
 fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     let mut backends: BTreeMap<_, _> =
         service.backends.iter().map(|backend| (backend.address, member(service, backend, inputs))).collect();
@@ -141,8 +153,8 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
         State::Up => Role::Active,
     };
     let next_hop = match inputs.next_hops.get(&backend.address) {
-        Some(Resolution::Resolved(hop)) => Some(*hop),
-        Some(Resolution::Unresolved { .. }) | None => None,
+        Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
+        Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) | None => None,
     };
     Backend { role, weight: if idle { 0 } else { backend.weight }, next_hop }
 }
@@ -200,6 +212,7 @@ mod tests {
             source_mac: [1; 6],
             destination_mac: [2; 6],
             mtu: 1500,
+            direct: true,
         };
         let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let drained = drained.iter().map(|last| key(*last)).collect();

@@ -230,6 +230,7 @@ mod tests {
             source_mac: [1; 6],
             destination_mac: [2; 6],
             mtu: 1500,
+            direct: true,
         };
         let next_hops = (1..9).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let (verdicts, drained) = (BTreeMap::new(), BTreeSet::new());

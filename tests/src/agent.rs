@@ -71,6 +71,11 @@ impl Agent {
         self.directory.join("meshlb.sock")
     }
 
+    /// The `meshlb` that it is.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(LoggedChild::pid)

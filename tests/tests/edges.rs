@@ -172,3 +172,40 @@ fn udp_flows_spread_and_stay_while_a_backend_drains() {
         })
         .unwrap();
 }
+
+#[test]
+fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
+    let mut topology = Topology::builder().backends(1).build().unwrap();
+    topology.add_vip(V4.parse().unwrap()).unwrap();
+    let host = topology.backend(1).unwrap().clone();
+    let backend = second_cable(&topology, &host);
+    let _server = HttpServer::start(&host, PORT, "behind").unwrap();
+    let agent = Agent::start(&topology, &config("[\"eth0\", \"eth1\"]", backend)).unwrap();
+    let problems = || agent.cli_json::<Status>(&["status"]).unwrap().problems;
+    assert_eq!(problems(), Vec::<String>::new());
+    topology.balancer().ip("link del eth1").unwrap();
+    eventually("the loss is told", SOON, || {
+        problems().iter().any(|problem| problem.contains("eth1 is gone"))
+    })
+    .unwrap();
+    second_cable(&topology, &host);
+    eventually("all is well", SOON, || problems().is_empty()).unwrap();
+    let link = topology.balancer().command("ip").args(["-d", "link", "show", "eth1"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&link.stdout).contains("name meshlb"), "{link:?}");
+}
+
+#[test]
+fn direct_return_to_a_backend_behind_a_router_is_told_and_not_tried() {
+    let mut topology = Topology::builder().backends(1).build().unwrap();
+    topology.add_vip(V4.parse().unwrap()).unwrap();
+    let via = topology.backend(1).unwrap().v4();
+    topology.balancer().ip(&format!("route add 10.99.0.0/24 via {via}")).unwrap();
+    let text = config("[\"eth0\"]", [10, 99, 0, 1].into()).replace("health = { kind = \"tcp\" }", "");
+    let agent = Agent::start(&topology, &text).unwrap();
+    let status: Status = agent.cli_json(&["status"]).unwrap();
+    assert!(
+        status.problems.iter().any(|problem| problem.contains("behind a router")),
+        "{:?}",
+        status.problems
+    );
+}

@@ -192,3 +192,16 @@ fn limits_that_changed_are_refused_until_a_detach() {
     scene.agent.restart().unwrap();
     scene.client().unwrap().get(scene.service()).unwrap();
 }
+
+#[test]
+fn another_xdp_mode_takes_effect_with_a_restart() {
+    let mut scene = Plot { native: true, ..Plot::new(V4, Way::L2).unwrap() }.set().unwrap();
+    let text = std::fs::read_to_string(scene.agent.config_path()).unwrap();
+    for mode in ["generic", "native", "generic", "native"] {
+        scene.agent.write_config_verbatim(&text.replace("\"native\"", &format!("\"{mode}\""))).unwrap();
+        scene.agent.restart().unwrap();
+        let status: Status = scene.agent.cli_json(&["status"]).unwrap();
+        assert_eq!(status.interfaces.first().unwrap().mode, mode);
+        scene.client().unwrap().get(scene.service()).unwrap();
+    }
+}

@@ -8,11 +8,14 @@ use crate::{
 };
 
 /// A program, and the package of Debian and most others that has it.
-const TOOLS: [(&str, &str); 2] = [
+const TOOLS: [(&str, &str); 4] = [
     // Namespaces, links, addresses, routes.
     ("ip", "iproute2"),
     // Offloads: a veth hands over packets with unfinished checksums unless told otherwise.
     ("ethtool", "ethtool"),
+    // What the demo suggests to try.
+    ("curl", "curl"),
+    ("nsenter", "util-linux"),
 ];
 
 /// Installs what is missing.
@@ -46,7 +49,7 @@ mod tests {
     #[test]
     fn only_packages_of_missing_programs_are_wanted() {
         assert_eq!(missing(|_| true), Vec::<String>::new());
-        assert_eq!(missing(|program| program == "ip"), ["ethtool"]);
-        assert_eq!(missing(|_| false), ["iproute2", "ethtool"]);
+        assert_eq!(missing(|program| program != "ethtool"), ["ethtool"]);
+        assert_eq!(missing(|_| false), ["iproute2", "ethtool", "curl", "util-linux"]);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Flow<C> {
     pub(crate) segment: Segment,
     /// Bytes from the IP header on, as the header says.
     pub(crate) length: u16,
+    /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
+    pub(crate) headers: usize,
     /// TOS or traffic class.
     pub(crate) traffic_class: u8,
 }
@@ -31,6 +33,8 @@ pub(crate) struct Flow<C> {
 struct Transport {
     ports: Ports,
     segment: Segment,
+    /// Where the header ends.
+    end: usize,
 }
 
 /// The flow of an IPv4 packet (RFC 791).
@@ -41,7 +45,7 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
     if header.fragment & OFFSET_OR_MORE != 0 {
         return Err(Outcome::Fragment);
     }
-    let Transport { ports, segment } = match header.version_length {
+    let Transport { ports, segment, end } = match header.version_length {
         0x45 => transport(packet, IP + Ipv4::LENGTH, header.protocol)?,
         0x46..=0x4f => transport(packet, IP + usize::from(header.version_length & 0xf) * 4, header.protocol)?,
         _ => return Err(Outcome::Truncated),
@@ -55,6 +59,7 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
         client: Client4 { address: header.source, port: ports.source },
         segment,
         length: u16::from_be(header.length),
+        headers: end - IP,
         traffic_class: header.traffic_class,
     })
 }
@@ -63,22 +68,19 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
 #[inline(always)]
 pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
     let header: &Ipv6 = packet.view(IP).ok_or(Outcome::Truncated)?;
-    let Transport { ports, segment } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
+    if header.version() != 6 {
+        return Err(Outcome::Truncated);
+    }
+    let Transport { ports, segment, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
     Ok(Flow {
         service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
         client: Client6 { address: header.source, port: ports.source },
         segment,
         // A length beyond 16 bits saturates; no frame holds it, or its path.
         length: u16::from_be(header.length).saturating_add(40),
-        traffic_class: traffic_class(u32::from_be(header.version_class_label)),
+        headers: end - IP,
+        traffic_class: header.traffic_class(),
     })
-}
-
-/// Bits 4 to 11 of the IPv6 header (RFC 8200 §3).
-#[inline(always)]
-const fn traffic_class(version_class_label: u32) -> u8 {
-    let [first, second, ..] = version_class_label.to_be_bytes();
-    first << 4 | second >> 4
 }
 
 #[inline(always)]
@@ -93,11 +95,11 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
 #[inline(always)]
 fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Tcp = packet.view(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { ports: header.ports, segment: Segment::tcp(header.flags) })
+    Ok(Transport { ports: header.ports, segment: Segment::tcp(header.flags), end: offset + size_of::<Tcp>() })
 }
 
 #[inline(always)]
 fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Udp = packet.view(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { ports: header.ports, segment: Segment::Datagram })
+    Ok(Transport { ports: header.ports, segment: Segment::Datagram, end: offset + size_of::<Udp>() })
 }

@@ -43,7 +43,7 @@ fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
 #[inline(always)]
 fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> {
     let service = maps::service(flow.service).ok_or(Outcome::NotAService)?;
-    if !packet.holds(IP + usize::from(flow.length)) {
+    if !is_whole(&packet, flow) {
         return Err(Outcome::BadLength);
     }
     let hash = flow.client.hash();
@@ -52,6 +52,13 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
     let outcome = forward::to(packet, flow, backend, hash)?;
     maps::count_backend(choice.backend, flow.length, choice.opened);
     Ok(outcome)
+}
+
+/// Whether the packet ends where its IP header says: behind its headers, within the frame.
+#[inline(always)]
+fn is_whole<C>(packet: &Packet, flow: &Flow<C>) -> bool {
+    let length = usize::from(flow.length);
+    length >= flow.headers && packet.holds(IP + length)
 }
 
 struct Choice {

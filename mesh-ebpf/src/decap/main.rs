@@ -71,7 +71,7 @@ fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
 #[inline(always)]
 fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
     let header: &Ipv6 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
-    if !maps::is_own_address(whole(header.destination)) {
+    if header.version() != 6 || !maps::is_own_address(whole(header.destination)) {
         return Err(DecapOutcome::NotATunnel);
     }
     Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next })
@@ -94,11 +94,7 @@ fn inner_ipv6(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
         return Err(DecapOutcome::NotAVip);
     }
     let complete = packet.holds(at + Ipv6::LENGTH + usize::from(u16::from_be(header.length)));
-    if u32::from_be(header.version_class_label) >> 28 == 6 && complete {
-        Ok(IPV6)
-    } else {
-        Err(DecapOutcome::BadInner)
-    }
+    if header.version() == 6 && complete { Ok(IPV6) } else { Err(DecapOutcome::BadInner) }
 }
 
 #[panic_handler]

@@ -77,7 +77,7 @@ pub fn detach(pin_path: &Path) -> anyhow::Result<()> {
 
 fn check_interfaces(source: &Source, config: &Config) -> anyhow::Result<()> {
     for interface in &config.agent.interfaces {
-        if nix::net::if_::if_nametoindex(interface.as_str()).is_err() {
+        if state::ifindex(interface).is_none() {
             let message = format!("there is no interface {interface:?} on this host");
             return Err(source.interface_error(interface, message, "see the names with: ip link").into());
         }

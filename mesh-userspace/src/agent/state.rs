@@ -15,6 +15,7 @@ use crate::{
     reconcile::Reconciler,
 };
 use anyhow::Context as _;
+use nix::net::if_::if_nametoindex;
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -121,7 +122,28 @@ impl Agent {
         if self.failed || self.reconciler.is_waiting() {
             self.reconcile();
         }
+        self.attach_again();
         Ok(())
+    }
+
+    /// Attaches to interfaces that were removed and made again under the same name.
+    fn attach_again(&mut self) {
+        let mode = self.config.agent.xdp_mode;
+        for attached in &mut self.attached {
+            let name = attached.interface.clone();
+            if ifindex(&name).is_none_or(|now| now == attached.ifindex) {
+                continue;
+            }
+            match self.reconciler.dataplane().attach(&name, mode) {
+                Ok(again) => {
+                    info!(interface = name, mode = %again.mode, "attached to an interface that came back");
+                    *attached = again;
+                }
+                Err(error) => {
+                    error!(interface = name, %error, "could not attach to an interface that came back")
+                }
+            }
+        }
     }
 
     /// Fills the tables for the first time, and only then takes packets.
@@ -249,6 +271,11 @@ impl Agent {
         let message = format!("service {name:?} has no backend {backend}");
         Err(CommandError::not_found(message).advise(format!("see: meshlb backends {name}")))
     }
+}
+
+/// The index of an interface of this name, if there is one.
+pub(super) fn ifindex(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 fn answer<T>(reply: oneshot::Sender<T>, answer: T) {

@@ -42,6 +42,8 @@ pub struct NextHop {
     pub destination_mac: Mac,
     /// Bytes of IP packet that fit: the route's MTU if it has one, never more than the interface's.
     pub mtu: u32,
+    /// Whether the backend itself is the neighbour: no router is on the way.
+    pub direct: bool,
 }
 
 /// What is known about the way to one address.

@@ -90,7 +90,17 @@ impl Question<'_> {
         let hop = route.hop(address);
         let destination_mac = self.neighbour(hop, link)?;
         let mtu = route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
-        Ok((hop, NextHop { ifindex: route.ifindex, source, source_mac, destination_mac, mtu }))
+        Ok((
+            hop,
+            NextHop {
+                ifindex: route.ifindex,
+                source,
+                source_mac,
+                destination_mac,
+                mtu,
+                direct: route.gateway.is_none(),
+            },
+        ))
     }
 
     fn passable(&self, route: &Route) -> Result<(), Obstacle> {

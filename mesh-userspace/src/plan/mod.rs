@@ -178,7 +178,7 @@ impl<'a> Planner<'a> {
         for (address, backend) in &service.backends {
             let known = self.ids.get(&(id, *address)).copied();
             let Some(hop) = &backend.next_hop else {
-                self.wanted.extend(known);
+                self.strand(known);
                 continue;
             };
             let entry = backend_entry(id, key.port, *address, service.forward, hop);
@@ -189,6 +189,15 @@ impl<'a> Planner<'a> {
             let alive = u8::from(backend.is_alive() || old.is_some_and(|old| old.alive != 0));
             self.write(known, BackendEntry { alive, ..entry });
         }
+    }
+
+    /// A backend that was there and cannot be reached now: its packets end with a reason instead of on a dead link.
+    fn strand(&mut self, known: Option<u32>) {
+        let Some((id, entry)) = known.and_then(|id| Some((id, *self.actual.backends.get(&id)?))) else {
+            return;
+        };
+        self.wanted.insert(id);
+        self.write(id, BackendEntry { resolved: 0, ..entry });
     }
 
     fn new_backend(&mut self, service: &desired::Service, id: u32, address: IpAddr) -> Option<u32> {

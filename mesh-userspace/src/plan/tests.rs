@@ -10,7 +10,14 @@ const SIZE: u32 = 101;
 const WINDOW: Duration = Duration::from_secs(10);
 
 fn hop(mtu: u32) -> NextHop {
-    NextHop { ifindex: 2, source: [10, 0, 0, 9].into(), source_mac: [1; 6], destination_mac: [2; 6], mtu }
+    NextHop {
+        ifindex: 2,
+        source: [10, 0, 0, 9].into(),
+        source_mac: [1; 6],
+        destination_mac: [2; 6],
+        mtu,
+        direct: true,
+    }
 }
 
 fn key(service: u8) -> ServiceKey {
@@ -189,6 +196,18 @@ fn a_dead_backends_slots_move_at_once() {
     assert_eq!(phases(&world.actual), BTreeSet::from(["steady"]));
     let dead: Vec<_> = world.actual.backends.values().filter(|entry| entry.alive == 0).collect();
     assert_eq!(dead.len(), 1);
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_any_more_is_marked_so_and_leaves_the_table() {
+    let mut world = World::new();
+    world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, true)])).unwrap();
+    world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, false)])).unwrap();
+    let stranded: Vec<_> = world.actual.backends.values().filter(|entry| entry.resolved == 0).collect();
+    assert_eq!(stranded.len(), 1);
+    assert!(world.actual.slots.iter().take(101).all(|slot| slot.current() == 1));
+    world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, true)])).unwrap();
+    assert!(world.actual.backends.values().all(|entry| entry.resolved == 1));
 }
 
 #[test]

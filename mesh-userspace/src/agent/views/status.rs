@@ -2,7 +2,10 @@
 
 use super::VERSION;
 use crate::{
-    agent::{clock, state::Agent},
+    agent::{
+        clock,
+        state::{Agent, ifindex},
+    },
     api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status},
     config,
     dataplane::Dataplane as _,
@@ -10,7 +13,7 @@ use crate::{
     metrics::Snapshot,
     nexthop::Resolution,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 use tracing::warn;
 
 impl Agent {
@@ -62,6 +65,14 @@ impl Agent {
     /// What somebody should look at.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.reconciler.problems().to_vec();
+        for attached in
+            self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
+        {
+            problems.push(format!(
+                "interface {} is gone; it is attached to when it comes back",
+                attached.interface
+            ));
+        }
         for service in self.desired.services.values() {
             if service.panic {
                 problems.push(format!("service {:?}: too few backends are healthy, using all", service.name));
@@ -75,7 +86,22 @@ impl Agent {
             }
         }
         problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
+        problems.extend(self.config.services.iter().flat_map(|service| self.behind_routers(service)));
         problems
+    }
+
+    /// Backends that this way of forwarding does not reach.
+    fn behind_routers(&self, service: &config::Service) -> Vec<String> {
+        let next_hops = self.inputs.next_hops();
+        let missed = |address: &IpAddr| match next_hops.get(address) {
+            Some(Resolution::Resolved(hop)) => !service.forward.reaches(hop),
+            Some(Resolution::Unresolved { .. }) | None => false,
+        };
+        let backends = service.backends.iter().map(|backend| backend.address).filter(missed);
+        let name = &service.name;
+        backends
+            .map(|address| format!("service {name:?}: backend {address} is behind a router; forward = \"l2\" needs it on the same link"))
+            .collect()
     }
 
     /// A table keeps the size that it was created with.

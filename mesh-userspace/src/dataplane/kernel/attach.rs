@@ -11,7 +11,7 @@ use aya::programs::{
     xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
 };
 use nix::net::if_::if_nametoindex;
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 use tracing::{info, warn};
 
 /// Where XDP runs.
@@ -123,7 +123,7 @@ pub(super) fn attach(
         if path.exists() && mode.is_allowed(wanted) && take_over(program, &path, interface) {
             return Ok(attached(mode, None));
         }
-        unpin(&path)?;
+        pins.remove_link(&path)?;
     }
     let (link, mode, reason) = attach_best(program, interface, wanted)?;
     pin(program, link, &pins.links().join(pin_name(interface, mode)), interface)?;
@@ -219,20 +219,11 @@ pub(super) fn keep_only(pins: &Pins, interfaces: &[String]) -> Result<(), PinErr
     for name in pins.link_names()? {
         let interface = name.rsplit_once('-').map(|(interface, _)| unescape(interface));
         if interface.is_none_or(|interface| !interfaces.contains(&interface)) {
-            unpin(&pins.links().join(&name))?;
+            pins.remove_link(&pins.links().join(&name))?;
             info!(link = name, "detached from an interface that is no longer configured");
         }
     }
     Ok(())
-}
-
-fn unpin(path: &Path) -> Result<(), PinError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(PinError::Io { path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn pin_name(interface: &str, mode: Mode) -> String {

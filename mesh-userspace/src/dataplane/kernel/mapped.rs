@@ -9,13 +9,11 @@ use mesh_common::{
     slot::Slot,
     table::{Bucket, Clients},
 };
-use nix::libc;
 use std::{
     io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 // SAFETY: made of integers, without padding.
@@ -131,15 +129,5 @@ impl<T: Words> Mapped<T> {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits until every packet is through that may have seen the maps as they were: an RCU grace period, which
-/// `membarrier(MEMBARRIER_CMD_GLOBAL)` is (kernel 4.3). Where it is refused, a time far longer than any packet takes.
-pub(super) fn wait_for_packets() {
-    // SAFETY: the call takes no pointers.
-    let answer = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if answer != 0 {
-        std::thread::sleep(Duration::from_millis(100));
     }
 }

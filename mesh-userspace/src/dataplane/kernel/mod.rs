@@ -9,6 +9,7 @@ mod load;
 mod mapped;
 mod pins;
 mod services;
+mod syscalls;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
@@ -23,7 +24,7 @@ use aya::{
     programs::Xdp,
 };
 use flows::FlowTable;
-use mapped::{Mapped, wait_for_packets};
+use mapped::Mapped;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry},
     flow::Ticks,
@@ -32,6 +33,7 @@ use mesh_common::{
 };
 use services::ServiceTable;
 use std::collections::BTreeMap;
+use syscalls::wait_for_packets;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
 #[repr(transparent)]

@@ -1,5 +1,6 @@
 //! Where the maps and links are pinned, and whether what is pinned there is ours.
 
+use super::syscalls::detach_link;
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -8,6 +9,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+use tracing::debug;
 
 /// Where the kernel's documentation wants the BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -96,8 +98,23 @@ impl Pins {
     ///
     /// Something cannot be removed.
     pub fn remove(&self) -> Result<(), PinError> {
+        for name in self.link_names()? {
+            self.remove_link(&self.links().join(name))?;
+        }
         remove_directory(&self.links())?;
         remove_directory(&self.directory)
+    }
+
+    /// Detaches the program behind a link and removes its pin; nothing happens if there is none.
+    pub(super) fn remove_link(&self, pin: &Path) -> Result<(), PinError> {
+        if !pin.exists() {
+            return Ok(());
+        }
+        if let Err(error) = detach_link(pin) {
+            // Its interface may be gone, and the attachment with it.
+            debug!(pin = %pin.display(), %error, "could not detach a link, removing its pin");
+        }
+        fs::remove_file(pin).map_err(|source| PinError::Io { path: pin.to_owned(), source })
     }
 
     /// Removes the maps, but no links.

@@ -4,7 +4,7 @@
 //! Invariant: whoever reads while a service is moved finds it: it stands at its new place before it leaves the old
 //! one, and between the two every packet that looked too early has passed.
 
-use super::{DataplaneError, mapped::Mapped, mapped::wait_for_packets};
+use super::{DataplaneError, mapped::Mapped, syscalls::wait_for_packets};
 use mesh_common::{
     abi::{ServiceEntry, ServiceKey},
     hash,

@@ -29,8 +29,14 @@ fn neighbours_of_both_families_are_resolved() {
         for (address, source) in [("10.99.0.2", "10.99.0.1"), ("fd99::2", "fd99::1")] {
             let found = resolved(&mut rx, address, to_peer).await;
             let ifindex = nix::net::if_::if_nametoindex("eth0").unwrap();
-            let expected =
-                NextHop { ifindex, source: ip(source), source_mac: HOST, destination_mac: PEER, mtu: 1500 };
+            let expected = NextHop {
+                ifindex,
+                source: ip(source),
+                source_mac: HOST,
+                destination_mac: PEER,
+                mtu: 1500,
+                direct: true,
+            };
             assert_eq!(found, expected);
         }
     });

@@ -82,6 +82,7 @@ fn a_neighbour_that_answers_is_resolved() {
         source_mac: OWN_MAC,
         destination_mac: BACKEND_MAC,
         mtu: 1500,
+        direct: true,
     };
     assert_eq!(judged(&fine()), Ok(expected));
 }
@@ -92,7 +93,10 @@ fn packets_go_to_the_gateway_of_either_family() {
         let mac = [2, 0, 0, 0, 0, 9];
         let mut snapshot = looked_up(Lookup::Route(Route { gateway: Some(ip(gateway)), ..route() }));
         snapshot.neighbours.insert(hop(gateway), known(mac));
-        assert_eq!(judged(&snapshot).map(|next_hop| next_hop.destination_mac), Ok(mac));
+        assert_eq!(
+            judged(&snapshot).map(|next_hop| (next_hop.destination_mac, next_hop.direct)),
+            Ok((mac, false))
+        );
     }
 }
 

@@ -53,7 +53,7 @@ impl Scene {
             slots: count * group.size,
             flows: group.table,
         };
-        let mut scene = Self { group, lab: Lab::sized(sizes)?, parts };
+        let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
         for part in scene.parts.clone() {
             scene.fill(part)?;
         }

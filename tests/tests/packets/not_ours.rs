@@ -1,0 +1,228 @@
+//! What is not for a service passes untouched, whatever it is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder, VlanId};
+use mesh_common::outcome::Outcome;
+use mesh_userspace::config::ServiceKey;
+use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
+
+use crate::frame::{ETHERNET, Frame, ethernet, garbage};
+use crate::world::{Expected, Way, World, opening, services};
+
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
+const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+const VIP4: [u8; 4] = [192, 0, 2, 10];
+const CLIENT4: [u8; 4] = [198, 51, 100, 7];
+
+type Case = (&'static str, Vec<u8>, Outcome);
+
+fn check(cases: impl IntoIterator<Item = Case>) {
+    let mut world = World::new(Way::Ipv4);
+    for (about, input, outcome) in cases {
+        world.check(about, &input, &Expected::Kept(outcome));
+    }
+}
+
+fn vips() -> [IpAddr; 2] {
+    [services()[0].vip, services()[2].vip]
+}
+
+/// The opening packets of the IPv4 and the IPv6 TCP service.
+fn openings() -> [Frame; 2] {
+    [opening(&services()[0]), opening(&services()[2])]
+}
+
+fn of_type(ether_type: EtherType, rest: &[u8]) -> Vec<u8> {
+    [&ethernet(HOST, ROUTER, ether_type), rest].concat()
+}
+
+#[test]
+fn what_is_not_ip_passes() {
+    let [v4, v6] = openings().map(|frame| frame.bytes());
+    let arp = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation::REQUEST,
+        &ROUTER,
+        &CLIENT4,
+        &[0; 6],
+        &VIP4,
+    );
+    let mut request = Vec::new();
+    PacketBuilder::ethernet2(ROUTER, [0xff; 6]).arp(arp.unwrap()).write(&mut request).unwrap();
+    let lldp = [&[2, 7, 4, 2, 0, 0, 0, 0, 1, 0, 0][..], &garbage(40)].concat();
+    let tag = |outer: EtherType, inner: EtherType, frame: &[u8]| {
+        of_type(outer, &[&[0, 5][..], &inner.0.to_be_bytes(), &frame[ETHERNET..]].concat())
+    };
+    let twice = [&[0, 5, 0x81, 0, 0, 6, 8, 0][..], &v4[ETHERNET..]].concat();
+    check([
+        ("ARP for the VIP", request, Outcome::NotIp),
+        ("LLDP", of_type(EtherType(0x88cc), &lldp), Outcome::NotIp),
+        ("tagged IPv4", tag(EtherType::VLAN_TAGGED_FRAME, EtherType::IPV4, &v4), Outcome::NotIp),
+        ("tagged IPv6", tag(EtherType::VLAN_TAGGED_FRAME, EtherType::IPV6, &v6), Outcome::NotIp),
+        ("tagged twice", of_type(EtherType::PROVIDER_BRIDGING, &twice), Outcome::NotIp),
+        ("a length instead of a type", of_type(EtherType(60), &v4[ETHERNET..]), Outcome::NotIp),
+        ("IPv4 with its type's bytes swapped", of_type(EtherType(0x0008), &v4[ETHERNET..]), Outcome::NotIp),
+        ("nothing behind the Ethernet header", of_type(EtherType(0x88cc), &[]), Outcome::NotIp),
+    ]);
+}
+
+#[test]
+fn tagged_frames_of_a_library_pass_too() {
+    let tag = VlanId::try_new(100).unwrap();
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(ROUTER, HOST)
+        .single_vlan(tag)
+        .ipv4(CLIENT4, VIP4, 64)
+        .tcp(4000, 80, 1, 1000)
+        .syn()
+        .write(&mut frame, b"")
+        .unwrap();
+    check([("tagged", frame, Outcome::NotIp)]);
+}
+
+#[test]
+fn protocols_without_ports_pass() {
+    let [v4, v6] = vips();
+    let v6: [u8; 16] = match v6 {
+        IpAddr::V6(vip) => vip.octets(),
+        IpAddr::V4(_) => unreachable!("{v4} is the other"),
+    };
+    let built = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = Vec::new();
+        write(&mut packet);
+        packet
+    };
+    let ipv4 = || PacketBuilder::ethernet2(ROUTER, HOST).ipv4(CLIENT4, VIP4, 64);
+    let ipv6 = || PacketBuilder::ethernet2(ROUTER, HOST).ipv6([0x20; 16], v6, 255);
+    let solicitation = [0, 0, 0, 0];
+    check([
+        (
+            "ping",
+            built(&|to| ipv4().icmpv4_echo_request(1, 2).write(to, b"ping").unwrap()),
+            Outcome::OtherProtocol,
+        ),
+        (
+            "ping over IPv6",
+            built(&|to| ipv6().icmpv6_echo_request(1, 2).write(to, b"ping").unwrap()),
+            Outcome::OtherProtocol,
+        ),
+        (
+            "a neighbour solicitation for the VIP",
+            built(&|to| ipv6().icmpv6_raw(135, 0, solicitation).unwrap_write(to, &v6)),
+            Outcome::OtherProtocol,
+        ),
+    ]);
+}
+
+/// Writing where the builder offers it by value only.
+trait Write {
+    fn unwrap_write(self, to: &mut Vec<u8>, payload: &[u8]);
+}
+
+impl Write for etherparse::PacketBuilderStep<etherparse::Icmpv6Header> {
+    fn unwrap_write(self, to: &mut Vec<u8>, payload: &[u8]) {
+        self.write(to, payload).unwrap();
+    }
+}
+
+#[test]
+fn every_other_protocol_of_a_vip_passes() {
+    let mut world = World::new(Way::L2);
+    // TCP and UDP are in other tests.
+    for number in (0..=255u8).filter(|number| ![6, 17].contains(number)) {
+        for (frame, at) in openings().iter().zip([ETHERNET + 9, ETHERNET + 6]) {
+            let mut packet = frame.bytes();
+            packet[at] = number;
+            let about = format!("protocol {number} to {}", frame.destination);
+            world.check(&about, &packet, &Expected::Kept(Outcome::OtherProtocol));
+        }
+    }
+}
+
+#[test]
+fn other_addresses_ports_and_protocols_pass() {
+    let mut world = World::new(Way::L2);
+    for service in services() {
+        for (what, change) in others(&service) {
+            let mut frame = opening(&service);
+            change(&mut frame);
+            let about = format!("{service:?}, {what}");
+            world.check(&about, &frame.bytes(), &Expected::Kept(Outcome::NotAService));
+        }
+    }
+}
+
+type Change = Box<dyn Fn(&mut Frame)>;
+
+fn others(service: &ServiceKey) -> Vec<(&'static str, Change)> {
+    let ServiceKey { vip, port, .. } = *service;
+    let flipped = |bit: u32| match vip {
+        IpAddr::V4(vip) => IpAddr::from((u32::from(vip) ^ 1 << (bit % 32)).to_be_bytes()),
+        IpAddr::V6(vip) => IpAddr::from((u128::from(vip) ^ 1 << bit).to_be_bytes()),
+    };
+    let to = move |vip, port| -> Change { Box::new(move |f| f.destination = SocketAddr::new(vip, port)) };
+    let addresses = [0, 7, 31, 64, 127].map(|bit| ("another address", to(flipped(bit), port)));
+    let ports = [81, 0, 0x5000, 80 | 0x100].map(|port| ("another port", to(vip, port)));
+    let reply: Change = Box::new(|f| (f.source, f.destination) = (f.destination, f.source));
+    addresses.into_iter().chain(ports).chain([("from the VIP, not to it", reply)]).collect()
+}
+
+#[test]
+fn a_service_that_is_gone_passes() {
+    let mut world = World::new(Way::L2);
+    for service in services() {
+        world.check_sent("known", Way::L2, Outcome::Transmitted, &opening(&service));
+        world.lab.kernel.apply(&Op::RemoveService(abi_key(service))).unwrap();
+        world.check("unknown", &opening(&service).bytes(), &Expected::Kept(Outcome::NotAService));
+    }
+}
+
+#[test]
+fn a_protocol_that_is_not_served_at_the_port_passes() {
+    for (gone, other) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+        let mut world = World::new(Way::L2);
+        world.lab.kernel.apply(&Op::RemoveService(abi_key(services()[gone]))).unwrap();
+        let about = format!("only {:?} is there", services()[other]);
+        world.check(&about, &opening(&services()[gone]).bytes(), &Expected::Kept(Outcome::NotAService));
+        world.check_sent(&about, Way::L2, Outcome::Transmitted, &opening(&services()[other]));
+    }
+}
+
+#[test]
+fn ipv6_extension_headers_pass() {
+    let mut world = World::new(Way::Ipv6);
+    for service in &services()[2..] {
+        let frame = opening(service).bytes();
+        let [next, destination] = [ETHERNET + 6, ETHERNET + 40];
+        // Hop-by-hop options, routing, fragment (atomic), authentication, destination options, mobility.
+        for (number, length) in [(0, 8), (43, 24), (44, 8), (51, 24), (60, 8), (135, 8)] {
+            let mut packet = frame.clone();
+            packet[next] = number;
+            let words = u8::try_from(length / 8 - 1).unwrap();
+            let extension = [&[frame[next], words][..], &vec![0; length - 2]].concat();
+            packet.splice(destination..destination, extension);
+            let length = u16::try_from(packet.len() - destination).unwrap();
+            packet[ETHERNET + 4..next].copy_from_slice(&length.to_be_bytes());
+            let about = format!("{service:?} behind extension header {number}");
+            world.check(&about, &packet, &Expected::Kept(Outcome::OtherProtocol));
+        }
+    }
+}
+
+#[test]
+fn fragments_pass() {
+    let mut world = World::new(Way::Ipv4);
+    let fragments = [("first", true, 0), ("middle", true, 100), ("last", false, 100)];
+    let rare = [("last and small", false, 1), ("far away", false, 0x1fff), ("half way", true, 0x1000)];
+    for service in &services()[..2] {
+        for (which, more_fragments, fragment_offset) in fragments.into_iter().chain(rare) {
+            for dont_fragment in [false, true] {
+                let part =
+                    Frame { more_fragments, fragment_offset, dont_fragment, payload: 64, ..opening(service) };
+                world.check(which, &part.bytes(), &Expected::Kept(Outcome::Fragment));
+            }
+        }
+    }
+}

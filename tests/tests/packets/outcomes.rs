@@ -1,0 +1,64 @@
+//! Every outcome can be reached: none is there for nothing, and none goes untested.
+
+use std::collections::BTreeMap;
+
+use mesh_common::abi::BackendEntry;
+use mesh_common::outcome::Outcome;
+use mesh_common::slot::Slot;
+use mesh_tests::lab::INGRESS;
+
+use crate::frame::{ETHERNET, Frame};
+use crate::world::{SLOTS, Way, World, action, opening, services};
+
+/// A world and a packet that ends so in it, behind so many bytes of metadata.
+type Journey = (World, Vec<u8>, usize);
+
+/// A way to every outcome; a new one does not compile until there is a way to it.
+fn journey(outcome: Outcome) -> Journey {
+    let frame = opening(&services()[0]);
+    let sent = |world: World| (world, frame.bytes(), 0);
+    let changed = |change: &dyn Fn(&mut Frame)| {
+        let mut frame = frame.clone();
+        change(&mut frame);
+        (World::new(Way::L2), frame.bytes(), 0)
+    };
+    let poked = |at: usize, value: u8| {
+        let mut packet = frame.bytes();
+        packet[at] = value;
+        (World::new(Way::L2), packet, 0)
+    };
+    let backend = |change: &dyn Fn(&mut BackendEntry)| {
+        let mut entry = Way::L2.entry();
+        change(&mut entry);
+        sent(World::with(entry))
+    };
+    match outcome {
+        Outcome::Transmitted => sent(World::new(Way::L2)),
+        Outcome::Redirected => backend(&|entry| entry.ifindex = INGRESS + 1),
+        Outcome::NotIp => poked(ETHERNET - 1, 0x06),
+        Outcome::OtherProtocol => poked(ETHERNET + 9, 1),
+        Outcome::NotAService => changed(&|frame| frame.destination.set_port(81)),
+        Outcome::Fragment => changed(&|frame| frame.more_fragments = true),
+        Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
+        Outcome::BadLength => poked(ETHERNET + 2, 1),
+        Outcome::NoBackend => {
+            let mut world = World::new(Way::L2);
+            world.lab.slots(SLOTS, SLOTS, Slot::default()).unwrap();
+            sent(world)
+        }
+        Outcome::NoNextHop => backend(&|entry| entry.resolved = 0),
+        Outcome::TooBig => backend(&|entry| entry.mtu = 39),
+        Outcome::TtlExpired => changed(&|frame| frame.hops = 1),
+        Outcome::NoHeadroom => (World::new(Way::Ipv4), frame.bytes(), 200),
+    }
+}
+
+#[test]
+fn every_outcome_is_reached_by_a_packet() {
+    for outcome in Outcome::ALL {
+        let (mut world, packet, metadata) = journey(*outcome);
+        let verdict = world.lab.run_behind(metadata, &packet).unwrap();
+        assert_eq!(verdict.moved, BTreeMap::from([(*outcome, 1)]));
+        assert_eq!(verdict.action, action(*outcome), "{outcome:?}");
+    }
+}

@@ -1,0 +1,327 @@
+//! Connection tracking through the loaded program: who gets a packet, and what is recorded of it.
+
+use std::net::SocketAddr;
+
+use mesh_common::abi::BackendEntry;
+use mesh_common::flow::{FlowRecord, SYN_GUARD, Ticks, UDP_IDLE, state};
+use mesh_common::slot::Slot;
+use mesh_tests::lab::{Lab, SIZES, now};
+use mesh_userspace::config::{Protocol, ServiceKey};
+use mesh_userspace::dataplane::Flow;
+use mesh_userspace::dataplane::kernel::Sizes;
+
+use crate::frame::{Flags, Frame, Transport};
+use crate::world::{SLOTS, Way, opening, services, xdp};
+
+/// Who owned the slot before.
+const OLD: u32 = 1;
+/// Who owns it now.
+const NEW: u32 = 2;
+/// Neither, and alive.
+const OTHER: u32 = 3;
+/// Neither, and dead.
+const DEAD: u32 = 4;
+/// Nobody has this id.
+const ABSENT: u32 = 5;
+
+const STEADY: Slot = Slot::steady(NEW);
+/// New flows are recorded, old ones not yet.
+const MIGRATING: Slot = Slot::new(NEW, OLD, true, false);
+/// All flows are recorded.
+const PINNED: Slot = Slot::new(NEW, OLD, true, true);
+const SETTLING: Slot = Slot::new(NEW, NEW, true, false);
+const ALWAYS: Slot = Slot::new(NEW, NEW, true, true);
+/// Every slot that consults the flow table.
+const CONSULTING: [Slot; 4] = [MIGRATING, PINNED, SETTLING, ALWAYS];
+
+const SYN: Transport = Transport::Tcp(Flags::Syn);
+const SYN_ACK: Transport = Transport::Tcp(Flags::SynAck);
+const ACK: Transport = Transport::Tcp(Flags::Ack);
+const FIN: Transport = Transport::Tcp(Flags::FinAck);
+const RST: Transport = Transport::Tcp(Flags::Rst);
+const UDP: Transport = Transport::Udp;
+
+/// Just young enough, and just too old.
+const YOUNG: Ticks = SYN_GUARD;
+const TOO_OLD: Ticks = SYN_GUARD + 1;
+const _: () = assert!(SYN_GUARD == UDP_IDLE);
+
+/// Backend, state and age of a record.
+type Record = (u32, u32, Ticks);
+
+/// What is there, what comes, and then: who gets it, what is recorded (`None`: nothing), and whether a new flow is
+/// counted.
+type Row = (Slot, Option<Record>, Transport, u32, Option<(u32, u32)>, bool);
+
+/// A lab whose backends are told apart by the last byte of their Ethernet address.
+fn lab() -> Lab {
+    lab_of_size(SIZES)
+}
+
+fn lab_of_size(sizes: Sizes) -> Lab {
+    let mut lab = Lab::of_size(sizes).unwrap();
+    for id in [OLD, NEW, OTHER, DEAD] {
+        let last = u8::try_from(id).unwrap();
+        let entry = BackendEntry { destination_mac: [2, 0, 0, 0, 0, last], ..Way::L2.entry() };
+        lab.backend(id, BackendEntry { alive: u8::from(id != DEAD), ..entry }).unwrap();
+    }
+    for (id, key) in (1..).zip(services()) {
+        lab.service(key, id, id * SLOTS, SLOTS, STEADY).unwrap();
+    }
+    lab
+}
+
+/// The record of a client at a service, if there is one.
+fn record(lab: &mut Lab, client: SocketAddr, service: u32) -> Option<FlowRecord> {
+    let flows = lab.flows().unwrap();
+    let mut own = flows.iter().filter(|flow| (flow.client, flow.service) == (client, service));
+    own.next().map(|flow| flow.record)
+}
+
+/// Checks a row within one tick of the clock, so that ages are exact.
+fn check(lab: &mut Lab, service: u32, key: &ServiceKey, row: Row) {
+    loop {
+        let began = now().unwrap();
+        let seen = try_row(lab, service, key, row, began);
+        if now().unwrap() == began {
+            let (_, _, _, backend, recorded, opens) = row;
+            let expected =
+                (backend, recorded.map(|(backend, state)| (backend, state, true)), u64::from(opens));
+            let (slot, found, transport, ..) = row;
+            assert_eq!(seen, expected, "{key:?}: {slot:?} {found:?} {transport:?}");
+            return;
+        }
+    }
+}
+
+/// Who got the packet, what is recorded of it (and whether its time is right), and how many new flows were counted.
+fn try_row(
+    lab: &mut Lab,
+    service: u32,
+    key: &ServiceKey,
+    (slot, found, transport, ..): Row,
+    now: Ticks,
+) -> (u32, Option<(u32, u32, bool)>, u64) {
+    let frame = Frame { transport, ..opening(key) };
+    lab.retain_flows(|_| false).unwrap();
+    lab.slots(service * SLOTS, SLOTS, slot).unwrap();
+    let before =
+        found.map(|(backend, state, age)| FlowRecord { backend, seen: now.wrapping_sub(age), state });
+    if let Some(record) = before {
+        lab.write_flow(&Flow { client: frame.source, service, record }).unwrap();
+    }
+    let count = |lab: &Lab| (OLD..=DEAD).map(|id| lab.counters(id).unwrap().new_flows).sum::<u64>();
+    let counted = count(lab);
+    let backend = send(lab, &frame);
+    let counted = count(lab) - counted;
+    // A steady slot leaves records alone.
+    let seen = before.filter(|_| !slot.consults()).map_or(now, |record| record.seen);
+    let after = record(lab, frame.source, service);
+    (backend, after.map(|record| (record.backend, record.state, record.seen == seen)), counted)
+}
+
+/// Sends a packet; answers who got it.
+fn send(lab: &mut Lab, frame: &Frame) -> u32 {
+    let (action, output) = lab.send(&frame.bytes()).unwrap();
+    assert_eq!(action, xdp::TX);
+    u32::from(output[5])
+}
+
+fn check_all(protocol: Protocol, rows: &[Row]) {
+    let mut lab = lab();
+    for (id, key) in (1..).zip(services()).filter(|(_, key)| key.protocol == protocol) {
+        rows.iter().for_each(|row| check(&mut lab, id, &key, *row));
+    }
+}
+
+const OPENING: u32 = state::OPENING;
+const ESTABLISHED: u32 = state::ESTABLISHED;
+const CLOSING: u32 = state::CLOSING;
+
+#[test]
+fn a_steady_slot_neither_reads_nor_writes_records() {
+    let found =
+        [None, Some((OTHER, ESTABLISHED, 0)), Some((DEAD, OPENING, TOO_OLD)), Some((OLD, CLOSING, 3))];
+    for found in found {
+        let kept = found.map(|(backend, state, _)| (backend, state));
+        let segments = [SYN, SYN_ACK, ACK, FIN, RST];
+        check_all(Protocol::Tcp, &segments.map(|s| (STEADY, found, s, NEW, kept, s == SYN)));
+        check_all(Protocol::Udp, &[(STEADY, found, UDP, NEW, kept, false)]);
+    }
+}
+
+#[test]
+fn a_migrating_slot_gives_new_flows_to_current_and_unknown_ones_to_untracked() {
+    check_all(
+        Protocol::Tcp,
+        &[
+            (MIGRATING, None, SYN, NEW, Some((NEW, OPENING)), true),
+            (MIGRATING, None, SYN_ACK, OLD, None, false),
+            (MIGRATING, None, ACK, OLD, None, false),
+            (MIGRATING, None, FIN, OLD, None, false),
+            (MIGRATING, None, RST, OLD, None, false),
+        ],
+    );
+    check_all(Protocol::Udp, &[(MIGRATING, None, UDP, OLD, None, false)]);
+}
+
+#[test]
+fn a_pinned_slot_records_unknown_flows_too_but_for_those_that_end() {
+    check_all(
+        Protocol::Tcp,
+        &[
+            (PINNED, None, SYN, NEW, Some((NEW, OPENING)), true),
+            (PINNED, None, SYN_ACK, OLD, Some((OLD, ESTABLISHED)), false),
+            (PINNED, None, ACK, OLD, Some((OLD, ESTABLISHED)), false),
+            (PINNED, None, FIN, OLD, None, false),
+            (PINNED, None, RST, OLD, None, false),
+        ],
+    );
+    check_all(Protocol::Udp, &[(PINNED, None, UDP, OLD, Some((OLD, ESTABLISHED)), true)]);
+}
+
+#[test]
+fn a_settling_slot_gives_unknown_flows_to_current_and_records_nothing() {
+    let segments = [SYN, SYN_ACK, ACK, FIN, RST];
+    check_all(Protocol::Tcp, &segments.map(|segment| (SETTLING, None, segment, NEW, None, segment == SYN)));
+    check_all(Protocol::Udp, &[(SETTLING, None, UDP, NEW, None, false)]);
+}
+
+#[test]
+fn a_slot_that_always_records_does_so_but_for_ends() {
+    check_all(
+        Protocol::Tcp,
+        &[
+            (ALWAYS, None, SYN, NEW, Some((NEW, OPENING)), true),
+            (ALWAYS, None, SYN_ACK, NEW, Some((NEW, ESTABLISHED)), false),
+            (ALWAYS, None, ACK, NEW, Some((NEW, ESTABLISHED)), false),
+            (ALWAYS, None, FIN, NEW, None, false),
+            (ALWAYS, None, RST, NEW, None, false),
+        ],
+    );
+    check_all(Protocol::Udp, &[(ALWAYS, None, UDP, NEW, Some((NEW, ESTABLISHED)), true)]);
+}
+
+#[test]
+fn a_record_is_followed_wherever_records_are_consulted() {
+    for slot in CONSULTING {
+        let row = |from, age, transport, to| {
+            (slot, Some((OTHER, from, age)), transport, OTHER, Some((OTHER, to)), transport == SYN)
+        };
+        check_all(
+            Protocol::Tcp,
+            &[
+                row(OPENING, 0, SYN, OPENING),
+                row(OPENING, 0, ACK, ESTABLISHED),
+                row(OPENING, 0, RST, CLOSING),
+                row(ESTABLISHED, YOUNG, SYN, ESTABLISHED),
+                row(ESTABLISHED, 0, SYN_ACK, ESTABLISHED),
+                row(ESTABLISHED, TOO_OLD, ACK, ESTABLISHED),
+                row(ESTABLISHED, 1_000_000, ACK, ESTABLISHED),
+                row(ESTABLISHED, 0, FIN, CLOSING),
+                row(ESTABLISHED, 9, RST, CLOSING),
+                row(CLOSING, 0, ACK, CLOSING),
+                row(CLOSING, 9, FIN, CLOSING),
+            ],
+        );
+        check_all(
+            Protocol::Udp,
+            &[row(ESTABLISHED, 0, UDP, ESTABLISHED), row(ESTABLISHED, YOUNG, UDP, ESTABLISHED)],
+        );
+    }
+}
+
+#[test]
+fn a_record_of_a_flow_that_is_over_gives_way_to_current() {
+    for slot in CONSULTING {
+        let row = |state, age, transport, to| {
+            (slot, Some((OTHER, state, age)), transport, NEW, Some((NEW, to)), transport == SYN)
+        };
+        check_all(
+            Protocol::Tcp,
+            &[
+                row(CLOSING, 0, SYN, OPENING),
+                row(ESTABLISHED, TOO_OLD, SYN, OPENING),
+                row(OPENING, TOO_OLD, SYN, OPENING),
+            ],
+        );
+        check_all(Protocol::Udp, &[row(ESTABLISHED, TOO_OLD, UDP, ESTABLISHED)]);
+    }
+}
+
+#[test]
+fn a_dead_or_absent_backend_keeps_no_flow() {
+    for (slot, backend) in CONSULTING.into_iter().flat_map(|s| [(s, DEAD), (s, ABSENT)]) {
+        let row = |from, transport, to| {
+            (slot, Some((backend, from, 0)), transport, NEW, Some((NEW, to)), transport == SYN)
+        };
+        check_all(
+            Protocol::Tcp,
+            &[
+                row(ESTABLISHED, SYN, OPENING),
+                row(ESTABLISHED, ACK, ESTABLISHED),
+                row(OPENING, SYN_ACK, ESTABLISHED),
+                row(CLOSING, ACK, ESTABLISHED),
+            ],
+        );
+        check_all(Protocol::Udp, &[row(ESTABLISHED, UDP, ESTABLISHED)]);
+    }
+}
+
+#[test]
+fn a_backend_that_dies_loses_its_recorded_flows_and_gets_none_back() {
+    let mut lab = lab();
+    for (id, key) in (1..).zip(services()) {
+        let frame = opening(&key);
+        lab.slots(id * SLOTS, SLOTS, ALWAYS).unwrap();
+        assert_eq!(send(&mut lab, &frame), NEW);
+        lab.slots(id * SLOTS, SLOTS, Slot::new(OTHER, OTHER, true, true)).unwrap();
+        assert_eq!(send(&mut lab, &frame), NEW, "the record is followed");
+        let entry = BackendEntry { destination_mac: [2, 0, 0, 0, 0, 2], ..Way::L2.entry() };
+        lab.backend(NEW, BackendEntry { alive: 0, ..entry }).unwrap();
+        assert_eq!(send(&mut lab, &frame), OTHER);
+        lab.backend(NEW, entry).unwrap();
+        assert_eq!(send(&mut lab, &frame), OTHER, "the flow was recorded anew");
+    }
+}
+
+#[test]
+fn one_client_has_a_record_of_its_own_at_every_service() {
+    let mut lab = lab();
+    for (id, key) in (1..).zip(services()) {
+        lab.slots(id * SLOTS, SLOTS, Slot::new(1 + id % 3, 1 + id % 3, true, true)).unwrap();
+        lab.send(&opening(&key).bytes()).unwrap();
+    }
+    for (id, key) in (1..).zip(services()) {
+        let own = record(&mut lab, opening(&key).source, id);
+        assert_eq!(own.map(|record| record.backend), Some(1 + id % 3), "{key:?}");
+    }
+    assert_eq!(lab.flows().unwrap().len(), services().len());
+}
+
+#[test]
+fn established_flows_outlive_a_flood_of_openings_that_fills_the_table() {
+    const FLOWS: u32 = 60;
+    const FLOOD: u16 = 2000;
+    let mut lab = lab_of_size(Sizes { flows: FLOWS, ..SIZES });
+    let key = services()[0];
+    lab.slots(SLOTS, SLOTS, ALWAYS).unwrap();
+    let send = |lab: &mut Lab, transport, port| {
+        let mut frame = Frame { transport, ..opening(&key) };
+        frame.source.set_port(port);
+        assert_eq!(send(lab, &frame), NEW);
+        frame.source
+    };
+    let established: Vec<SocketAddr> = (1..=20).map(|port| send(&mut lab, ACK, port)).collect();
+    for port in 1000..1000 + FLOOD {
+        send(&mut lab, SYN, port);
+    }
+    let recorded = lab.flows().unwrap().len();
+    assert!(recorded > usize::try_from(FLOWS).unwrap(), "the table is full: {recorded}");
+    for client in established {
+        assert!(record(&mut lab, client, 1).is_some(), "{client} was evicted");
+    }
+    let last = send(&mut lab, SYN, 999);
+    let last = record(&mut lab, last, 1);
+    assert_eq!(last.map(|record| record.state), Some(OPENING), "who comes last is recorded all the same");
+}

@@ -1,0 +1,185 @@
+//! The lab that most tests share: a service of each family and protocol, all with the same backend.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_common::abi::{BackendCounters, BackendEntry};
+use mesh_common::outcome::Outcome;
+use mesh_common::slot::Slot;
+use mesh_tests::lab::{Lab, neighbour};
+use mesh_userspace::config::{Forward, Protocol, ServiceKey};
+
+use crate::frame::{Flags, Frame, Transport};
+use crate::tunnels::Tunnel;
+
+/// The backend's id.
+pub(crate) const BACKEND: u32 = 1;
+
+/// Slots of each service.
+pub(crate) const SLOTS: u32 = 7;
+
+/// How the shared backend is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    L2,
+    Ipv4,
+    Ipv6,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::L2, Self::Ipv4, Self::Ipv6];
+
+    /// The backend's entry.
+    pub(crate) fn entry(self) -> BackendEntry {
+        let [source, address] = self.addresses();
+        neighbour(address, source, if self == Self::L2 { Forward::L2 } else { Forward::Ipip })
+    }
+
+    /// The outer header's source, and the backend's address.
+    pub(crate) fn addresses(self) -> [IpAddr; 2] {
+        let text = if self == Self::Ipv6 { ["fd00::9", "fd00::1"] } else { ["10.0.0.9", "10.0.0.1"] };
+        text.map(|address| address.parse().unwrap())
+    }
+
+    /// What the packet gains.
+    pub(crate) fn overhead(self) -> usize {
+        match self {
+            Self::L2 => 0,
+            Self::Ipv4 => 20,
+            Self::Ipv6 => 40,
+        }
+    }
+
+    /// The packet as the backend's link must get it.
+    pub(crate) fn expected(self, frame: &Frame) -> Vec<u8> {
+        let BackendEntry { destination_mac, source_mac, .. } = self.entry();
+        let [source, destination] = self.addresses();
+        match self {
+            Self::L2 => Frame { destination_mac, source_mac, hops: frame.hops - 1, ..frame.clone() }.bytes(),
+            Self::Ipv4 | Self::Ipv6 => {
+                Tunnel { destination_mac, source_mac, source, destination }.wrap(frame)
+            }
+        }
+    }
+}
+
+/// The services; the first has id 1.
+pub(crate) fn services() -> Vec<ServiceKey> {
+    let all = [("192.0.2.10", Protocol::Tcp), ("192.0.2.10", Protocol::Udp)];
+    let v6 = [("2001:db8::10", Protocol::Tcp), ("2001:db8::10", Protocol::Udp)];
+    let key = |(vip, protocol): (&str, _)| ServiceKey { vip: vip.parse().unwrap(), port: 80, protocol };
+    all.into_iter().chain(v6).map(key).collect()
+}
+
+/// A client's packet that begins a flow of a service, as far as its protocol has a beginning.
+pub(crate) fn opening(service: &ServiceKey) -> Frame {
+    let client = if service.vip.is_ipv4() { "198.51.100.7" } else { "2001:db8:1::7" };
+    let client = SocketAddr::new(client.parse().unwrap(), 4000);
+    let transport = match service.protocol {
+        Protocol::Tcp => Transport::Tcp(Flags::Syn),
+        Protocol::Udp => Transport::Udp,
+    };
+    Frame::new(client, SocketAddr::new(service.vip, service.port), transport)
+}
+
+/// What must become of a packet.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// Sent to the backend.
+    Sent { by: Outcome, output: Vec<u8>, ip_length: usize, opens: bool },
+    /// Passed or dropped, in any case as it was.
+    Kept(Outcome),
+}
+
+/// The lab.
+pub(crate) struct World {
+    pub(crate) lab: Lab,
+}
+
+impl World {
+    /// The backend is reached in this way, next to the ingress interface.
+    pub(crate) fn new(way: Way) -> Self {
+        Self::with(way.entry())
+    }
+
+    pub(crate) fn with(entry: BackendEntry) -> Self {
+        let mut lab = Lab::new().unwrap();
+        lab.backend(BACKEND, entry).unwrap();
+        for (id, key) in (1..).zip(services()) {
+            lab.service(key, id, id * SLOTS, SLOTS, Slot::steady(BACKEND)).unwrap();
+        }
+        Self { lab }
+    }
+
+    /// Runs a packet and compares everything that can be seen of it.
+    pub(crate) fn check(&mut self, about: &str, input: &[u8], expected: &Expected) {
+        let before = self.lab.counters(BACKEND).unwrap();
+        let verdict = self.lab.run(input).unwrap();
+        let counted = since(before, self.lab.counters(BACKEND).unwrap());
+        let (outcome, output, counters) = match expected {
+            Expected::Sent { by, output, ip_length, opens } => {
+                let bytes = u64::try_from(*ip_length).unwrap();
+                let counters = BackendCounters { packets: 1, bytes, new_flows: u64::from(*opens) };
+                (*by, output.as_slice(), counters)
+            }
+            Expected::Kept(outcome) => (*outcome, input, BackendCounters::default()),
+        };
+        assert_eq!(verdict.moved, BTreeMap::from([(outcome, 1)]), "{about}: the counter");
+        assert_eq!(verdict.action, action(outcome), "{about}: the action");
+        assert_same(about, &verdict.packet, output);
+        assert_eq!(counted, counters, "{about}: the backend's counters");
+    }
+
+    /// Checks a frame that must be sent in this way.
+    pub(crate) fn check_sent(&mut self, about: &str, way: Way, by: Outcome, frame: &Frame) {
+        let opens = frame.transport == Transport::Tcp(Flags::Syn);
+        let expected =
+            Expected::Sent { by, output: way.expected(frame), ip_length: frame.ip_length(), opens };
+        self.check(about, &frame.bytes(), &expected);
+    }
+}
+
+/// What the kernel calls the ends of programs (include/uapi/linux/bpf.h, `enum xdp_action`).
+pub(crate) mod xdp {
+    pub(crate) const DROP: u32 = 1;
+    pub(crate) const PASS: u32 = 2;
+    pub(crate) const TX: u32 = 3;
+    pub(crate) const REDIRECT: u32 = 4;
+}
+
+/// What an outcome means for the kernel, written out once more.
+pub(crate) fn action(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::Transmitted => xdp::TX,
+        Outcome::Redirected => xdp::REDIRECT,
+        Outcome::NotIp
+        | Outcome::OtherProtocol
+        | Outcome::NotAService
+        | Outcome::Fragment
+        | Outcome::Truncated => xdp::PASS,
+        Outcome::BadLength
+        | Outcome::NoBackend
+        | Outcome::NoNextHop
+        | Outcome::TooBig
+        | Outcome::TtlExpired
+        | Outcome::NoHeadroom => xdp::DROP,
+    }
+}
+
+/// Compares whole packets, and says where they differ.
+pub(crate) fn assert_same(about: &str, got: &[u8], expected: &[u8]) {
+    let at = got.iter().zip(expected).position(|(got, expected)| got != expected);
+    let [long, wanted] = [got.len(), expected.len()];
+    assert!(
+        got == expected,
+        "{about}: {long} bytes of {wanted}, differ at {at:?}\n{got:02x?}\n{expected:02x?}"
+    );
+}
+
+fn since(before: BackendCounters, after: BackendCounters) -> BackendCounters {
+    BackendCounters {
+        packets: after.packets - before.packets,
+        bytes: after.bytes - before.bytes,
+        new_flows: after.new_flows - before.new_flows,
+    }
+}
