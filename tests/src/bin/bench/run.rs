@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use mesh_common::encap::{LENGTH_IPV4, LENGTH_IPV6};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::cases::{Case, Family, GROUPS, Group, Packets, Slots, Way};
 use crate::facts::Facts;
@@ -15,6 +17,7 @@ use crate::wrapper::Wrapper;
 pub(crate) fn all(effort: Effort, only: &str) -> Result<Report> {
     let mut wrapper = Wrapper::load()?;
     let mut report = Report::new()?;
+    stay_on_this_processor()?;
     report.programs.clone_from(&wrapper.facts);
     for group in GROUPS.iter().filter(|group| group.name.contains(only)) {
         let (facts, figures) =
@@ -22,6 +25,13 @@ pub(crate) fn all(effort: Effort, only: &str) -> Result<Report> {
         report.add(facts, figures);
     }
     Ok(report)
+}
+
+/// Another processor's caches are cold, and its clock may differ.
+fn stay_on_this_processor() -> Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
 }
 
 fn measure(wrapper: &mut Wrapper, group: &'static Group, effort: Effort) -> Result<(Facts, Vec<Figure>)> {
