@@ -119,13 +119,11 @@ fn other_errors_are_the_hosts_own() {
         let (kind4, kind6) = kinds().remove(0);
         let mut foreign = answer(&service);
         foreign.source.set_port(81);
-        let input = error(service.vip, &foreign.bytes()[ETHERNET..], kind4.clone(), kind6.clone());
+        let input = error(service.vip, &foreign.bytes()[ETHERNET..], kind4.clone(), kind6);
         world.check("another port", &input, &Expected::Kept(Outcome::NotAService));
         let short = &answer(&service).bytes()[ETHERNET..ETHERNET + 10];
         let input = error(service.vip, short, kind4, kind6);
         world.check("a quotation cut short", &input, &Expected::Kept(Outcome::OtherProtocol));
-        let echo = icmpv4::TYPE_ECHO_REQUEST;
-        assert_eq!(echo, 8);
         let asked = etherparse::IcmpEchoHeader { id: 1, seq: 1 };
         let quoted = answer(&service).bytes();
         let input = error(
