@@ -232,3 +232,29 @@ fn clients_learn_the_path_mtu_over_ipv4() {
 fn clients_learn_the_path_mtu_over_ipv6() {
     assert_long_requests_get_through("2001:db8::10", Way::IpipV6);
 }
+
+#[test]
+fn the_script_puts_a_vip_on_a_backend_silently_and_takes_it_away() {
+    let topology = Topology::builder().backends(1).build().unwrap();
+    let backend = topology.backend(1).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/vip-on-lo.sh");
+    let run = |arguments: &[&str]| backend.command(script).args(arguments).status().unwrap().code();
+    let has = |vip: &str| {
+        let output =
+            backend.command("ip").args(["-oneline", "address", "show", "dev", "lo"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains(vip)
+    };
+    for vip in ["198.51.100.77", "2001:db8::77"] {
+        // Twice: what is done is done.
+        assert_eq!([run(&["add", vip]), run(&["add", vip])], [Some(0); 2]);
+        assert!(has(vip));
+        assert_eq!([run(&["del", vip]), run(&["del", vip])], [Some(0); 2]);
+        assert!(!has(vip));
+    }
+    let ignore = backend.command("cat").arg("/proc/sys/net/ipv4/conf/all/arp_ignore").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ignore.stdout).trim(), "1");
+    assert_eq!(
+        [run(&["add"]), run(&["put", "192.0.2.1"]), run(&["add", "nonsense"])].map(|code| code != Some(0)),
+        [true; 3]
+    );
+}

@@ -2,12 +2,12 @@
 
 use super::Circumstances;
 use crate::dataplane::Actual;
-use mesh_common::{abi::ServiceEntry, slot::Slot};
+use mesh_common::{abi::ServiceEntry, table};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The lowest backend id that nobody has; 0 is nobody's.
+/// The lowest backend id that nobody has and that a flow record can name; 0 is nobody's.
 pub(super) fn free_backend(taken: &BTreeSet<u32>, highest: u32) -> Option<u32> {
-    (1..=highest.min(Slot::MAX_ID)).find(|id| !taken.contains(id))
+    (1..=highest.min(table::MAX_BACKEND)).find(|id| !taken.contains(id))
 }
 
 /// Ids of services. One that was retired rests until a sweep found no record that names it.

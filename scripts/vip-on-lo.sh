@@ -1,0 +1,36 @@
+#!/bin/sh
+# Puts a VIP on the loopback interface of a backend, or takes it away. The backend accepts packets for the VIP then,
+# and does not tell the wire that it has it: ARP and neighbour discovery go on to find the balancer.
+#
+#     vip-on-lo.sh add|del VIP
+set -eu
+
+usage() {
+    echo "usage: $0 add|del VIP" >&2
+    exit 2
+}
+
+[ $# -eq 2 ] || usage
+case $1 in add | del) ;; *) usage ;; esac
+
+case $2 in
+*:*)
+    # Neighbour discovery answers for addresses of the interface that is asked only.
+    prefix=128
+    ;;
+*)
+    prefix=32
+    if [ "$1" = add ]; then
+        # Answer ARP for addresses of the interface that is asked only; ask with an address of the interface that asks.
+        echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
+        echo 2 >/proc/sys/net/ipv4/conf/all/arp_announce
+    fi
+    ;;
+esac
+
+# Done is done: adding what is there, and removing what is not, are no errors.
+there=$(ip -oneline address show dev lo to "$2/$prefix")
+case $1 in
+add) [ -n "$there" ] || ip address add "$2/$prefix" dev lo ;;
+del) [ -z "$there" ] || ip address del "$2/$prefix" dev lo ;;
+esac
