@@ -13,6 +13,13 @@ pub fn add(sum: u32, bytes: &[u8]) -> u32 {
         .fold(sum, |sum, word| sum.wrapping_add(u32::from(u16::from_ne_bytes(*word))))
 }
 
+/// Adds 32-bit words, as two 16-bit words each, to `sum`.
+#[inline(always)]
+#[must_use]
+pub fn add_words(sum: u32, words: &[u32]) -> u32 {
+    words.iter().fold(sum, |sum, word| sum + (word & 0xffff) + (word >> 16))
+}
+
 /// Folds a sum of up to 2^16 words and complements it: the field's value.
 #[inline(always)]
 #[must_use]

@@ -3,7 +3,7 @@
 //! [`decide`] is the whole of connection tracking: the kernel calls it with what it found, forwards to the backend it
 //! names and writes the record it returns. A steady slot needs none of this.
 
-use crate::{abi::protocol, slot::Slot};
+use crate::slot::Slot;
 
 /// Coarse time: units of 2^30 nanoseconds (1.07 s) of the monotonic clock, so that no division is needed.
 pub type Ticks = u32;
@@ -34,6 +34,8 @@ pub enum Segment {
     Established,
     /// A UDP datagram: it says nothing of beginning or end.
     Datagram,
+    /// An ICMP error about the flow: it goes where the flow is, and changes nothing.
+    Related,
 }
 
 impl Segment {
@@ -51,15 +53,6 @@ impl Segment {
             Self::Opening
         } else {
             Self::Established
-        }
-    }
-
-    /// The protocol that has such segments.
-    #[must_use]
-    pub const fn protocol(self) -> u8 {
-        match self {
-            Self::Datagram => protocol::UDP,
-            Self::Opening | Self::Closing | Self::Established => protocol::TCP,
         }
     }
 }
@@ -101,7 +94,7 @@ impl FlowRecord {
     const fn after(self, segment: Segment, now: Ticks) -> Self {
         let state = match segment {
             Segment::Closing => state::CLOSING,
-            Segment::Opening => self.state,
+            Segment::Opening | Segment::Related => self.state,
             Segment::Established if self.state == state::CLOSING => state::CLOSING,
             Segment::Established | Segment::Datagram => state::ESTABLISHED,
         };
@@ -120,7 +113,7 @@ impl FlowRecord {
         match segment {
             Segment::Opening => self.state != state::CLOSING && self.idle(now) <= SYN_GUARD,
             Segment::Datagram => self.idle(now) <= UDP_IDLE,
-            Segment::Closing | Segment::Established => true,
+            Segment::Closing | Segment::Established | Segment::Related => true,
         }
     }
 }
@@ -141,6 +134,7 @@ pub struct Decision {
 #[must_use]
 pub fn decide(slot: Slot, segment: Segment, found: Option<(FlowRecord, bool)>, now: Ticks) -> Decision {
     match found {
+        _ if segment == Segment::Related => Decision { backend: whereabouts(slot, found), record: None },
         Some((record, true)) if record.speaks_for(segment, now) => {
             let after = record.after(segment, now);
             Decision { backend: record.backend, record: (after != record).then_some(after) }
@@ -151,6 +145,16 @@ pub fn decide(slot: Slot, segment: Segment, found: Option<(FlowRecord, bool)>, n
             give(slot.current(), segment, slot.records() || slot.current() != slot.untracked(), now)
         }
         None => give(slot.untracked(), segment, slot.records() && segment != Segment::Closing, now),
+    }
+}
+
+/// Where a flow is, as far as one can tell without one of its own packets.
+#[inline(always)]
+const fn whereabouts(slot: Slot, found: Option<(FlowRecord, bool)>) -> u32 {
+    match found {
+        Some((record, true)) => record.backend,
+        Some((_, false)) => slot.current(),
+        None => slot.untracked(),
     }
 }
 
@@ -218,6 +222,14 @@ mod tests {
         let datagram = |now| decide(MIGRATING, Segment::Datagram, Some((RECORD, true)), now).backend;
         assert_eq!(datagram(100 + UDP_IDLE), 3);
         assert_eq!(datagram(101 + UDP_IDLE), 2);
+    }
+
+    #[test]
+    fn an_error_about_a_flow_goes_where_the_flow_is_and_changes_nothing() {
+        let error = |found| decide(MIGRATING, Segment::Related, found, 500);
+        assert_eq!(error(None), Decision { backend: 1, record: None });
+        assert_eq!(error(Some((RECORD, true))), Decision { backend: 3, record: None });
+        assert_eq!(error(Some((RECORD, false))), Decision { backend: 2, record: None });
     }
 
     #[test]

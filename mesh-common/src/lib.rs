@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod encap;
 pub mod flow;
 pub mod hash;
+pub mod icmp;
 pub mod lifecycle;
 pub mod outcome;
 pub mod slot;

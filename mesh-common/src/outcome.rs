@@ -82,8 +82,11 @@ outcomes! {
     NoBackend = "no_backend" => Drop,
     /// The backend's next hop is not known: no route, or its neighbour does not answer.
     NoNextHop = "no_next_hop" => Drop,
-    /// With the outer header the packet is longer than the way to the backend allows. Raise the MTU there.
+    /// With the outer header the packet is longer than the way to the backend allows, and the sender cannot be told:
+    /// it allows fragments, or too many were told in this second. Raise the MTU there.
     TooBig = "too_big" => Drop,
+    /// As before, and the sender was told by ICMP how long its packets may be. A few per client are normal.
+    TooBigTold = "too_big_told" => Transmit,
     /// The TTL or hop limit ran out here. A routing loop.
     TtlExpired = "ttl_expired" => Drop,
     /// The driver left no room for the outer header. Never anything but 0 in production.
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (2, 13));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (3, 14));
     }
 
     #[test]

@@ -70,6 +70,49 @@ pub struct Ipv6 {
     pub destination: [u64; 2],
 }
 
+/// The first 8 bytes of an ICMP or ICMPv6 message (RFC 792, RFC 4443 §2.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Icmp {
+    /// The type.
+    pub kind: u8,
+    /// What exactly.
+    pub code: u8,
+    /// Of the message.
+    pub checksum: u16,
+    /// By type.
+    pub rest: u32,
+}
+
+impl Macs {
+    /// Destination and source in each other's place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn swapped(&self) -> Self {
+        let (first, rest) = (self.0, self.1 as u64);
+        let (destination, source) = (first & 0xffff_ffff_ffff, first >> 48 | rest << 16);
+        #[expect(clippy::cast_possible_truncation, reason = "48 bits less 16 are left")]
+        let upper = (destination >> 16) as u32;
+        Self(source | destination << 48, upper)
+    }
+}
+
+impl Ipv4 {
+    /// Whether the packet is a fragment, but not the first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment & 0x1fff_u16.to_be() != 0
+    }
+
+    /// Whether the sender forbids fragmentation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unfragmentable(&self) -> bool {
+        self.fragment & 0x4000_u16.to_be() != 0
+    }
+}
+
 impl Ipv6 {
     /// The first four bits: 6.
     #[inline(always)]
@@ -151,9 +194,12 @@ macro_rules! headers {
     };
 }
 
-headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Outer4: 34, Outer6: 54);
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Outer4: 34, Outer6: 54);
 headers!(u8: 1, u32: 4, u64: 8);
 
 #[expect(unsafe_code, reason = "a promise about the layout")]
 // SAFETY: integers.
 unsafe impl<const N: usize> Header for [u64; N] {}
+#[expect(unsafe_code, reason = "a promise about the layout")]
+// SAFETY: as above.
+unsafe impl<const N: usize> Header for [u32; N] {}

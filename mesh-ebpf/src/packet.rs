@@ -6,7 +6,10 @@
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_get_buff_len, generated::bpf_xdp_adjust_head},
+    helpers::{
+        bpf_xdp_get_buff_len,
+        generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    },
     programs::XdpContext,
 };
 
@@ -92,6 +95,18 @@ impl Packet {
         // SAFETY: `at` found all of `T` inside the packet.
         unsafe { (start as *mut T).write_unaligned(header) };
         Some(())
+    }
+
+    /// Cuts the frame to `length` bytes, which are fewer than it has.
+    #[inline(always)]
+    #[must_use]
+    pub fn cut(self, length: usize) -> Option<()> {
+        // SAFETY: the helper only reads the context.
+        let now = unsafe { bpf_xdp_get_buff_len(self.context) };
+        #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^31 bytes")]
+        let less = length as i32 - now as i32;
+        // SAFETY: `self` is consumed, so no address from before is left.
+        (unsafe { bpf_xdp_adjust_tail(self.context, less) } == 0).then_some(())
     }
 
     /// Whether the frame is at least `length` bytes long, counting the parts beyond the linear one.

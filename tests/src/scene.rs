@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 
-use crate::{Agent, Client, Decap, Host, HttpServer, Topology};
+use crate::{Agent, Builder, Client, Decap, Host, HttpServer, Topology};
 
 /// The port of the service.
 pub const PORT: u16 = 8080;
@@ -34,6 +34,8 @@ pub struct Plot {
     pub spare: usize,
     /// Whether XDP is native.
     pub native: bool,
+    /// The MTU of all links but the client's; `None`: room for outer headers.
+    pub mtu: Option<u32>,
     /// Lines for the service's table in the configuration.
     pub service: String,
     /// Lines for the file as a whole.
@@ -49,6 +51,7 @@ impl Plot {
             weights: vec![100; 3],
             spare: 0,
             native: false,
+            mtu: None,
             service:
                 "health = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\" }"
                     .into(),
@@ -77,7 +80,8 @@ pub struct Scene {
 
 impl Scene {
     fn new(plot: Plot) -> Result<Self> {
-        let mut topology = Topology::builder().backends(plot.weights.len() + plot.spare).build()?;
+        let builder = Topology::builder().backends(plot.weights.len() + plot.spare);
+        let mut topology = plot.mtu.into_iter().fold(builder, Builder::mtu).build()?;
         topology.add_vip(plot.vip)?;
         if plot.native {
             topology.attach_pass_program(topology.balancer())?;

@@ -209,3 +209,26 @@ fn direct_return_to_a_backend_behind_a_router_is_told_and_not_tried() {
         status.problems
     );
 }
+
+/// Requests that fill whole segments of the client's links, which are as wide as those behind the balancer: with the
+/// outer header they do not fit, and the client must be told.
+fn assert_long_requests_get_through(vip: &str, way: Way) {
+    let scene = Plot { mtu: Some(1500), ..Plot::new(vip, way).unwrap() }.set().unwrap();
+    let client = scene.client().unwrap();
+    for _ in 0..20 {
+        let path = format!("/?filler={}", "x".repeat(6000));
+        assert_eq!(client.get_path(scene.service(), &path).unwrap().status, 200);
+    }
+    let status: Status = scene.agent.cli_json(&["status"]).unwrap();
+    assert!(status.outcomes["too_big_told"] > 0, "{:?}", status.outcomes);
+}
+
+#[test]
+fn clients_learn_the_path_mtu_over_ipv4() {
+    assert_long_requests_get_through(V4, Way::IpipV4);
+}
+
+#[test]
+fn clients_learn_the_path_mtu_over_ipv6() {
+    assert_long_requests_get_through("2001:db8::10", Way::IpipV6);
+}

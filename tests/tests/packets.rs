@@ -23,6 +23,8 @@ mod garbage;
 mod histories;
 #[path = "packets/history.rs"]
 mod history;
+#[path = "packets/icmp.rs"]
+mod icmp;
 #[path = "packets/lengths.rs"]
 mod lengths;
 #[path = "packets/not_ours.rs"]

@@ -1,11 +1,14 @@
 //! The client's side of a flow, in one of the families.
 
-use crate::maps;
+use crate::{icmp, maps};
 use mesh_common::{
     abi::{protocol, whole},
     encap::map_ipv4,
-    hash, table,
+    hash,
+    outcome::Outcome,
+    table,
 };
+use mesh_ebpf::packet::Packet;
 
 /// A client of either family.
 pub(crate) trait Client: Copy {
@@ -13,6 +16,8 @@ pub(crate) trait Client: Copy {
     const INNER_PROTOCOL: u8;
     /// The flow's hash under the seed.
     fn hash(&self) -> u64;
+    /// Answers a packet that is longer than `mtu` by saying so.
+    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome>;
     /// The client as the flow table names it.
     fn named(&self, tag: u64, service: u32) -> table::Client;
 }
@@ -40,6 +45,11 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
+    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
+        icmp::tell_ipv4(packet, mtu)
+    }
+
+    #[inline(always)]
     fn named(&self, tag: u64, service: u32) -> table::Client {
         table::Client {
             tag,
@@ -57,6 +67,11 @@ impl Client for Client6 {
     #[inline(always)]
     fn hash(&self) -> u64 {
         hash::flow6(maps::seed(), whole(self.address), self.port.to_ne_bytes())
+    }
+
+    #[inline(always)]
+    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
+        icmp::tell_ipv6(packet, mtu)
     }
 
     #[inline(always)]

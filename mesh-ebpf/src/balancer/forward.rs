@@ -13,6 +13,17 @@ use mesh_common::{
 };
 use mesh_ebpf::{header::Macs, packet::Packet};
 
+/// The longest packet that the way to the backend takes, in bytes from its IP header on.
+#[inline(always)]
+pub(crate) fn room(backend: &BackendEntry) -> Result<u16, Outcome> {
+    let overhead = match backend.forward {
+        forward::IPV4 => encap::LENGTH_IPV4,
+        forward::IPV6 => encap::LENGTH_IPV6,
+        _ => 0,
+    };
+    if backend.resolved == 0 { Err(Outcome::NoNextHop) } else { Ok(backend.mtu.saturating_sub(overhead)) }
+}
+
 /// Wraps or readdresses the packet, and sends it off.
 #[inline(always)]
 pub(crate) fn to<C: Client>(
@@ -21,12 +32,9 @@ pub(crate) fn to<C: Client>(
     backend: &BackendEntry,
     hash: u64,
 ) -> Result<Outcome, Outcome> {
-    if backend.resolved == 0 {
-        return Err(Outcome::NoNextHop);
-    }
     let ingress = packet.ingress();
     match backend.forward {
-        forward::L2 => l2::<C>(packet, flow, backend)?,
+        forward::L2 => l2::<C>(packet, backend)?,
         forward::IPV4 => ipv4::<C>(packet, flow, backend)?,
         forward::IPV6 => ipv6::<C>(packet, flow, backend, hash)?,
         _ => return Err(Outcome::NoBackend),
@@ -43,16 +51,9 @@ fn send(ingress: u32, egress: u32) -> Outcome {
     Outcome::Redirected
 }
 
-#[inline(always)]
-fn fits<C>(flow: &Flow<C>, overhead: u16, backend: &BackendEntry) -> Result<(), Outcome> {
-    let length = u32::from(flow.length) + u32::from(overhead);
-    if length <= u32::from(backend.mtu) { Ok(()) } else { Err(Outcome::TooBig) }
-}
-
 /// Direct return: new Ethernet addresses, and one hop less, so that a loop through the backend ends.
 #[inline(always)]
-fn l2<C: Client>(mut packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
-    fits(flow, 0, backend)?;
+fn l2<C: Client>(mut packet: Packet, backend: &BackendEntry) -> Result<(), Outcome> {
     if C::INNER_PROTOCOL == protocol::IPIP {
         hop_ipv4(&mut packet)?;
     } else {
@@ -90,14 +91,12 @@ fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
 
 #[inline(always)]
 fn ipv4<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
-    fits(flow, encap::LENGTH_IPV4, backend)?;
     let mut packet = make_room(packet, encap::LENGTH_IPV4)?;
     packet.write(0, encap::ipv4(backend, inner(flow))).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
 fn ipv6<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry, hash: u64) -> Result<(), Outcome> {
-    fits(flow, encap::LENGTH_IPV6, backend)?;
     let mut packet = make_room(packet, encap::LENGTH_IPV6)?;
     packet.write(0, encap::ipv6(backend, inner(flow), hash)).ok_or(Outcome::NoHeadroom)
 }

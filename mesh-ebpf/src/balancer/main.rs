@@ -7,6 +7,7 @@
 
 mod client;
 mod forward;
+mod icmp;
 mod maps;
 mod parse;
 mod pipeline;

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry, ServiceKey},
     flow::{FlowRecord, Ticks, ticks},
-    hash,
+    hash, icmp,
     outcome::Outcome,
     slot::Slot,
     table::{self, Bucket, Client, Clients, WAYS},
@@ -57,6 +57,18 @@ static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Who the flows of each bucket are. The program writes it only.
 #[map]
 static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How many errors each CPU sent in this tick.
+#[map]
+static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether this CPU may send one more error now.
+#[inline(always)]
+pub(crate) fn may_answer() -> bool {
+    let Some(spent) = ANSWERS.get_ptr_mut(0) else { return false };
+    // SAFETY: the element belongs to this CPU.
+    icmp::take(unsafe { *spent }, now()).map(|left| unsafe { *spent = left }).is_some()
+}
 
 /// The seed of the flow hash.
 #[inline(always)]

@@ -1,9 +1,13 @@
-//! From bytes to a flow: Ethernet, IPv4 and IPv6, TCP and UDP.
+//! From bytes to a flow: Ethernet, IPv4 and IPv6, TCP and UDP, and ICMP errors about them.
 
-use crate::client::{Client4, Client6};
+use crate::{
+    client::{Client4, Client6},
+    icmp,
+};
 use mesh_common::{
     abi::{ServiceKey, protocol, whole},
     flow::Segment,
+    icmp::{ICMP, ICMPV6},
     outcome::Outcome,
 };
 use mesh_ebpf::{
@@ -45,11 +49,19 @@ pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
     if header.fragment & OFFSET_OR_MORE != 0 {
         return Err(Outcome::Fragment);
     }
-    let Transport { ports, segment, end } = match header.version_length {
-        0x45 => transport(packet, IP + Ipv4::LENGTH, header.protocol)?,
-        0x46..=0x4f => transport(packet, IP + usize::from(header.version_length & 0xf) * 4, header.protocol)?,
-        _ => return Err(Outcome::Truncated),
-    };
+    match header.version_length {
+        0x45 => behind_ipv4(packet, IP + Ipv4::LENGTH, header),
+        0x46..=0x4f => behind_ipv4(packet, IP + usize::from(header.version_length & 0xf) * 4, header),
+        _ => Err(Outcome::Truncated),
+    }
+}
+
+#[inline(always)]
+fn behind_ipv4(packet: &Packet, at: usize, header: &Ipv4) -> Result<Flow<Client4>, Outcome> {
+    if header.protocol == ICMP {
+        return icmp::about_ipv4(packet, at, header);
+    }
+    let Transport { ports, segment, end } = transport(packet, at, header.protocol)?;
     Ok(Flow {
         service: ServiceKey::v4(
             header.destination.to_ne_bytes(),
@@ -70,6 +82,9 @@ pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
     let header: &Ipv6 = packet.view(IP).ok_or(Outcome::Truncated)?;
     if header.version() != 6 {
         return Err(Outcome::Truncated);
+    }
+    if header.next == ICMPV6 {
+        return icmp::about_ipv6(packet, IP + Ipv6::LENGTH, header);
     }
     let Transport { ports, segment, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
     Ok(Flow {

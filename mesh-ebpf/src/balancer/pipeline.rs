@@ -49,9 +49,19 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
     let hash = flow.client.hash();
     let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
     let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
+    let room = forward::room(backend)?;
+    if flow.length > room {
+        return too_big(packet, flow, room);
+    }
     let outcome = forward::to(packet, flow, backend, hash)?;
     maps::count_backend(choice.backend, flow.length, choice.opened);
     Ok(outcome)
+}
+
+/// A packet longer than the way to its backend allows. Errors are not answered by errors (RFC 1122 §3.2.2).
+#[inline(always)]
+fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, room: u16) -> Result<Outcome, Outcome> {
+    if flow.segment == Segment::Related { Err(Outcome::TooBig) } else { C::tell(packet, room) }
 }
 
 /// Whether the packet ends where its IP header says: behind its headers, within the frame.

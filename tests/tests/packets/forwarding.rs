@@ -125,8 +125,12 @@ fn a_packet_may_fill_the_mtu_and_not_one_byte_more() {
             frame.payload = usize::from(MTU) - way.overhead() - frame.headers();
             world.check_sent(&format!("{way:?}, {service:?}, full"), way, Outcome::Transmitted, &frame);
             frame.payload += 1;
-            let about = format!("{way:?}, {service:?}, one byte more");
-            world.check(&about, &frame.bytes(), &Expected::Kept(Outcome::TooBig));
+            let verdict = world.lab.run(&frame.bytes()).unwrap();
+            assert_eq!(
+                verdict.moved,
+                [(Outcome::TooBigTold, 1)].into(),
+                "{way:?}, {service:?}, one byte more"
+            );
         }
     }
 }

@@ -150,7 +150,7 @@ pub(crate) mod xdp {
 /// What an outcome means for the kernel, written out once more.
 pub(crate) fn action(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Transmitted => xdp::TX,
+        Outcome::Transmitted | Outcome::TooBigTold => xdp::TX,
         Outcome::Redirected => xdp::REDIRECT,
         Outcome::NotIp
         | Outcome::OtherProtocol

@@ -100,7 +100,11 @@ impl Agent {
         let backends = service.backends.iter().map(|backend| backend.address).filter(missed);
         let name = &service.name;
         backends
-            .map(|address| format!("service {name:?}: backend {address} is behind a router; forward = \"l2\" needs it on the same link"))
+            .map(|address| {
+                format!(
+                    "service {name:?}: backend {address} is behind a router, which direct return cannot pass"
+                )
+            })
             .collect()
     }
 

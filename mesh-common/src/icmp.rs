@@ -1,0 +1,159 @@
+//! ICMP as the balancer speaks it: telling a sender that its packets are too long.
+//!
+//! Packets are arrays of 32-bit words as they stand in memory, from the IP header on.
+
+use crate::{checksum, flow::Ticks};
+
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+
+/// Hops of what the balancer sends itself.
+const HOPS: u8 = 64;
+
+/// Words of an IPv4 packet that the error quotes: the header and 64 bits (RFC 792).
+pub const QUOTED4: usize = 7;
+/// Words of an IPv6 packet that the error quotes: the header and 20 bytes, enough for a TCP header.
+pub const QUOTED6: usize = 15;
+/// Words of the whole IPv4 error.
+pub const ERROR4: usize = 5 + 2 + QUOTED4;
+/// Words of the whole IPv6 error.
+pub const ERROR6: usize = 10 + 2 + QUOTED6;
+
+/// Whether an ICMP type is an error about a packet: unreachable (fragmentation needed among it), time exceeded,
+/// parameter problem (RFC 792).
+#[inline(always)]
+#[must_use]
+pub const fn is_error4(kind: u8) -> bool {
+    matches!(kind, 3 | 11 | 12)
+}
+
+/// Whether an ICMPv6 type is an error about a packet: unreachable, packet too big, time exceeded, parameter problem
+/// (RFC 4443 §3).
+#[inline(always)]
+#[must_use]
+pub const fn is_error6(kind: u8) -> bool {
+    matches!(kind, 1..=4)
+}
+
+/// "Fragmentation needed" (RFC 792, RFC 1191 §4) about a packet whose header has no options, from whom it was for.
+#[inline(always)]
+#[must_use]
+pub fn fragmentation_needed(quoted: &[u32; QUOTED4], mtu: u16) -> [u32; ERROR4] {
+    const LENGTH: u16 = 56;
+    const { assert!(LENGTH as usize == 4 * ERROR4) };
+    let [length_high, length_low] = LENGTH.to_be_bytes();
+    let [mtu_high, mtu_low] = mtu.to_be_bytes();
+    let [q0, q1, q2, source, destination, q5, q6] = *quoted;
+    let first = u32::from_ne_bytes([0x45, 0, length_high, length_low]);
+    let hops = |sum: [u8; 2]| u32::from_ne_bytes([HOPS, ICMP, sum[0], sum[1]]);
+    let kind = |sum: [u8; 2]| u32::from_ne_bytes([3, 4, sum[0], sum[1]]);
+    let next = u32::from_ne_bytes([0, 0, mtu_high, mtu_low]);
+    let header = checksum::add_words(0, &[first, 0, hops([0; 2]), destination, source]);
+    let body = checksum::add_words(checksum::add_words(0, &[kind([0; 2]), next]), quoted);
+    let [header, body] = [header, body].map(|sum| checksum::finish(sum).to_ne_bytes());
+    [first, 0, hops(header), destination, source, kind(body), next, q0, q1, q2, source, destination, q5, q6]
+}
+
+/// "Packet too big" (RFC 4443 §3.2) about a packet, from whom it was for.
+#[inline(always)]
+#[must_use]
+pub fn packet_too_big(quoted: &[u32; QUOTED6], mtu: u16) -> [u32; ERROR6] {
+    const PAYLOAD: u16 = 68;
+    const { assert!(PAYLOAD as usize == 4 * (2 + QUOTED6)) };
+    let [high, low] = PAYLOAD.to_be_bytes();
+    let kind = |sum: [u8; 2]| u32::from_ne_bytes([2, 0, sum[0], sum[1]]);
+    let next = u32::from(mtu).to_be();
+    let mut error = [0; ERROR6];
+    error[0] = u32::from_ne_bytes([0x60, 0, 0, 0]);
+    error[1] = u32::from_ne_bytes([high, low, ICMPV6, HOPS]);
+    error[2..6].copy_from_slice(&quoted[6..10]);
+    error[6..10].copy_from_slice(&quoted[2..6]);
+    error[11] = next;
+    error[12..].copy_from_slice(quoted);
+    // The pseudo-header (RFC 8200 §8.1): both addresses, length, next header.
+    let pseudo = [u32::from(PAYLOAD).to_be(), u32::from(ICMPV6).to_be(), kind([0; 2]), next];
+    let sum = checksum::add_words(checksum::add_words(0, &pseudo), &error[2..10]);
+    error[10] = kind(checksum::finish(checksum::add_words(sum, quoted)).to_ne_bytes());
+    error
+}
+
+/// How many errors a CPU sends in a tick at most (RFC 4443 §2.4 f demands a limit).
+pub const ERRORS_PER_TICK: u32 = 1000;
+
+/// Takes one of a tick's errors; `spent` is the state, tick and count. `None` when there is none left.
+#[inline(always)]
+#[must_use]
+pub const fn take(spent: u64, now: Ticks) -> Option<u64> {
+    let fresh = (now as u64) << 32;
+    if spent >> 32 != now as u64 {
+        return Some(fresh | 1);
+    }
+    if spent & 0xffff_ffff >= ERRORS_PER_TICK as u64 { None } else { Some(spent + 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6};
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn fragmentation_needed_is_a_valid_answer(mut quoted: [u32; QUOTED4], mtu: u16) {
+            quoted[0] = u32::from_ne_bytes([0x45, 0, 5, 220]);
+            let sent = bytes(&fragmentation_needed(&quoted, mtu));
+            let packet = SlicedPacket::from_ip(&sent).unwrap();
+            let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("no IPv4") };
+            let header = ip.header().to_header();
+            prop_assert_eq!(header.header_checksum, header.calc_header_checksum());
+            prop_assert_eq!(&header.source[..], &bytes(&quoted)[16..20]);
+            prop_assert_eq!(&header.destination[..], &bytes(&quoted)[12..16]);
+            let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport else { panic!("no ICMP") };
+            let needed = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+            prop_assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(needed));
+            prop_assert_eq!(icmp.payload(), &bytes(&quoted)[..]);
+            let whole = etherparse::Icmpv4Header::with_checksum(icmp.icmp_type(), icmp.payload());
+            prop_assert_eq!(icmp.checksum(), whole.checksum);
+        }
+
+        #[test]
+        fn packet_too_big_is_a_valid_answer(quoted: [u32; QUOTED6], mtu: u16) {
+            let sent = bytes(&packet_too_big(&quoted, mtu));
+            let packet = SlicedPacket::from_ip(&sent).unwrap();
+            let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("no IPv6") };
+            prop_assert_eq!(&ip.header().source()[..], &bytes(&quoted)[24..40]);
+            prop_assert_eq!(&ip.header().destination()[..], &bytes(&quoted)[8..24]);
+            let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else { panic!("no ICMPv6") };
+            prop_assert_eq!(icmp.icmp_type(), Icmpv6Type::PacketTooBig { mtu: u32::from(mtu) });
+            prop_assert_eq!(icmp.payload(), &bytes(&quoted)[..]);
+            prop_assert!(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()));
+        }
+    }
+
+    #[test]
+    fn errors_are_limited_per_tick() {
+        let mut spent = 0;
+        let sent =
+            (0..2 * ERRORS_PER_TICK).filter(|_| take(spent, 7).map(|left| spent = left).is_some()).count();
+        assert_eq!(u32::try_from(sent), Ok(ERRORS_PER_TICK));
+        assert!(take(spent, 8).is_some());
+    }
+
+    #[test]
+    fn only_errors_are_errors() {
+        assert!(!is_error4(0) && !is_error4(8) && is_error4(icmpv4::TYPE_DEST_UNREACH));
+        assert!(
+            !is_error6(icmpv6::TYPE_ECHO_REQUEST)
+                && !is_error6(135)
+                && is_error6(icmpv6::TYPE_PACKET_TOO_BIG)
+        );
+    }
+}
