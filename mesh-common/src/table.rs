@@ -26,6 +26,7 @@ pub const PROTECTED: Ticks = 28;
 const BACKEND_BITS: u32 = 24;
 const SEEN_SHIFT: u32 = 26;
 const SEEN_MASK: u32 = (1 << 26) - 1;
+const LONGEST_IDLE: Ticks = SEEN_MASK / 2;
 const CHECK_SHIFT: u32 = 52;
 
 /// A bucket; a tag of 0 is a free place.
@@ -93,7 +94,8 @@ pub const fn pack(tag: u64, record: &FlowRecord) -> u64 {
     check(tag) | seen | state | backend
 }
 
-/// A value as a record; `None` when it is another flow's. `now` completes the time, which is kept for two years.
+/// A value as a record; `None` when it is another flow's. `now` completes the time, which is kept for a
+/// year; a time just after `now` was written by another CPU meanwhile, and counts as `now`.
 #[inline(always)]
 #[must_use]
 pub const fn unpack(tag: u64, value: u64, now: Ticks) -> Option<FlowRecord> {
@@ -103,12 +105,19 @@ pub const fn unpack(tag: u64, value: u64, now: Ticks) -> Option<FlowRecord> {
     let [low, seen] = [value & 0xffff_ffff, (value >> SEEN_SHIFT) & SEEN_MASK as u64];
     #[expect(clippy::cast_possible_truncation, reason = "masked to 32 and 26 bits")]
     let [low, seen] = [low as u32, seen as u32];
-    let idle = now.wrapping_sub(seen) & SEEN_MASK;
+    let idle = idle(seen, now);
     Some(FlowRecord {
         backend: low & MAX_BACKEND,
         seen: now.wrapping_sub(idle),
         state: (low >> BACKEND_BITS) & 3,
     })
+}
+
+/// For how long nothing came, from the 26 bits of a time that are kept.
+#[inline(always)]
+const fn idle(seen: u32, now: Ticks) -> Ticks {
+    let idle = now.wrapping_sub(seen) & SEEN_MASK;
+    if idle <= LONGEST_IDLE { idle } else { 0 }
 }
 
 #[inline(always)]
@@ -152,7 +161,7 @@ const fn better(one: (u32, usize), other: (u32, usize)) -> (u32, usize) {
 const fn expendable(value: u64, now: Ticks) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "masked to 26 and 2 bits")]
     let [seen, kind] = [(value >> SEEN_SHIFT) as u32 & SEEN_MASK, (value >> BACKEND_BITS) as u32 & 3];
-    let idle = now.wrapping_sub(seen) & SEEN_MASK;
+    let idle = idle(seen, now);
     match kind {
         state::ESTABLISHED if idle <= PROTECTED => 0,
         state::ESTABLISHED => idle,
@@ -171,9 +180,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_come_back(tag: u64, backend in 0..=MAX_BACKEND, idle in 0..SEEN_MASK, state in 0u32..4, now: u32) {
+        fn records_come_back(tag: u64, backend in 0..=MAX_BACKEND, idle in 0..=LONGEST_IDLE, state in 0u32..4, now: u32) {
             let record = FlowRecord { backend, seen: now.wrapping_sub(idle), state };
             prop_assert_eq!(unpack(tag, pack(tag, &record), now), Some(record));
+        }
+
+        #[test]
+        fn a_flow_seen_after_now_is_not_idle(tag: u64, ahead in 1..LONGEST_IDLE, state in 1u32..4, now: u32) {
+            let record = FlowRecord { backend: 1, seen: now.wrapping_add(ahead), state };
+            let value = pack(tag, &record);
+            prop_assert_eq!(unpack(tag, value, now), Some(FlowRecord { seen: now, ..record }));
+            prop_assert_eq!(expendable(value, now), expendable(pack(tag, &FlowRecord { seen: now, ..record }), now));
         }
 
         #[test]
