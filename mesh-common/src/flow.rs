@@ -8,7 +8,7 @@ use crate::slot::Slot;
 /// Coarse time: units of 2^30 nanoseconds (1.07 s) of the monotonic clock, so that no division is needed.
 pub type Ticks = u32;
 
-/// The tick of a moment; `nanoseconds` as `bpf_ktime_get_coarse_ns` and `CLOCK_MONOTONIC` count them.
+/// The tick of a moment; `nanoseconds` as `bpf_ktime_get_coarse_ns` and `CLOCK_MONOTONIC_COARSE` count them.
 #[inline(always)]
 #[must_use]
 pub const fn ticks(nanoseconds: u64) -> Ticks {

@@ -12,7 +12,7 @@ use super::{Lab, SEED};
 
 /// The kernel's time.
 pub fn now() -> Result<Ticks> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(ticks(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?))
 }
 
