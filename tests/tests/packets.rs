@@ -33,6 +33,10 @@ mod not_ours;
 mod outcomes;
 #[path = "packets/random.rs"]
 mod random;
+#[path = "packets/records.rs"]
+mod records;
+#[path = "packets/tracked.rs"]
+mod tracked;
 #[path = "packets/tracking.rs"]
 mod tracking;
 #[path = "packets/tunnels.rs"]

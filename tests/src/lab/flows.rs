@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{Lab, SEED};
 
-/// The kernel's time.
+/// The time by the clock that the program asks: the coarse one, which lags a few milliseconds.
 pub fn now() -> Result<Ticks> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(ticks(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?))

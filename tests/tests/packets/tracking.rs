@@ -1,28 +1,14 @@
 //! Connection tracking through the loaded program: who gets a packet, and what is recorded of it.
 
-use std::net::SocketAddr;
-
-use mesh_common::abi::BackendEntry;
 use mesh_common::flow::{FlowRecord, SYN_GUARD, Ticks, UDP_IDLE, state};
 use mesh_common::slot::Slot;
-use mesh_tests::lab::{Lab, SIZES, now};
+use mesh_tests::lab::{Lab, now};
 use mesh_userspace::config::{Protocol, ServiceKey};
 use mesh_userspace::dataplane::Flow;
-use mesh_userspace::dataplane::kernel::Sizes;
 
 use crate::frame::{Flags, Frame, Transport};
-use crate::world::{SLOTS, Way, opening, services, xdp};
-
-/// Who owned the slot before.
-const OLD: u32 = 1;
-/// Who owns it now.
-const NEW: u32 = 2;
-/// Neither, and alive.
-const OTHER: u32 = 3;
-/// Neither, and dead.
-const DEAD: u32 = 4;
-/// Nobody has this id.
-const ABSENT: u32 = 5;
+use crate::tracked::{ABSENT, DEAD, NEW, OLD, OTHER, lab, record, send};
+use crate::world::{SLOTS, opening, services};
 
 const STEADY: Slot = Slot::steady(NEW);
 /// New flows are recorded, old ones not yet.
@@ -41,42 +27,12 @@ const FIN: Transport = Transport::Tcp(Flags::FinAck);
 const RST: Transport = Transport::Tcp(Flags::Rst);
 const UDP: Transport = Transport::Udp;
 
-/// Just young enough, and just too old.
-const YOUNG: Ticks = SYN_GUARD;
-const TOO_OLD: Ticks = SYN_GUARD + 1;
-const _: () = assert!(SYN_GUARD == UDP_IDLE);
-
 /// Backend, state and age of a record.
 type Record = (u32, u32, Ticks);
 
 /// What is there, what comes, and then: who gets it, what is recorded (`None`: nothing), and whether a new flow is
 /// counted.
 type Row = (Slot, Option<Record>, Transport, u32, Option<(u32, u32)>, bool);
-
-/// A lab whose backends are told apart by the last byte of their Ethernet address.
-fn lab() -> Lab {
-    lab_of_size(SIZES)
-}
-
-fn lab_of_size(sizes: Sizes) -> Lab {
-    let mut lab = Lab::of_size(sizes).unwrap();
-    for id in [OLD, NEW, OTHER, DEAD] {
-        let last = u8::try_from(id).unwrap();
-        let entry = BackendEntry { destination_mac: [2, 0, 0, 0, 0, last], ..Way::L2.entry() };
-        lab.backend(id, BackendEntry { alive: u8::from(id != DEAD), ..entry }).unwrap();
-    }
-    for (id, key) in (1..).zip(services()) {
-        lab.service(key, id, id * SLOTS, SLOTS, STEADY).unwrap();
-    }
-    lab
-}
-
-/// The record of a client at a service, if there is one.
-fn record(lab: &mut Lab, client: SocketAddr, service: u32) -> Option<FlowRecord> {
-    let flows = lab.flows().unwrap();
-    let mut own = flows.iter().filter(|flow| (flow.client, flow.service) == (client, service));
-    own.next().map(|flow| flow.record)
-}
 
 /// Checks a row within one tick of the clock, so that ages are exact.
 fn check(lab: &mut Lab, service: u32, key: &ServiceKey, row: Row) {
@@ -120,13 +76,6 @@ fn try_row(
     (backend, after.map(|record| (record.backend, record.state, record.seen == seen)), counted)
 }
 
-/// Sends a packet; answers who got it.
-fn send(lab: &mut Lab, frame: &Frame) -> u32 {
-    let (action, output) = lab.send(&frame.bytes()).unwrap();
-    assert_eq!(action, xdp::TX);
-    u32::from(output[5])
-}
-
 fn check_all(protocol: Protocol, rows: &[Row]) {
     let mut lab = lab();
     for (id, key) in (1..).zip(services()).filter(|(_, key)| key.protocol == protocol) {
@@ -141,7 +90,7 @@ const CLOSING: u32 = state::CLOSING;
 #[test]
 fn a_steady_slot_neither_reads_nor_writes_records() {
     let found =
-        [None, Some((OTHER, ESTABLISHED, 0)), Some((DEAD, OPENING, TOO_OLD)), Some((OLD, CLOSING, 3))];
+        [None, Some((OTHER, ESTABLISHED, 0)), Some((DEAD, OPENING, SYN_GUARD + 1)), Some((OLD, CLOSING, 3))];
     for found in found {
         let kept = found.map(|(backend, state, _)| (backend, state));
         let segments = [SYN, SYN_ACK, ACK, FIN, RST];
@@ -214,9 +163,9 @@ fn a_record_is_followed_wherever_records_are_consulted() {
                 row(OPENING, 0, SYN, OPENING),
                 row(OPENING, 0, ACK, ESTABLISHED),
                 row(OPENING, 0, RST, CLOSING),
-                row(ESTABLISHED, YOUNG, SYN, ESTABLISHED),
+                row(ESTABLISHED, SYN_GUARD, SYN, ESTABLISHED),
                 row(ESTABLISHED, 0, SYN_ACK, ESTABLISHED),
-                row(ESTABLISHED, TOO_OLD, ACK, ESTABLISHED),
+                row(ESTABLISHED, SYN_GUARD + 1, ACK, ESTABLISHED),
                 row(ESTABLISHED, 1_000_000, ACK, ESTABLISHED),
                 row(ESTABLISHED, 0, FIN, CLOSING),
                 row(ESTABLISHED, 9, RST, CLOSING),
@@ -226,7 +175,7 @@ fn a_record_is_followed_wherever_records_are_consulted() {
         );
         check_all(
             Protocol::Udp,
-            &[row(ESTABLISHED, 0, UDP, ESTABLISHED), row(ESTABLISHED, YOUNG, UDP, ESTABLISHED)],
+            &[row(ESTABLISHED, 0, UDP, ESTABLISHED), row(ESTABLISHED, UDP_IDLE, UDP, ESTABLISHED)],
         );
     }
 }
@@ -241,11 +190,11 @@ fn a_record_of_a_flow_that_is_over_gives_way_to_current() {
             Protocol::Tcp,
             &[
                 row(CLOSING, 0, SYN, OPENING),
-                row(ESTABLISHED, TOO_OLD, SYN, OPENING),
-                row(OPENING, TOO_OLD, SYN, OPENING),
+                row(ESTABLISHED, SYN_GUARD + 1, SYN, OPENING),
+                row(OPENING, SYN_GUARD + 1, SYN, OPENING),
             ],
         );
-        check_all(Protocol::Udp, &[row(ESTABLISHED, TOO_OLD, UDP, ESTABLISHED)]);
+        check_all(Protocol::Udp, &[row(ESTABLISHED, UDP_IDLE + 1, UDP, ESTABLISHED)]);
     }
 }
 
@@ -266,62 +215,4 @@ fn a_dead_or_absent_backend_keeps_no_flow() {
         );
         check_all(Protocol::Udp, &[row(ESTABLISHED, UDP, ESTABLISHED)]);
     }
-}
-
-#[test]
-fn a_backend_that_dies_loses_its_recorded_flows_and_gets_none_back() {
-    let mut lab = lab();
-    for (id, key) in (1..).zip(services()) {
-        let frame = opening(&key);
-        lab.slots(id * SLOTS, SLOTS, ALWAYS).unwrap();
-        assert_eq!(send(&mut lab, &frame), NEW);
-        lab.slots(id * SLOTS, SLOTS, Slot::new(OTHER, OTHER, true, true)).unwrap();
-        assert_eq!(send(&mut lab, &frame), NEW, "the record is followed");
-        let entry = BackendEntry { destination_mac: [2, 0, 0, 0, 0, 2], ..Way::L2.entry() };
-        lab.backend(NEW, BackendEntry { alive: 0, ..entry }).unwrap();
-        assert_eq!(send(&mut lab, &frame), OTHER);
-        lab.backend(NEW, entry).unwrap();
-        assert_eq!(send(&mut lab, &frame), OTHER, "the flow was recorded anew");
-    }
-}
-
-#[test]
-fn one_client_has_a_record_of_its_own_at_every_service() {
-    let mut lab = lab();
-    for (id, key) in (1..).zip(services()) {
-        lab.slots(id * SLOTS, SLOTS, Slot::new(1 + id % 3, 1 + id % 3, true, true)).unwrap();
-        lab.send(&opening(&key).bytes()).unwrap();
-    }
-    for (id, key) in (1..).zip(services()) {
-        let own = record(&mut lab, opening(&key).source, id);
-        assert_eq!(own.map(|record| record.backend), Some(1 + id % 3), "{key:?}");
-    }
-    assert_eq!(lab.flows().unwrap().len(), services().len());
-}
-
-#[test]
-fn established_flows_outlive_a_flood_of_openings_that_fills_the_table() {
-    const FLOWS: u32 = 60;
-    const FLOOD: u16 = 2000;
-    let mut lab = lab_of_size(Sizes { flows: FLOWS, ..SIZES });
-    let key = services()[0];
-    lab.slots(SLOTS, SLOTS, ALWAYS).unwrap();
-    let send = |lab: &mut Lab, transport, port| {
-        let mut frame = Frame { transport, ..opening(&key) };
-        frame.source.set_port(port);
-        assert_eq!(send(lab, &frame), NEW);
-        frame.source
-    };
-    let established: Vec<SocketAddr> = (1..=20).map(|port| send(&mut lab, ACK, port)).collect();
-    for port in 1000..1000 + FLOOD {
-        send(&mut lab, SYN, port);
-    }
-    let recorded = lab.flows().unwrap().len();
-    assert!(recorded > usize::try_from(FLOWS).unwrap(), "the table is full: {recorded}");
-    for client in established {
-        assert!(record(&mut lab, client, 1).is_some(), "{client} was evicted");
-    }
-    let last = send(&mut lab, SYN, 999);
-    let last = record(&mut lab, last, 1);
-    assert_eq!(last.map(|record| record.state), Some(OPENING), "who comes last is recorded all the same");
 }
