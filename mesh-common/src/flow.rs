@@ -23,6 +23,10 @@ pub const UDP_IDLE: Ticks = 55;
 /// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 59 s.
 pub const SYN_GUARD: Ticks = 55;
 
+/// How far a record's time may be after `now`: another CPU has read the clock later and written earlier. Far more than
+/// a packet takes, and than a sweep.
+pub const AHEAD: Ticks = 8;
+
 /// What a packet does to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
@@ -86,7 +90,13 @@ impl FlowRecord {
     #[inline(always)]
     #[must_use]
     pub const fn idle(&self, now: Ticks) -> Ticks {
-        now.wrapping_sub(self.seen)
+        self.until_ahead(now).saturating_sub(AHEAD)
+    }
+
+    /// verifier: compared with a limit that is [`AHEAD`] higher, this needs no branch for a time after `now`.
+    #[inline(always)]
+    const fn until_ahead(&self, now: Ticks) -> Ticks {
+        now.wrapping_add(AHEAD).wrapping_sub(self.seen)
     }
 
     /// The record after one more packet.
@@ -111,8 +121,8 @@ impl FlowRecord {
     #[inline(always)]
     const fn speaks_for(&self, segment: Segment, now: Ticks) -> bool {
         match segment {
-            Segment::Opening => self.state != state::CLOSING && self.idle(now) <= SYN_GUARD,
-            Segment::Datagram => self.idle(now) <= UDP_IDLE,
+            Segment::Opening => self.state != state::CLOSING && self.until_ahead(now) <= SYN_GUARD + AHEAD,
+            Segment::Datagram => self.until_ahead(now) <= UDP_IDLE + AHEAD,
             Segment::Closing | Segment::Established | Segment::Related => true,
         }
     }
@@ -241,5 +251,12 @@ mod tests {
         assert_eq!(Segment::tcp(0x18), Segment::Established);
         // SYN and FIN together open nothing.
         assert_eq!(Segment::tcp(0x03), Segment::Closing);
+    }
+
+    #[test]
+    fn a_record_written_after_now_was_read_speaks_for_its_flow() {
+        let record = FlowRecord { backend: 2, seen: 101, state: state::ESTABLISHED };
+        assert_eq!(record.idle(100), 0);
+        assert!(record.speaks_for(Segment::Datagram, 100) && record.speaks_for(Segment::Opening, 100));
     }
 }

@@ -12,7 +12,7 @@
 //! value:  63 … 52 check | 51 … 26 seen | 25, 24 state | 23 … 0 backend
 //! ```
 
-use crate::flow::{FlowRecord, Ticks, state};
+use crate::flow::{AHEAD, FlowRecord, Ticks, state};
 
 /// Flows in a bucket.
 pub const WAYS: usize = 4;
@@ -26,7 +26,6 @@ pub const PROTECTED: Ticks = 28;
 const BACKEND_BITS: u32 = 24;
 const SEEN_SHIFT: u32 = 26;
 const SEEN_MASK: u32 = (1 << 26) - 1;
-const LONGEST_IDLE: Ticks = SEEN_MASK / 2;
 const CHECK_SHIFT: u32 = 52;
 
 /// A bucket; a tag of 0 is a free place.
@@ -94,8 +93,8 @@ pub const fn pack(tag: u64, record: &FlowRecord) -> u64 {
     check(tag) | seen | state | backend
 }
 
-/// A value as a record; `None` when it is another flow's. `now` completes the time, which is kept for a
-/// year; a time just after `now` was written by another CPU meanwhile, and counts as `now`.
+/// A value as a record; `None` when it is another flow's. `now` completes the time, which is kept for two
+/// years; it may be up to [`AHEAD`] ticks after `now`.
 #[inline(always)]
 #[must_use]
 pub const fn unpack(tag: u64, value: u64, now: Ticks) -> Option<FlowRecord> {
@@ -105,19 +104,14 @@ pub const fn unpack(tag: u64, value: u64, now: Ticks) -> Option<FlowRecord> {
     let [low, seen] = [value & 0xffff_ffff, (value >> SEEN_SHIFT) & SEEN_MASK as u64];
     #[expect(clippy::cast_possible_truncation, reason = "masked to 32 and 26 bits")]
     let [low, seen] = [low as u32, seen as u32];
-    let idle = idle(seen, now);
-    Some(FlowRecord {
-        backend: low & MAX_BACKEND,
-        seen: now.wrapping_sub(idle),
-        state: (low >> BACKEND_BITS) & 3,
-    })
+    let seen = now.wrapping_add(AHEAD).wrapping_sub(until_ahead(seen, now));
+    Some(FlowRecord { backend: low & MAX_BACKEND, seen, state: (low >> BACKEND_BITS) & 3 })
 }
 
-/// For how long nothing came, from the 26 bits of a time that are kept.
+/// Ticks from a time of which 26 bits are kept to [`AHEAD`] ticks from now.
 #[inline(always)]
-const fn idle(seen: u32, now: Ticks) -> Ticks {
-    let idle = now.wrapping_sub(seen) & SEEN_MASK;
-    if idle <= LONGEST_IDLE { idle } else { 0 }
+const fn until_ahead(seen: u32, now: Ticks) -> Ticks {
+    now.wrapping_add(AHEAD).wrapping_sub(seen) & SEEN_MASK
 }
 
 #[inline(always)]
@@ -161,9 +155,9 @@ const fn better(one: (u32, usize), other: (u32, usize)) -> (u32, usize) {
 const fn expendable(value: u64, now: Ticks) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "masked to 26 and 2 bits")]
     let [seen, kind] = [(value >> SEEN_SHIFT) as u32 & SEEN_MASK, (value >> BACKEND_BITS) as u32 & 3];
-    let idle = idle(seen, now);
+    let idle = until_ahead(seen, now);
     match kind {
-        state::ESTABLISHED if idle <= PROTECTED => 0,
+        state::ESTABLISHED if idle <= PROTECTED + AHEAD => 0,
         state::ESTABLISHED => idle,
         state::CLOSING => (1 << 27) | idle,
         _ => (1 << 28) | idle,
@@ -180,17 +174,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_come_back(tag: u64, backend in 0..=MAX_BACKEND, idle in 0..=LONGEST_IDLE, state in 0u32..4, now: u32) {
+        fn records_come_back(tag: u64, backend in 0..=MAX_BACKEND, idle in 0..SEEN_MASK - AHEAD, state in 0u32..4, now: u32) {
             let record = FlowRecord { backend, seen: now.wrapping_sub(idle), state };
             prop_assert_eq!(unpack(tag, pack(tag, &record), now), Some(record));
         }
 
         #[test]
-        fn a_flow_seen_after_now_is_not_idle(tag: u64, ahead in 1..LONGEST_IDLE, state in 1u32..4, now: u32) {
-            let record = FlowRecord { backend: 1, seen: now.wrapping_add(ahead), state };
+        fn a_flow_seen_just_after_now_is_not_two_years_idle(tag: u64, ahead in 0..=AHEAD, now: u32) {
+            let record = FlowRecord { backend: 1, seen: now.wrapping_add(ahead), state: state::ESTABLISHED };
             let value = pack(tag, &record);
-            prop_assert_eq!(unpack(tag, value, now), Some(FlowRecord { seen: now, ..record }));
-            prop_assert_eq!(expendable(value, now), expendable(pack(tag, &FlowRecord { seen: now, ..record }), now));
+            prop_assert_eq!(unpack(tag, value, now), Some(record));
+            prop_assert_eq!((expendable(value, now), record.idle(now)), (0, 0));
         }
 
         #[test]
