@@ -23,6 +23,10 @@ pub const UDP_IDLE: Ticks = 55;
 /// A SYN for a flow that was active within this time is a retransmission or a forgery, and moves nothing: 59 s.
 pub const SYN_GUARD: Ticks = 55;
 
+/// How far a record may be ahead of the time that it is compared with, and count as active: 64 s. Another CPU was faster
+/// by a moment, or the agent, which reads the clock once, is still looking through the table.
+pub const AHEAD: Ticks = 60;
+
 /// What a packet does to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
@@ -82,11 +86,11 @@ pub struct FlowRecord {
 const _: () = assert!(size_of::<FlowRecord>() == 12);
 
 impl FlowRecord {
-    /// For how long nothing came.
+    /// For how long nothing came; 0 when a packet came up to [`AHEAD`] after `now`.
     #[inline(always)]
     #[must_use]
     pub const fn idle(&self, now: Ticks) -> Ticks {
-        now.wrapping_sub(self.seen)
+        now.wrapping_add(AHEAD).wrapping_sub(self.seen).saturating_sub(AHEAD)
     }
 
     /// The record after one more packet.
