@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use mesh_common::abi::BackendEntry;
 use mesh_common::flow::state;
 use mesh_common::slot::Slot;
-use mesh_tests::lab::{Lab, SIZES};
+use mesh_tests::lab::{Lab, SIZES, now};
+use mesh_userspace::dataplane::Dataplane as _;
 use mesh_userspace::dataplane::kernel::Sizes;
 
 use crate::frame::{Flags, Frame, Transport};
@@ -29,6 +30,22 @@ fn a_backend_that_dies_loses_its_recorded_flows_and_gets_none_back() {
         lab.backend(NEW, entry).unwrap();
         assert_eq!(send(&mut lab, &frame), OTHER, "the flow was recorded anew");
     }
+}
+
+#[test]
+fn a_look_through_the_table_that_began_before_a_packet_finds_its_flow_active() {
+    let mut lab = lab();
+    for (id, key) in (1..).zip(services()) {
+        lab.slots(id * SLOTS, SLOTS, ALWAYS).unwrap();
+        lab.send(&opening(&key).bytes()).unwrap();
+    }
+    let began = now().unwrap() - 2;
+    let mut idle = Vec::new();
+    lab.kernel.retain_flows(began, &mut |flow| {
+        idle.push(flow.record.idle(began));
+        true
+    });
+    assert_eq!(idle, vec![0; services().len()]);
 }
 
 #[test]

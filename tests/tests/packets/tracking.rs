@@ -27,6 +27,9 @@ const FIN: Transport = Transport::Tcp(Flags::FinAck);
 const RST: Transport = Transport::Tcp(Flags::Rst);
 const UDP: Transport = Transport::Udp;
 
+/// The age of a record that another CPU wrote a tick later than this one reads the clock.
+const AHEAD: Ticks = Ticks::MAX;
+
 /// Backend, state and age of a record.
 type Record = (u32, u32, Ticks);
 
@@ -171,11 +174,16 @@ fn a_record_is_followed_wherever_records_are_consulted() {
                 row(ESTABLISHED, 9, RST, CLOSING),
                 row(CLOSING, 0, ACK, CLOSING),
                 row(CLOSING, 9, FIN, CLOSING),
+                row(ESTABLISHED, AHEAD, SYN, ESTABLISHED),
             ],
         );
         check_all(
             Protocol::Udp,
-            &[row(ESTABLISHED, 0, UDP, ESTABLISHED), row(ESTABLISHED, UDP_IDLE, UDP, ESTABLISHED)],
+            &[
+                row(ESTABLISHED, 0, UDP, ESTABLISHED),
+                row(ESTABLISHED, UDP_IDLE, UDP, ESTABLISHED),
+                row(ESTABLISHED, AHEAD, UDP, ESTABLISHED),
+            ],
         );
     }
 }
