@@ -1,32 +1,29 @@
 //! A BPF file system of one's own, so that pins of labs do not meet.
 
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use tempfile::TempDir;
+use nix::mount::{MsFlags, mount};
 
-/// A bpffs, unmounted with the value.
+use crate::registry::Lease;
+use crate::{cleanup, name};
+
+/// A bpffs; it goes with the value, when the process is interrupted, and with the next lab when it was killed.
 #[derive(Debug)]
-pub(super) struct BpfFs(TempDir);
+pub(super) struct BpfFs(Lease);
 
 impl BpfFs {
     pub(super) fn mount() -> Result<Self> {
-        crate::preflight::check()?;
-        let directory = tempfile::Builder::new().prefix("mlb-lab-").tempdir()?;
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), None::<&str>)
+        let bpffs = Self(Lease::take()?);
+        let path = bpffs.path();
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        mount(Some("bpf"), &path, Some("bpf"), MsFlags::empty(), None::<&str>)
             .context("cannot mount a bpffs")?;
-        Ok(Self(directory))
+        Ok(bpffs)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for BpfFs {
-    fn drop(&mut self) {
-        // The directory goes with its own guard.
-        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    pub(super) fn path(&self) -> PathBuf {
+        name::directory(self.0.name()).join(cleanup::BPFFS)
     }
 }
