@@ -18,8 +18,22 @@ pub(crate) trait Client: Copy {
     fn hash(&self) -> u64;
     /// Answers a packet that is longer than `mtu` by saying so.
     fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome>;
+    /// The client's address; IPv4 as an IPv4-mapped address.
+    fn address(&self) -> [u8; 16];
+    /// The client's port, in the byte order of the wire.
+    fn port(&self) -> u16;
+
     /// The client as the flow table names it.
-    fn named(&self, tag: u64, service: u32) -> table::Client;
+    #[inline(always)]
+    fn named(&self, tag: u64, service: u32) -> table::Client {
+        table::Client {
+            tag,
+            service,
+            port: self.port().to_ne_bytes(),
+            reserved: [0; 2],
+            address: self.address(),
+        }
+    }
 }
 
 /// An IPv4 client, in the byte order of the wire.
@@ -50,14 +64,13 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
-    fn named(&self, tag: u64, service: u32) -> table::Client {
-        table::Client {
-            tag,
-            service,
-            port: self.port.to_ne_bytes(),
-            reserved: [0; 2],
-            address: map_ipv4(self.address.to_ne_bytes()),
-        }
+    fn address(&self) -> [u8; 16] {
+        map_ipv4(self.address.to_ne_bytes())
+    }
+
+    #[inline(always)]
+    fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -75,13 +88,12 @@ impl Client for Client6 {
     }
 
     #[inline(always)]
-    fn named(&self, tag: u64, service: u32) -> table::Client {
-        table::Client {
-            tag,
-            service,
-            port: self.port.to_ne_bytes(),
-            reserved: [0; 2],
-            address: whole(self.address),
-        }
+    fn address(&self) -> [u8; 16] {
+        whole(self.address)
+    }
+
+    #[inline(always)]
+    fn port(&self) -> u16 {
+        self.port
     }
 }

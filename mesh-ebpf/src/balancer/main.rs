@@ -28,13 +28,4 @@ fn meshlb(context: XdpContext) -> u32 {
     }
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // No panic path survives optimisation; the verifier refuses an endless loop if one did.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "the kernel looks the licence up by its section")]
-static LICENSE: [u8; 4] = *b"GPL\0";
+mesh_ebpf::object!();

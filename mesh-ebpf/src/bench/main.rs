@@ -49,12 +49,4 @@ const fn transmitted(done: Option<()>) -> u32 {
     if done.is_some() { xdp_action::XDP_TX } else { xdp_action::XDP_DROP }
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "the kernel looks the licence up by its section")]
-static LICENSE: [u8; 4] = *b"GPL\0";
+mesh_ebpf::object!();

@@ -97,13 +97,4 @@ fn inner_ipv6(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
     if header.version() == 6 && complete { Ok(IPV6) } else { Err(DecapOutcome::BadInner) }
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // No panic path survives optimisation; the verifier refuses an endless loop if one did.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "the kernel looks the licence up by its section")]
-static LICENSE: [u8; 4] = *b"GPL\0";
+mesh_ebpf::object!();
