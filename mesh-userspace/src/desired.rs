@@ -206,14 +206,7 @@ mod tests {
         let verdict =
             |state| Verdict { state, since: SystemTime::UNIX_EPOCH, last_error: None, latency: None };
         let verdicts = (1u8..).zip(states).map(|(last, state)| (key(last), verdict(state))).collect();
-        let hop = NextHop {
-            ifindex: 1,
-            source: [10, 0, 0, 9].into(),
-            source_mac: [1; 6],
-            destination_mac: [2; 6],
-            mtu: 1500,
-            direct: true,
-        };
+        let hop = NextHop::some();
         let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let drained = drained.iter().map(|last| key(*last)).collect();
         let desired = desired(Inputs {

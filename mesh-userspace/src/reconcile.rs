@@ -224,14 +224,7 @@ mod tests {
     }
 
     fn wish(config: &Config) -> Desired {
-        let hop = NextHop {
-            ifindex: 1,
-            source: [10, 0, 0, 9].into(),
-            source_mac: [1; 6],
-            destination_mac: [2; 6],
-            mtu: 1500,
-            direct: true,
-        };
+        let hop = NextHop::some();
         let next_hops = (1..9).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let (verdicts, drained) = (BTreeMap::new(), BTreeSet::new());
         desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained })

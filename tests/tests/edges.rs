@@ -40,14 +40,20 @@ fn config(interfaces: &str, backend: IpAddr) -> String {
     )
 }
 
-#[test]
-fn packets_for_a_backend_behind_another_interface_are_redirected_there() {
+/// A backend that the balancer reaches by another interface than its clients; bound in this order, the topology goes last.
+fn behind_another_interface() -> (Topology, HttpServer, Agent) {
     let mut topology = Topology::builder().backends(1).build().unwrap();
     topology.add_vip(V4.parse().unwrap()).unwrap();
     let host = topology.backend(1).unwrap().clone();
     let backend = second_cable(&topology, &host);
-    let _server = HttpServer::start(&host, PORT, "behind").unwrap();
+    let server = HttpServer::start(&host, PORT, "behind").unwrap();
     let agent = Agent::start(&topology, &config("[\"eth0\", \"eth1\"]", backend)).unwrap();
+    (topology, server, agent)
+}
+
+#[test]
+fn packets_for_a_backend_behind_another_interface_are_redirected_there() {
+    let (topology, _server, agent) = behind_another_interface();
     let reply =
         Client::new(topology.client()).unwrap().get((V4.parse::<IpAddr>().unwrap(), PORT).into()).unwrap();
     assert_eq!(reply.body, "behind");
@@ -175,12 +181,7 @@ fn udp_flows_spread_and_stay_while_a_backend_drains() {
 
 #[test]
 fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
-    let mut topology = Topology::builder().backends(1).build().unwrap();
-    topology.add_vip(V4.parse().unwrap()).unwrap();
-    let host = topology.backend(1).unwrap().clone();
-    let backend = second_cable(&topology, &host);
-    let _server = HttpServer::start(&host, PORT, "behind").unwrap();
-    let agent = Agent::start(&topology, &config("[\"eth0\", \"eth1\"]", backend)).unwrap();
+    let (topology, _server, agent) = behind_another_interface();
     let problems = || agent.cli_json::<Status>(&["status"]).unwrap().problems;
     assert_eq!(problems(), Vec::<String>::new());
     topology.balancer().ip("link del eth1").unwrap();
@@ -188,7 +189,7 @@ fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
         problems().iter().any(|problem| problem.contains("eth1 is gone"))
     })
     .unwrap();
-    second_cable(&topology, &host);
+    second_cable(&topology, topology.backend(1).unwrap());
     eventually("all is well", SOON, || problems().is_empty()).unwrap();
     let link = topology.balancer().command("ip").args(["-d", "link", "show", "eth1"]).output().unwrap();
     assert!(String::from_utf8_lossy(&link.stdout).contains("name meshlb"), "{link:?}");

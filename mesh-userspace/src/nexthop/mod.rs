@@ -46,6 +46,21 @@ pub struct NextHop {
     pub direct: bool,
 }
 
+#[cfg(test)]
+impl NextHop {
+    /// A neighbour on an Ethernet link, for tests that do not care which.
+    pub(crate) fn some() -> Self {
+        Self {
+            ifindex: 2,
+            source: [10, 0, 0, 9].into(),
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu: 1500,
+            direct: true,
+        }
+    }
+}
+
 /// What is known about the way to one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {

@@ -9,17 +9,6 @@ const SLOTS: u32 = 400;
 const SIZE: u32 = 101;
 const WINDOW: Duration = Duration::from_secs(10);
 
-fn hop(mtu: u32) -> NextHop {
-    NextHop {
-        ifindex: 2,
-        source: [10, 0, 0, 9].into(),
-        source_mac: [1; 6],
-        destination_mac: [2; 6],
-        mtu,
-        direct: true,
-    }
-}
-
 fn key(service: u8) -> ServiceKey {
     ServiceKey { vip: [192, 0, 2, service].into(), port: 80, protocol: Protocol::Tcp }
 }
@@ -28,7 +17,7 @@ type Wish = Vec<(u8, Role, bool)>;
 
 fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
     let backend = |(last, role, resolved): &(u8, Role, bool)| {
-        let backend = Backend { role: *role, weight: 100, next_hop: resolved.then(|| hop(1500)) };
+        let backend = Backend { role: *role, weight: 100, next_hop: resolved.then(NextHop::some) };
         (IpAddr::from([10, 0, 0, *last]), backend)
     };
     desired::Service {

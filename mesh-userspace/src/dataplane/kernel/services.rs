@@ -45,11 +45,10 @@ impl ServiceTable {
         // From the free end backwards: each step copies a service to its other place.
         for step in chain.windows(2).rev() {
             let &[from, to] = step else { continue };
-            if let Some(moved) = self.entries.iter().nth(usize::try_from(from).unwrap_or(usize::MAX)) {
-                self.entries.write(to, &moved, MARK)?;
-                wait_for_packets();
-                self.entries.clear(from, MARK)?;
-            }
+            let moved = self.entries.read(usize::try_from(from).unwrap_or(usize::MAX));
+            self.entries.write(to, &moved, MARK)?;
+            wait_for_packets();
+            self.entries.clear(from, MARK)?;
         }
         chain.first().map_or(Ok(()), |place| self.entries.write(*place, &entry, MARK))
     }
