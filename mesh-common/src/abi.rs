@@ -9,7 +9,7 @@
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -98,8 +98,18 @@ pub struct ServiceEntry {
     pub base: u32,
     /// How many slots the service owns.
     pub size: u32,
+    /// What is not plain about the service, one bit each: its packets take the whole way.
+    pub flags: u32,
     /// Reserved, zero.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 6],
+}
+
+/// Places in the map of programs.
+pub mod programs {
+    /// The program that every packet may take.
+    pub const WHOLE: u32 = 0;
+    /// The program that gets what ours lets pass.
+    pub const NEXT: u32 = 1;
 }
 
 /// How packets reach a backend.
@@ -126,14 +136,13 @@ pub struct BackendEntry {
     pub forward: u8,
     /// 1 while flows may stay on this backend; 0 once it is dead.
     pub alive: u8,
-    /// 1 once the next hop is known.
-    pub resolved: u8,
     /// Reserved, zero.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
     /// The egress interface.
     pub ifindex: u32,
-    /// The longest IP packet that the egress takes, in bytes.
-    pub mtu: u16,
+    /// The longest packet that the way to the backend takes, in bytes from its own IP header on: the egress's MTU less what
+    /// is put in front. 0 while there is no way.
+    pub room: u16,
     /// The port at the backend, in host order.
     pub port: u16,
     /// The service that this backend stands behind.
@@ -157,26 +166,97 @@ impl BackendEntry {
     }
 }
 
-/// What was sent to a backend, per CPU.
+/// What was sent to a backend, per CPU. The only counters of a packet that was sent: the outcomes that say so are sums
+/// over all backends.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendCounters {
-    /// Packets forwarded.
-    pub packets: u64,
+    /// Packets that left by the interface that they came in by.
+    pub transmitted: u64,
+    /// Packets that left by another interface.
+    pub redirected: u64,
     /// Bytes of these packets as they came in, from the IP header on.
     pub bytes: u64,
     /// TCP SYNs, and UDP flows that were recorded for the first time.
     pub new_flows: u64,
 }
 
+impl BackendCounters {
+    /// Packets forwarded.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.transmitted.wrapping_add(self.redirected)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            transmitted: self.transmitted.wrapping_add(other.transmitted),
+            redirected: self.redirected.wrapping_add(other.redirected),
+            bytes: self.bytes.wrapping_add(other.bytes),
+            new_flows: self.new_flows.wrapping_add(other.new_flows),
+        }
+    }
+
+    /// What was counted since an earlier reading.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            transmitted: self.transmitted.wrapping_sub(earlier.transmitted),
+            redirected: self.redirected.wrapping_sub(earlier.redirected),
+            bytes: self.bytes.wrapping_sub(earlier.bytes),
+            new_flows: self.new_flows.wrapping_sub(earlier.new_flows),
+        }
+    }
+}
+
+/// Where the parts of the `TABLES` map begin, in bytes, and how many elements each has.
+///
+/// The map has one element, so that one lookup serves all that a packet needs: the services' places, then the backends,
+/// then the slots.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Places of the service table; they begin at 0.
+    pub places: u32,
+    /// Elements of the backend array.
+    pub backends: u32,
+    /// Slots.
+    pub slots: u32,
+}
+
+impl Layout {
+    /// Most bytes of the map: the verifier follows offsets up to 2^29 (`BPF_MAX_VAR_OFF`, include/linux/bpf_verifier.h).
+    pub const LARGEST: u64 = (1 << 29) - 1;
+
+    /// Where the backends begin.
+    #[must_use]
+    pub const fn backends_at(&self) -> u64 {
+        self.places as u64 * size_of::<ServiceEntry>() as u64
+    }
+
+    /// Where the slots begin.
+    #[must_use]
+    pub const fn slots_at(&self) -> u64 {
+        self.backends_at() + self.backends as u64 * size_of::<BackendEntry>() as u64
+    }
+
+    /// Bytes of the whole map.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.slots_at() + self.slots as u64 * 8
+    }
+}
+
 /// Which agent's maps these are: the single element of the `META` map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// [`ABI_VERSION`] of the agent that made the maps.
+    /// [`ABI_VERSION`] of the agent that made the maps. This field and the size of this type never change.
     pub abi: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// [`Layout::places`].
+    pub places: u32,
     /// The seed of the flow hash, so that the next agent goes on with it.
     pub seed: u64,
 }
@@ -185,7 +265,7 @@ const _: () = {
     assert!(size_of::<ServiceKey>() == 24);
     assert!(size_of::<ServiceEntry>() == 64 && align_of::<ServiceEntry>() == 8);
     assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
-    assert!(size_of::<BackendCounters>() == 24);
+    assert!(size_of::<BackendCounters>() == 32);
     assert!(size_of::<Meta>() == 16);
 };
 

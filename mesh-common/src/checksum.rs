@@ -24,10 +24,10 @@ pub fn add_words(sum: u32, words: &[u32]) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn finish(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
+    // In 64 bits, which the kernel's machine has anyway: 32 would be cut out of them at each step.
+    let sum = (sum & 0xffff) as u64 + (sum >> 16) as u64;
     #[expect(clippy::cast_possible_truncation, reason = "folded twice, 16 bits are left")]
-    let folded = sum as u16;
+    let folded = (sum + (sum >> 16)) as u16;
     !folded
 }
 

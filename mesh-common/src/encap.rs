@@ -31,13 +31,6 @@ pub const fn unmap_ipv4(address: [u8; 16]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// The IPv4 address in an IPv4-mapped one, as a word.
-#[inline(always)]
-const fn mapped_word(address: [u8; 16]) -> u64 {
-    let [_, end] = halves(address);
-    end >> 32
-}
-
 /// Whether the address is IPv4-mapped.
 #[must_use]
 pub fn is_mapped(address: [u8; 16]) -> bool {
@@ -66,42 +59,49 @@ pub fn ipv4_sum(source: [u8; 4], destination: [u8; 4]) -> u32 {
         .fold(0, |sum, word| checksum::add(sum, word))
 }
 
-/// An Ethernet and an outer IPv4 header, ready to be written.
-///
-/// Words and not fields: few wide stores write them, where arrays of bytes would be copied byte by byte.
+/// An Ethernet and an outer IPv4 header, ready to be written: few wide stores, none of which is put together from parts
+/// where the backend's entry has them whole.
 ///
 /// ```text
-///  0             8               16                24                32
-/// +-------------+-----------+---+-----------------+-----------------+----+
-/// | destination | source MAC,   | length, id,     | checksum,       | …  |
-/// | MAC, source | 0800, 45, TOS | DF, 64, proto   | source, destin… | …  |
-/// +-------------+---------------+-----------------+-----------------+----+
+///  0                 8            12            16                24         26       30
+/// +-----------------+------------+-------------+-----------------+----------+--------+-------------+
+/// | destination and | …source    | 0800,       | length, id, DF, | checksum | source | destination |
+/// | source MAC…     | MAC        | 45, TOS     | TTL, protocol   |          |        |             |
+/// +-----------------+------------+-------------+-----------------+----------+--------+-------------+
 /// ```
 #[repr(C, packed)]
 #[derive(Clone, Copy, Debug)]
-pub struct Outer4([u64; 4], u16);
+pub struct Outer4 {
+    macs: u64,
+    macs_end: u32,
+    first: u32,
+    middle: u64,
+    checksum: u16,
+    source: u32,
+    destination: u32,
+}
 
 /// An Ethernet and an outer IPv6 header, ready to be written.
 ///
 /// ```text
-///  0             8               16                24      32      40      48
-/// +-------------+---------------+-----------------+-------+-------+-------+------+
-/// | destination | source MAC,   | …label, length, | …source       | …destination |
-/// | MAC, source | 86dd, 6, TC,… | proto, 64, sou… | destination…  | …            |
-/// +-------------+---------------+-----------------+-------+-------+-------+------+
+///  0                 8            12     14                        22       38
+/// +-----------------+------------+------+-------------------------+--------+-------------+
+/// | destination and | …source    | 86dd | 6, class, label, length,| source | destination |
+/// | source MAC…     | MAC        |      | next header, hop limit  |        |             |
+/// +-----------------+------------+------+-------------------------+--------+-------------+
 /// ```
 #[repr(C, packed)]
 #[derive(Clone, Copy, Debug)]
-pub struct Outer6([u64; 6], u32, u16);
-
+pub struct Outer6 {
+    macs: u64,
+    macs_end: u32,
+    kind: u16,
+    first: u64,
+    source: [u64; 2],
+    destination: [u64; 2],
+}
 const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
-
-/// A field's place in a word, in bytes.
-#[inline(always)]
-const fn at(byte: u32, field: u64) -> u64 {
-    field << (8 * byte)
-}
 
 /// The outer IPv4 header (RFC 2003 §3.1, RFC 4213 §3.5). It is never fragmented, so its id is 0 (RFC 6864 §4.1).
 #[inline(always)]
@@ -113,19 +113,18 @@ pub const fn ipv4(backend: &BackendEntry, inner: Inner) -> Outer4 {
         + u16::from_ne_bytes([0, inner.traffic_class]) as u32
         + u16::from_ne_bytes([0, inner.protocol]) as u32
         + length as u32;
-    let [source, address] = [mapped_word(backend.source), mapped_word(backend.address)];
-    Outer4(
-        [
-            macs,
-            macs_end as u64 | at(4, ETHERTYPE_IPV4 as u64) | at(6, 0x45) | at(7, inner.traffic_class as u64),
-            length as u64
-                | at(4, u16::from_ne_bytes(DONT_FRAGMENT) as u64)
-                | at(6, HOPS as u64)
-                | at(7, inner.protocol as u64),
-            checksum::finish(sum) as u64 | at(2, source) | at(6, address),
-        ],
-        (address >> 16) as u16,
-    )
+    Outer4 {
+        macs,
+        macs_end,
+        first: ETHERTYPE_IPV4 as u32 | 0x45 << 16 | (inner.traffic_class as u32) << 24,
+        middle: length as u64
+            | (u16::from_ne_bytes(DONT_FRAGMENT) as u64) << 32
+            | (HOPS as u64) << 48
+            | (inner.protocol as u64) << 56,
+        checksum: checksum::finish(sum),
+        source: u32::from_ne_bytes(unmap_ipv4(backend.source)),
+        destination: u32::from_ne_bytes(unmap_ipv4(backend.address)),
+    }
 }
 
 /// The outer IPv6 header (RFC 2473 §5.1); the flow label spreads flows on the way (RFC 6438).
@@ -134,25 +133,18 @@ pub const fn ipv4(backend: &BackendEntry, inner: Inner) -> Outer4 {
 pub const fn ipv6(backend: &BackendEntry, inner: Inner, hash: u64) -> Outer6 {
     let (macs, macs_end) = backend.macs();
     let label = hash as u32 & 0x000f_ffff;
-    let first = (6 << 28 | (inner.traffic_class as u32) << 20 | label).to_be() as u64;
-    let [source, source_end] = halves(backend.source);
-    let [address, address_end] = halves(backend.address);
-    Outer6(
-        [
-            macs,
-            macs_end as u64 | at(4, ETHERTYPE_IPV6 as u64) | at(6, first),
-            first >> 16
-                | at(2, inner.length.to_be() as u64)
-                | at(4, inner.protocol as u64)
-                | at(5, HOPS as u64)
-                | at(6, source),
-            source >> 16 | at(6, source_end),
-            source_end >> 16 | at(6, address),
-            address >> 16 | at(6, address_end),
-        ],
-        (address_end >> 16) as u32,
-        (address_end >> 48) as u16,
-    )
+    let first = (6 << 28 | (inner.traffic_class as u32) << 20 | label).to_be();
+    Outer6 {
+        macs,
+        macs_end,
+        kind: ETHERTYPE_IPV6,
+        first: first as u64
+            | (inner.length.to_be() as u64) << 32
+            | (inner.protocol as u64) << 48
+            | (HOPS as u64) << 56,
+        source: halves(backend.source),
+        destination: halves(backend.address),
+    }
 }
 
 /// Bytes that an outer IPv4 header adds.
@@ -181,13 +173,18 @@ mod tests {
         BackendEntry { destination_mac, source_mac, source, address, ..BackendEntry::default() }
     }
 
-    fn bytes4(Outer4(words, last): Outer4) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_le_bytes()).chain(last.to_le_bytes()).collect()
+    fn bytes4(outer: Outer4) -> Vec<u8> {
+        let Outer4 { macs, macs_end, first, middle, checksum, source, destination } = outer;
+        let start = [macs.to_le_bytes().as_slice(), &macs_end.to_le_bytes(), &first.to_le_bytes()].concat();
+        let rest = [source, destination].map(u32::to_le_bytes).concat();
+        [start.as_slice(), &middle.to_le_bytes(), &checksum.to_le_bytes(), &rest].concat()
     }
 
-    fn bytes6(Outer6(words, more, last): Outer6) -> Vec<u8> {
-        let ending = more.to_le_bytes().into_iter().chain(last.to_le_bytes());
-        words.iter().flat_map(|word| word.to_le_bytes()).chain(ending).collect()
+    fn bytes6(outer: Outer6) -> Vec<u8> {
+        let Outer6 { macs, macs_end, kind, first, source, destination } = outer;
+        let start = [macs.to_le_bytes().as_slice(), &macs_end.to_le_bytes(), &kind.to_le_bytes()].concat();
+        let rest = [first, source[0], source[1], destination[0], destination[1]].map(u64::to_le_bytes);
+        [start.as_slice(), &rest.concat()].concat()
     }
 
     /// The IP header behind the right Ethernet header.

@@ -42,21 +42,51 @@ pub enum Segment {
     Related,
 }
 
-impl Segment {
-    /// What a TCP segment with these flags does (RFC 9293 §3.1; the byte that holds FIN, SYN, RST, PSH, ACK).
+/// What a packet shows of its flow, as one word: the flags of TCP, or that it has none. A steady slot wants to know no
+/// more than whether a flow begins; [`Self::segment`] says the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signs(u16);
+
+impl Signs {
+    /// Of a UDP datagram.
+    pub const DATAGRAM: Self = Self(0x100);
+    /// Of an ICMP error.
+    pub const RELATED: Self = Self(0x200);
+
+    const FIN: u16 = 0x01;
+    const SYN: u16 = 0x02;
+    const RST: u16 = 0x04;
+    const ACK: u16 = 0x10;
+
+    /// Of a TCP segment with these flags (RFC 9293 §3.1; the byte that holds FIN, SYN, RST, PSH, ACK).
     #[inline(always)]
     #[must_use]
     pub const fn tcp(flags: u8) -> Self {
-        const FIN: u8 = 0x01;
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        if flags & (FIN | RST) != 0 {
-            Self::Closing
-        } else if flags & (SYN | ACK) == SYN {
-            Self::Opening
+        Self(flags as u16)
+    }
+
+    /// Whether it is a [`Segment::Opening`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        const ALL: u16 = Signs::FIN | Signs::SYN | Signs::RST | Signs::ACK;
+        self.0 & (ALL | Self::DATAGRAM.0 | Self::RELATED.0) == Self::SYN
+    }
+
+    /// What the packet does to its flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment(self) -> Segment {
+        if self.0 == Self::DATAGRAM.0 {
+            Segment::Datagram
+        } else if self.0 == Self::RELATED.0 {
+            Segment::Related
+        } else if self.0 & (Self::FIN | Self::RST) != 0 {
+            Segment::Closing
+        } else if self.opens() {
+            Segment::Opening
         } else {
-            Self::Established
+            Segment::Established
         }
     }
 }
@@ -244,13 +274,24 @@ mod tests {
 
     #[test]
     fn segments_are_told_by_their_flags() {
-        assert_eq!(Segment::tcp(0x02), Segment::Opening);
-        assert_eq!(Segment::tcp(0x12), Segment::Established);
-        assert_eq!(Segment::tcp(0x11), Segment::Closing);
-        assert_eq!(Segment::tcp(0x04), Segment::Closing);
-        assert_eq!(Segment::tcp(0x18), Segment::Established);
+        let tcp = |flags| Signs::tcp(flags).segment();
+        assert_eq!(tcp(0x02), Segment::Opening);
+        assert_eq!(tcp(0x12), Segment::Established);
+        assert_eq!(tcp(0x11), Segment::Closing);
+        assert_eq!(tcp(0x04), Segment::Closing);
+        assert_eq!(tcp(0x18), Segment::Established);
         // SYN and FIN together open nothing.
-        assert_eq!(Segment::tcp(0x03), Segment::Closing);
+        assert_eq!(tcp(0x03), Segment::Closing);
+        assert_eq!(Signs::DATAGRAM.segment(), Segment::Datagram);
+        assert_eq!(Signs::RELATED.segment(), Segment::Related);
+    }
+
+    #[test]
+    fn only_openings_open() {
+        let all = (0..=u8::MAX).map(Signs::tcp).chain([Signs::DATAGRAM, Signs::RELATED]);
+        for signs in all {
+            assert_eq!(signs.opens(), signs.segment() == Segment::Opening, "{signs:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,8 @@ outcomes! {
     TtlExpired = "ttl_expired" => Drop,
     /// The driver left no room for the outer header. Never anything but 0 in production.
     NoHeadroom = "no_headroom" => Drop,
+    /// The packet is not plain and the program for such packets is not in its place. Never anything but 0 in production.
+    Unhandled = "unhandled" => Pass,
 }
 
 outcomes! {
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (3, 14));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 15));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! at any time, `untracked` only when its flows are all recorded or dead.
 //!
 //! ```text
-//!  63        62 ……… 32        31          30 ………… 0
-//!  record?   untracked id     consult?    current id
+//!  63         62 ……… 32        31         30 ………… 0
+//!  consult?   untracked id     record?    current id
 //! ```
 
 /// A slot's value; it is read and written as one aligned word.
@@ -28,7 +28,7 @@ pub enum Phase {
 
 impl Slot {
     /// The highest backend id that a slot can name.
-    pub const MAX_ID: u32 = CONSULT - 1;
+    pub const MAX_ID: u32 = FLAG - 1;
 
     /// A slot that belongs to one backend, with no flow table.
     #[inline(always)]
@@ -41,8 +41,8 @@ impl Slot {
     #[inline(always)]
     #[must_use]
     pub const fn new(current: u32, untracked: u32, consult: bool, record: bool) -> Self {
-        let low = current & Self::MAX_ID | if consult { CONSULT } else { 0 };
-        let high = untracked & Self::MAX_ID | if record { CONSULT } else { 0 };
+        let low = current & Self::MAX_ID | if record { FLAG } else { 0 };
+        let high = untracked & Self::MAX_ID | if consult { FLAG } else { 0 };
         Self(low as u64 | (high as u64) << 32)
     }
 
@@ -64,14 +64,14 @@ impl Slot {
     #[inline(always)]
     #[must_use]
     pub const fn consults(self) -> bool {
-        self.low() & CONSULT != 0
+        self.0.cast_signed() < 0
     }
 
     /// Whether flows that are not recorded become so with their next packet.
     #[inline(always)]
     #[must_use]
     pub const fn records(self) -> bool {
-        self.high() & CONSULT != 0
+        self.low() & FLAG != 0
     }
 
     /// The phase that the parts amount to.
@@ -97,7 +97,7 @@ impl Slot {
     }
 }
 
-const CONSULT: u32 = 1 << 31;
+const FLAG: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {

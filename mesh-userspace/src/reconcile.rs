@@ -128,11 +128,7 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {
         let now = self.dataplane.counters(backend)?;
         let before = self.baselines.get(&backend).copied().unwrap_or_default();
-        Ok(BackendCounters {
-            packets: now.packets.wrapping_sub(before.packets),
-            bytes: now.bytes.wrapping_sub(before.bytes),
-            new_flows: now.new_flows.wrapping_sub(before.new_flows),
-        })
+        Ok(now.since(&before))
     }
 
     /// Whether time alone may bring further ops: slots that are not steady, ids that rest, things that did not fit.

@@ -14,8 +14,9 @@ pub use run::Verdict;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use aya::maps::{Map, MapData, ProgramArray};
 use bpffs::BpfFs;
-use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry};
+use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, programs};
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
 use mesh_userspace::config::{Forward, ServiceKey};
@@ -78,6 +79,12 @@ impl Lab {
     /// What was sent to a backend so far.
     pub fn counters(&self, id: u32) -> Result<BackendCounters> {
         Ok(self.kernel.counters(id)?)
+    }
+
+    /// Takes the program for all packets from the place where the attached one calls it.
+    pub fn misplace_whole(&self) -> Result<()> {
+        let programs = MapData::from_pin(self.pins.map("PROGRAMS"))?;
+        Ok(ProgramArray::try_from(Map::ProgramArray(programs))?.clear_index(&programs::WHOLE)?)
     }
 
     /// Runs a packet through the program.

@@ -4,9 +4,7 @@ use crate::{icmp, maps};
 use mesh_common::{
     abi::{protocol, whole},
     encap::map_ipv4,
-    hash,
-    outcome::Outcome,
-    table,
+    hash, table,
 };
 use mesh_ebpf::packet::Packet;
 
@@ -16,8 +14,8 @@ pub(crate) trait Client: Copy {
     const INNER_PROTOCOL: u8;
     /// The flow's hash under the seed.
     fn hash(&self) -> u64;
-    /// Answers a packet that is longer than `mtu` by saying so.
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome>;
+    /// Answers a packet that is longer than `mtu` by saying so; `None` if that cannot be said.
+    fn tell(packet: Packet, mtu: u16) -> Option<()>;
     /// The client's address; IPv4 as an IPv4-mapped address.
     fn address(&self) -> [u8; 16];
     /// The client's port, in the byte order of the wire.
@@ -59,7 +57,7 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
+    fn tell(packet: Packet, mtu: u16) -> Option<()> {
         icmp::tell_ipv4(packet, mtu)
     }
 
@@ -83,7 +81,7 @@ impl Client for Client6 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
+    fn tell(packet: Packet, mtu: u16) -> Option<()> {
         icmp::tell_ipv6(packet, mtu)
     }
 

@@ -13,17 +13,6 @@ use mesh_common::{
 };
 use mesh_ebpf::{header::Macs, packet::Packet};
 
-/// The longest packet that the way to the backend takes, in bytes from its IP header on.
-#[inline(always)]
-pub(crate) fn room(backend: &BackendEntry) -> Result<u16, Outcome> {
-    let overhead = match backend.forward {
-        forward::IPV4 => encap::LENGTH_IPV4,
-        forward::IPV6 => encap::LENGTH_IPV6,
-        _ => 0,
-    };
-    if backend.resolved == 0 { Err(Outcome::NoNextHop) } else { Ok(backend.mtu.saturating_sub(overhead)) }
-}
-
 /// Wraps or readdresses the packet, and sends it off.
 #[inline(always)]
 pub(crate) fn to<C: Client>(

@@ -7,7 +7,7 @@ use crate::{
 };
 use mesh_common::{
     abi::{ServiceKey, protocol, whole},
-    flow::Segment,
+    flow::Signs,
     icmp,
     outcome::Outcome,
 };
@@ -32,7 +32,7 @@ pub(crate) fn about_ipv4(packet: &Packet, at: usize, outer: &Ipv4) -> Result<Flo
     Ok(Flow {
         service: ServiceKey::v4(inner.source.to_ne_bytes(), ports.source.to_ne_bytes(), inner.protocol),
         client: Client4 { address: inner.destination, port: ports.destination },
-        segment: Segment::Related,
+        signs: Signs::RELATED,
         length: u16::from_be(outer.length),
         headers: quoted - IP,
         traffic_class: outer.traffic_class,
@@ -52,7 +52,7 @@ pub(crate) fn about_ipv6(packet: &Packet, at: usize, outer: &Ipv6) -> Result<Flo
     Ok(Flow {
         service: ServiceKey::v6(whole(inner.source), ports.source.to_ne_bytes(), inner.next),
         client: Client6 { address: inner.destination, port: ports.destination },
-        segment: Segment::Related,
+        signs: Signs::RELATED,
         length: u16::from_be(outer.length).saturating_add(40),
         headers: quoted - IP,
         traffic_class: outer.traffic_class(),
@@ -66,33 +66,32 @@ const fn has_ports(number: u8) -> bool {
 
 /// Answers an IPv4 packet that must not be fragmented with "fragmentation needed".
 #[inline(always)]
-pub(crate) fn tell_ipv4(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
-    let header: &Ipv4 = packet.view(IP).ok_or(Outcome::TooBig)?;
+pub(crate) fn tell_ipv4(packet: Packet, mtu: u16) -> Option<()> {
+    let header: &Ipv4 = packet.view(IP)?;
     if !header.is_unfragmentable() || header.version_length != 0x45 {
-        return Err(Outcome::TooBig);
+        return None;
     }
-    let quoted: [u32; icmp::QUOTED4] = packet.read(IP).ok_or(Outcome::TooBig)?;
+    let quoted: [u32; icmp::QUOTED4] = packet.read(IP)?;
     answer(packet, icmp::fragmentation_needed(&quoted, mtu))
 }
 
 /// Answers an IPv6 packet with "packet too big".
 #[inline(always)]
-pub(crate) fn tell_ipv6(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
-    let quoted: [u32; icmp::QUOTED6] = packet.read(IP).ok_or(Outcome::TooBig)?;
+pub(crate) fn tell_ipv6(packet: Packet, mtu: u16) -> Option<()> {
+    let quoted: [u32; icmp::QUOTED6] = packet.read(IP)?;
     answer(packet, icmp::packet_too_big(&quoted, mtu))
 }
 
 /// Sends an error, instead of the packet that it is about, back to where that came from.
 #[inline(always)]
-fn answer<E: Header>(mut packet: Packet, error: E) -> Result<Outcome, Outcome> {
+fn answer<E: Header>(mut packet: Packet, error: E) -> Option<()> {
     if !maps::may_answer() {
-        return Err(Outcome::TooBig);
+        return None;
     }
-    let macs: &Macs = packet.view(0).ok_or(Outcome::TooBig)?;
+    let macs: &Macs = packet.view(0)?;
     let swapped = macs.swapped();
     // The error first: a packet that has no room for it stays as it is.
-    packet.write(IP, error).ok_or(Outcome::TooBig)?;
-    packet.write(0, swapped).ok_or(Outcome::TooBig)?;
-    packet.cut(IP + size_of::<E>()).ok_or(Outcome::TooBig)?;
-    Ok(Outcome::TooBigTold)
+    packet.write(IP, error)?;
+    packet.write(0, swapped)?;
+    packet.cut(IP + size_of::<E>())
 }

@@ -1,4 +1,4 @@
-//! The maps, and the only code that touches them.
+//! The maps beside the [`tables`](crate::tables), and the only code that touches them.
 //!
 //! Sizes given here are placeholders: the agent sets them from its limits when it loads the program.
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
@@ -8,24 +8,20 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::{bpf_ktime_get_coarse_ns, generated::bpf_redirect},
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, PerCpuArray, ProgramArray},
+    programs::XdpContext,
 };
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, Meta, ServiceEntry, ServiceKey},
+    abi::{BackendCounters, Meta, programs},
     flow::{FlowRecord, Ticks, ticks},
-    hash, icmp,
+    icmp,
     outcome::Outcome,
-    slot::Slot,
     table::{self, Bucket, Client, Clients, WAYS},
 };
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
 static SEED: Global<u64> = Global::new(0);
-
-/// How many elements `SERVICES` has; set at load time.
-#[unsafe(no_mangle)]
-static SERVICE_PLACES: Global<u32> = Global::new(1);
 
 /// How many elements `FLOWS` has; set at load time.
 #[unsafe(no_mangle)]
@@ -34,15 +30,6 @@ static FLOW_BUCKETS: Global<u32> = Global::new(1);
 /// Which agent's maps these are. The program does not read it.
 #[map]
 static META: Array<Meta> = Array::with_max_entries(1, 0);
-
-#[map]
-static SERVICES: Array<ServiceEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-#[map]
-static SLOTS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-#[map]
-static BACKENDS: Array<BackendEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 static BACKEND_COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::with_max_entries(1, 0);
@@ -58,6 +45,14 @@ static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Where tail calls lead: the whole way, and the program that others put behind ours.
+#[map]
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// Whether there is a next program; set at load time, so that without one nothing is left of the call.
+#[unsafe(no_mangle)]
+static HAS_NEXT: Global<u32> = Global::new(0);
+
 /// How many errors each CPU sent in this tick.
 #[map]
 static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -70,44 +65,26 @@ pub(crate) fn may_answer() -> bool {
     icmp::take(unsafe { *spent }, now()).map(|left| unsafe { *spent = left }).is_some()
 }
 
+/// Goes on with the program for every packet; comes back only if it is not in its place.
+#[inline(always)]
+pub(crate) fn call_whole(context: &XdpContext) {
+    // SAFETY: nothing is left to drop here.
+    unsafe { PROGRAMS.tail_call(context, programs::WHOLE) };
+}
+
+/// Goes on with the next program, if there is one.
+#[inline(always)]
+pub(crate) fn call_next(context: &XdpContext) {
+    if HAS_NEXT.load() != 0 {
+        // SAFETY: nothing is left to drop here.
+        unsafe { PROGRAMS.tail_call(context, programs::NEXT) };
+    }
+}
+
 /// The seed of the flow hash.
 #[inline(always)]
 pub(crate) fn seed() -> u64 {
     SEED.load()
-}
-
-/// The service that owns an address, port and protocol.
-#[inline(always)]
-pub(crate) fn service(key: ServiceKey) -> Option<&'static ServiceEntry> {
-    let [first, second] = hash::service(key, SERVICE_PLACES.load());
-    service_at(first, key).or_else(|| service_at(second, key))
-}
-
-#[inline(always)]
-fn service_at(place: u32, key: ServiceKey) -> Option<&'static ServiceEntry> {
-    // The agent writes the key last and clears it first, so that the other fields are those of the key.
-    SERVICES.get(place).filter(|entry| entry.key.is(key))
-}
-
-/// A slot of a service's table.
-#[inline(always)]
-pub(crate) fn slot(service: &ServiceEntry, hash: u64) -> Option<Slot> {
-    let slot = SLOTS.get_ptr(service.base + hash::slot(hash, service.size))?;
-    // SAFETY: the pointer comes from the map; the agent replaces the word in one store.
-    Some(Slot(unsafe { slot.read_volatile() }))
-}
-
-/// A backend; `None` for ids that nobody has.
-#[inline(always)]
-pub(crate) fn backend(id: u32) -> Option<&'static BackendEntry> {
-    // See `BackendEntry` for what may change while it is read.
-    BACKENDS.get(id).filter(|entry| entry.forward != 0)
-}
-
-/// Whether flows may stay on a backend.
-#[inline(always)]
-pub(crate) fn is_alive(id: u32) -> bool {
-    backend(id).is_some_and(|backend| backend.alive != 0)
 }
 
 /// Where a flow stands in the table.
@@ -200,20 +177,26 @@ fn name(bucket: u32, way: usize, client: &Client) {
     }
 }
 
-/// Counts a packet that was sent to a backend.
+/// Counts a packet that was sent to a backend, by the outcome that says how.
 #[inline(always)]
-pub(crate) fn count_backend(id: u32, bytes: u16, opened: bool) {
+pub(crate) fn count_sent(id: u32, sent: Outcome, bytes: u16, opened: bool) {
     if let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(id) {
         // SAFETY: the element belongs to this CPU.
         unsafe {
-            (*counters).packets += 1;
+            if sent as u32 == Outcome::Transmitted as u32 {
+                (*counters).transmitted += 1;
+            } else {
+                (*counters).redirected += 1;
+            }
             (*counters).bytes += u64::from(bytes);
-            (*counters).new_flows += u64::from(opened);
+            if opened {
+                (*counters).new_flows += 1;
+            }
         }
     }
 }
 
-/// Counts the end of a packet's journey.
+/// Counts the end of a packet's journey that did not lead to a backend.
 #[inline(always)]
 pub(crate) fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome.index()) {

@@ -6,7 +6,7 @@ use crate::{
 };
 use mesh_common::{
     abi::{ServiceKey, protocol, whole},
-    flow::Segment,
+    flow::Signs,
     icmp::{ICMP, ICMPV6},
     outcome::Outcome,
 };
@@ -24,8 +24,8 @@ pub(crate) struct Flow<C> {
     pub(crate) service: ServiceKey,
     /// Whom it comes from.
     pub(crate) client: C,
-    /// What it does to the flow.
-    pub(crate) segment: Segment,
+    /// What it shows of the flow.
+    pub(crate) signs: Signs,
     /// Bytes from the IP header on, as the header says.
     pub(crate) length: u16,
     /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
@@ -36,7 +36,7 @@ pub(crate) struct Flow<C> {
 
 struct Transport {
     ports: Ports,
-    segment: Segment,
+    signs: Signs,
     /// Where the header ends.
     end: usize,
 }
@@ -61,7 +61,7 @@ fn behind_ipv4(packet: &Packet, at: usize, header: &Ipv4) -> Result<Flow<Client4
     if header.protocol == ICMP {
         return icmp::about_ipv4(packet, at, header);
     }
-    let Transport { ports, segment, end } = transport(packet, at, header.protocol)?;
+    let Transport { ports, signs, end } = transport(packet, at, header.protocol)?;
     Ok(Flow {
         service: ServiceKey::v4(
             header.destination.to_ne_bytes(),
@@ -69,7 +69,7 @@ fn behind_ipv4(packet: &Packet, at: usize, header: &Ipv4) -> Result<Flow<Client4
             header.protocol,
         ),
         client: Client4 { address: header.source, port: ports.source },
-        segment,
+        signs,
         length: u16::from_be(header.length),
         headers: end - IP,
         traffic_class: header.traffic_class,
@@ -86,11 +86,11 @@ pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
     if header.next == ICMPV6 {
         return icmp::about_ipv6(packet, IP + Ipv6::LENGTH, header);
     }
-    let Transport { ports, segment, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
+    let Transport { ports, signs, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
     Ok(Flow {
         service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
         client: Client6 { address: header.source, port: ports.source },
-        segment,
+        signs,
         // A length beyond 16 bits saturates; no frame holds it, or its path.
         length: u16::from_be(header.length).saturating_add(40),
         headers: end - IP,
@@ -110,11 +110,11 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
 #[inline(always)]
 fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Tcp = packet.view(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { ports: header.ports, segment: Segment::tcp(header.flags), end: offset + size_of::<Tcp>() })
+    Ok(Transport { ports: header.ports, signs: Signs::tcp(header.flags), end: offset + size_of::<Tcp>() })
 }
 
 #[inline(always)]
 fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Udp = packet.view(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { ports: header.ports, segment: Segment::Datagram, end: offset + size_of::<Udp>() })
+    Ok(Transport { ports: header.ports, signs: Signs::DATAGRAM, end: offset + size_of::<Udp>() })
 }

@@ -1,14 +1,16 @@
-//! The packet's way, read from top to bottom.
+//! The whole way, which any packet may take, read from top to bottom.
 
 use crate::{
     client::Client,
     forward, maps,
     parse::{self, Flow, IP},
+    tables::Tables,
 };
 use mesh_common::{
     abi::ServiceEntry,
-    flow::{Segment, decide},
+    flow::{Segment, Signs, decide},
     outcome::Outcome,
+    slot::Slot,
     table,
 };
 use mesh_ebpf::{
@@ -16,52 +18,60 @@ use mesh_ebpf::{
     packet::Packet,
 };
 
-/// Takes a packet to its outcome, and counts it.
+/// Takes a packet to its outcome, and counts it. What is sent to a backend is counted with the backend.
 #[inline(always)]
 pub(crate) fn run(packet: Packet) -> Outcome {
-    let outcome = steer_any(packet).unwrap_or_else(|outcome| outcome);
-    maps::count(outcome);
-    outcome
+    steer_any(packet).unwrap_or_else(|outcome| {
+        maps::count(outcome);
+        outcome
+    })
 }
 
+/// How the packet was sent to a backend, or why it was not.
 #[inline(always)]
 fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
+    let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     let ethernet: &Ethernet = packet.view(0).ok_or(Outcome::Truncated)?;
     match ethernet.kind {
         IPV4 => {
             let flow = parse::ipv4(&packet)?;
-            steer(packet, &flow)
+            steer(packet, tables, &flow)
         }
         IPV6 => {
             let flow = parse::ipv6(&packet)?;
-            steer(packet, &flow)
+            steer(packet, tables, &flow)
         }
         _ => Err(Outcome::NotIp),
     }
 }
 
 #[inline(always)]
-fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> {
-    let service = maps::service(flow.service).ok_or(Outcome::NotAService)?;
+fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Result<Outcome, Outcome> {
+    let service = tables.service(flow.service).ok_or(Outcome::NotAService)?;
     if !is_whole(&packet, flow) {
         return Err(Outcome::BadLength);
     }
     let hash = flow.client.hash();
-    let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
-    let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
-    let room = forward::room(backend)?;
-    if flow.length > room {
-        return too_big(packet, flow, room);
+    let choice = choose(tables, flow, service, hash).ok_or(Outcome::NoBackend)?;
+    let backend = tables.backend(choice.backend).filter(|entry| entry.forward != 0);
+    let backend = backend.ok_or(Outcome::NoBackend)?;
+    match backend.room {
+        0 => return Err(Outcome::NoNextHop),
+        room if flow.length > room => return Err(too_big(packet, flow, room)),
+        _ => {}
     }
-    let outcome = forward::to(packet, flow, backend, hash)?;
-    maps::count_backend(choice.backend, flow.length, choice.opened);
-    Ok(outcome)
+    let sent = forward::to(packet, flow, backend, hash)?;
+    maps::count_sent(choice.backend, sent, flow.length, choice.opened);
+    Ok(sent)
 }
 
 /// A packet longer than the way to its backend allows. Errors are not answered by errors (RFC 1122 §3.2.2).
 #[inline(always)]
-fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, room: u16) -> Result<Outcome, Outcome> {
-    if flow.segment == Segment::Related { Err(Outcome::TooBig) } else { C::tell(packet, room) }
+fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, room: u16) -> Outcome {
+    if flow.signs == Signs::RELATED {
+        return Outcome::TooBig;
+    }
+    C::tell(packet, room).map_or(Outcome::TooBig, |()| Outcome::TooBigTold)
 }
 
 /// Whether the packet ends where its IP header says: behind its headers, within the frame.
@@ -71,28 +81,46 @@ fn is_whole<C>(packet: &Packet, flow: &Flow<C>) -> bool {
     length >= flow.headers && packet.holds(IP + length)
 }
 
-struct Choice {
-    backend: u32,
-    opened: bool,
+/// Who gets a packet.
+pub(crate) struct Choice {
+    /// The backend's id.
+    pub(crate) backend: u32,
+    /// Whether a flow begins.
+    pub(crate) opened: bool,
 }
 
-/// Who gets the packet: the slot's owner, or at a slot that consults the flow table, whom [`decide`] names.
+/// Who gets the packet: the slot's owner, or at a slot that consults the flow table, whom the flow's record names.
 #[inline(always)]
-fn choose<C: Client>(flow: &Flow<C>, service: &ServiceEntry, hash: u64) -> Option<Choice> {
-    let slot = maps::slot(service, hash)?;
-    let syn = flow.segment == Segment::Opening;
-    if !slot.consults() {
-        return Some(Choice { backend: slot.current(), opened: syn });
-    }
+fn choose<C: Client>(tables: Tables, flow: &Flow<C>, service: &ServiceEntry, hash: u64) -> Option<Choice> {
+    let slot = tables.slot(service, hash)?;
+    Some(if slot.consults() { tracked(tables, flow, service, slot, hash) } else { steady(flow, slot) })
+}
+
+/// Who gets a packet of a steady slot.
+#[inline(always)]
+pub(crate) fn steady<C>(flow: &Flow<C>, slot: Slot) -> Choice {
+    Choice { backend: slot.current(), opened: flow.signs.opens() }
+}
+
+/// Whom [`decide`] names, after a look at the flow's record, which is written anew.
+#[inline(always)]
+pub(crate) fn tracked<C: Client>(
+    tables: Tables,
+    flow: &Flow<C>,
+    service: &ServiceEntry,
+    slot: Slot,
+    hash: u64,
+) -> Choice {
+    let segment = flow.signs.segment();
     let (tag, now) = (table::tag(hash, service.id), maps::now());
     let found = maps::flow(tag, now);
-    let known = found.map(|(_, record)| (record, maps::is_alive(record.backend)));
-    let decision = decide(slot, flow.segment, known, now);
+    let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
+    let decision = decide(slot, segment, known, now);
     match (&decision.record, found) {
         (Some(record), Some((place, _))) => place.write(tag, record),
         (Some(record), None) => maps::record(tag, record, now, &flow.client.named(tag, service.id)),
         (None, _) => {}
     }
-    let first_datagram = flow.segment == Segment::Datagram && found.is_none() && decision.record.is_some();
-    Some(Choice { backend: decision.backend, opened: syn || first_datagram })
+    let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();
+    Choice { backend: decision.backend, opened: segment == Segment::Opening || first_datagram }
 }

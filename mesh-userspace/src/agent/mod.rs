@@ -107,8 +107,11 @@ fn load(config: &Config) -> anyhow::Result<Reconciler<Kernel>> {
     };
     let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, sizes, config.agent.seed)?;
     let loaded = kernel.loaded();
-    let instructions = loaded.verified_instructions.unwrap_or(0);
-    info!(instructions, took = ?loaded.took, adopted = loaded.adopted, "loaded the program");
+    for program in &loaded.programs {
+        let instructions = program.verified_instructions.unwrap_or(0);
+        info!(program = program.name, instructions, took = ?program.took, "loaded a program");
+    }
+    info!(adopted = loaded.adopted, "the maps are ready");
     Ok(Reconciler::new(kernel, limits, clock::now())?)
 }
 

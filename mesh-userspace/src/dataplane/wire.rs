@@ -42,23 +42,23 @@ pub fn host_address(address: [u8; 16]) -> IpAddr {
 /// The entry of a living backend behind the service with id `service`.
 #[must_use]
 pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop: &NextHop) -> BackendEntry {
-    let (kind, checksum) = match (how, address, hop.source) {
-        (Forward::L2, _, _) => (forward::L2, 0),
+    let (kind, overhead, checksum) = match (how, address, hop.source) {
+        (Forward::L2, _, _) => (forward::L2, 0, 0),
         (Forward::Ipip, IpAddr::V4(address), IpAddr::V4(source)) => {
-            (forward::IPV4, encap::ipv4_sum(source.octets(), address.octets()))
+            let sum = encap::ipv4_sum(source.octets(), address.octets());
+            (forward::IPV4, encap::LENGTH_IPV4, sum)
         }
         // The kernel's route to an address has a source of the same family.
-        (Forward::Ipip, _, _) => (forward::IPV6, 0),
+        (Forward::Ipip, _, _) => (forward::IPV6, encap::LENGTH_IPV6, 0),
     };
     BackendEntry {
         destination_mac: hop.destination_mac,
         source_mac: hop.source_mac,
         forward: kind,
         alive: 1,
-        resolved: 1,
-        reserved: 0,
+        reserved: [0; 2],
         ifindex: hop.ifindex,
-        mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
+        room: u16::try_from(hop.mtu).unwrap_or(u16::MAX).saturating_sub(overhead),
         port,
         service,
         checksum,

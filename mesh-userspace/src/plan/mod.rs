@@ -197,7 +197,7 @@ impl<'a> Planner<'a> {
             return;
         };
         self.wanted.insert(id);
-        self.write(id, BackendEntry { resolved: 0, ..entry });
+        self.write(id, BackendEntry { room: 0, ..entry });
     }
 
     fn new_backend(&mut self, service: &desired::Service, id: u32, address: IpAddr) -> Option<u32> {

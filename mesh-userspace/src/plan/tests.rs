@@ -192,11 +192,11 @@ fn a_backend_that_cannot_be_reached_any_more_is_marked_so_and_leaves_the_table()
     let mut world = World::new();
     world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, true)])).unwrap();
     world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, false)])).unwrap();
-    let stranded: Vec<_> = world.actual.backends.values().filter(|entry| entry.resolved == 0).collect();
+    let stranded: Vec<_> = world.actual.backends.values().filter(|entry| entry.room == 0).collect();
     assert_eq!(stranded.len(), 1);
     assert!(world.actual.slots.iter().take(101).all(|slot| slot.current() == 1));
     world.reconcile(&one(&vec![(1, Role::Active, true), (2, Role::Active, true)])).unwrap();
-    assert!(world.actual.backends.values().all(|entry| entry.resolved == 1));
+    assert!(world.actual.backends.values().all(|entry| entry.room > 0));
 }
 
 #[test]

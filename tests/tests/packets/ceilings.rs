@@ -51,10 +51,11 @@ fn check(program: &str, verified: Option<u32>, took: Duration) {
 }
 
 #[test]
-fn the_balancer_stays_below_its_ceiling_and_near_it() {
+fn the_balancers_programs_stay_below_their_ceilings_and_near_them() {
     let lab = Lab::new().unwrap();
-    let loaded = lab.kernel.loaded();
-    check("balancer", loaded.verified_instructions, loaded.took);
+    for program in lab.kernel.loaded().programs {
+        check(program.name, program.verified_instructions, program.took);
+    }
 }
 
 #[test]

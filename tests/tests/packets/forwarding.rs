@@ -106,7 +106,7 @@ fn a_backend_behind_another_interface_is_redirected_to() {
 #[test]
 fn packets_of_several_buffers_are_sent_whole() {
     for way in Way::ALL {
-        let mut world = World::with(BackendEntry { mtu: 9100, ..way.entry() });
+        let mut world = World::with(way.entry_at(9100));
         for service in services() {
             let frame = Frame { payload: 8900, ..opening(&service) };
             world.check_sent(&format!("{way:?}, {service:?}"), way, Outcome::Transmitted, &frame);
@@ -118,7 +118,7 @@ fn packets_of_several_buffers_are_sent_whole() {
 fn a_packet_may_fill_the_mtu_and_not_one_byte_more() {
     const MTU: u16 = 1500;
     for way in Way::ALL {
-        let mut world = World::with(BackendEntry { mtu: MTU, ..way.entry() });
+        let mut world = World::with(way.entry_at(MTU));
         for service in services() {
             let mut frame = opening(&service);
             frame.padding = 40;

@@ -1,7 +1,6 @@
 //! Whatever comes in, nothing unexpected comes out.
 
 use etherparse::Ipv4HeaderSlice;
-use mesh_common::abi::BackendEntry;
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
 
@@ -62,7 +61,7 @@ fn packet(random: &mut Random, seeds: &[Frame]) -> Vec<u8> {
 /// Changes the backend and the slots; answers how packets are sent from now on.
 fn change(world: &mut World, random: &mut Random) -> Way {
     let way = random.pick(&Way::ALL);
-    let entry = BackendEntry { mtu: random.pick(&[1600, 90, 70]), ..way.entry() };
+    let entry = way.entry_at(random.pick(&[1600, 90, 70]));
     world.lab.backend(BACKEND, entry).unwrap();
     let consult = random.chance(2);
     let slot = Slot::new(BACKEND, BACKEND, consult, consult && random.chance(2));

@@ -103,7 +103,7 @@ fn an_error_follows_the_record_of_its_flow_and_leaves_it_as_it_is() {
         let quoted = answer(&service).bytes();
         let (kind4, kind6) = kinds().remove(0);
         let input = error(service.vip, &quoted[ETHERNET..], kind4, kind6);
-        let sent = |world: &World| [BACKEND, OTHER].map(|id| world.lab.counters(id).unwrap().packets);
+        let sent = |world: &World| [BACKEND, OTHER].map(|id| world.lab.counters(id).unwrap().packets());
         world.lab.run(&input).unwrap();
         assert_eq!(sent(&world), [0, 1], "an unknown flow is the former backend's");
         world.lab.run(&opening(&service).bytes()).unwrap();
@@ -180,7 +180,7 @@ fn too_long(service: &ServiceKey) -> Frame {
 #[test]
 fn senders_of_packets_that_are_too_long_are_told_the_right_size() {
     for way in Way::ALL {
-        let mut world = World::with(BackendEntry { mtu: 800, ..way.entry() });
+        let mut world = World::with(way.entry_at(800));
         let mtu = u16::try_from(800 - way.overhead()).unwrap();
         for service in services() {
             let frame = too_long(&service);
@@ -191,14 +191,14 @@ fn senders_of_packets_that_are_too_long_are_told_the_right_size() {
                 Verdict { action: xdp::TX, packet: told(&frame, mtu), moved },
                 "{way:?} {service:?}"
             );
-            assert_eq!(world.lab.counters(BACKEND).unwrap().packets, 0, "nothing reached the backend");
+            assert_eq!(world.lab.counters(BACKEND).unwrap().packets(), 0, "nothing reached the backend");
         }
     }
 }
 
 #[test]
 fn what_may_be_fragmented_or_is_an_error_itself_is_dropped_without_a_word() {
-    let mut world = World::with(BackendEntry { mtu: 800, ..Way::Ipv4.entry() });
+    let mut world = World::with(Way::Ipv4.entry_at(800));
     let service = services().remove(0);
     let loose = Frame { dont_fragment: false, ..too_long(&service) };
     world.check("fragmentation is allowed", &loose.bytes(), &Expected::Kept(Outcome::TooBig));

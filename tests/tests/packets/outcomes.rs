@@ -46,17 +46,22 @@ fn journey(outcome: Outcome) -> Journey {
             world.lab.slots(SLOTS, SLOTS, Slot::default()).unwrap();
             sent(world)
         }
-        Outcome::NoNextHop => backend(&|entry| entry.resolved = 0),
+        Outcome::NoNextHop => backend(&|entry| entry.room = 0),
         Outcome::TooBig => {
             let loose = Frame { dont_fragment: false, payload: 100, ..frame };
-            (World::with(BackendEntry { mtu: 100, ..Way::L2.entry() }), loose.bytes(), 0)
+            (World::with(Way::L2.entry_at(100)), loose.bytes(), 0)
         }
         Outcome::TooBigTold => {
             let long = Frame { payload: 100, ..frame };
-            (World::with(BackendEntry { mtu: 100, ..Way::L2.entry() }), long.bytes(), 0)
+            (World::with(Way::L2.entry_at(100)), long.bytes(), 0)
         }
         Outcome::TtlExpired => changed(&|frame| frame.hops = 1),
         Outcome::NoHeadroom => (World::new(Way::Ipv4), frame.bytes(), 200),
+        Outcome::Unhandled => {
+            let (world, packet, _) = poked(ETHERNET - 1, 0x06);
+            world.lab.misplace_whole().unwrap();
+            (world, packet, 0)
+        }
     }
 }
 

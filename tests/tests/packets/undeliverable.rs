@@ -63,7 +63,7 @@ fn a_way_that_nobody_knows_is_no_backend() {
 #[test]
 fn a_backend_without_next_hop_gets_nothing() {
     for way in Way::ALL {
-        let mut world = World::with(BackendEntry { resolved: 0, ..way.entry() });
+        let mut world = World::with(BackendEntry { room: 0, ..way.entry() });
         check_all(&format!("{way:?}"), &mut world, Outcome::NoNextHop);
         world.lab.backend(BACKEND, way.entry()).unwrap();
         world.check_sent("found", way, Outcome::Transmitted, &opening(&services()[0]));
@@ -79,13 +79,13 @@ fn a_driver_that_leaves_no_room_gets_its_packet_dropped_as_it_is() {
         let room = way == Way::L2;
         let outcome = if room { Outcome::Transmitted } else { Outcome::NoHeadroom };
         for service in services() {
-            let before = world.lab.counters(BACKEND).unwrap().packets;
+            let before = world.lab.counters(BACKEND).unwrap().packets();
             let input = opening(&service).bytes();
             let verdict = world.lab.run_behind(METADATA, &input).unwrap();
             assert_eq!(verdict.moved, BTreeMap::from([(outcome, 1)]), "{way:?}, {service:?}");
             assert_eq!(verdict.action, action(outcome));
             assert_eq!(verdict.packet == input, !room);
-            assert_eq!(world.lab.counters(BACKEND).unwrap().packets, before + u64::from(room));
+            assert_eq!(world.lab.counters(BACKEND).unwrap().packets(), before + u64::from(room));
         }
     }
 }

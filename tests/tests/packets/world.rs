@@ -35,6 +35,11 @@ impl Way {
         neighbour(address, source, if self == Self::L2 { Forward::L2 } else { Forward::Ipip })
     }
 
+    /// The backend's entry behind a link of this MTU.
+    pub(crate) fn entry_at(self, mtu: u16) -> BackendEntry {
+        BackendEntry { room: mtu - u16::try_from(self.overhead()).unwrap(), ..self.entry() }
+    }
+
     /// The outer header's source, and the backend's address.
     pub(crate) fn addresses(self) -> [IpAddr; 2] {
         let text = if self == Self::Ipv6 { ["fd00::9", "fd00::1"] } else { ["10.0.0.9", "10.0.0.1"] };
@@ -115,11 +120,14 @@ impl World {
     pub(crate) fn check(&mut self, about: &str, input: &[u8], expected: &Expected) {
         let before = self.lab.counters(BACKEND).unwrap();
         let verdict = self.lab.run(input).unwrap();
-        let counted = since(before, self.lab.counters(BACKEND).unwrap());
+        let counted = self.lab.counters(BACKEND).unwrap().since(&before);
         let (outcome, output, counters) = match expected {
             Expected::Sent { by, output, ip_length, opens } => {
                 let bytes = u64::try_from(*ip_length).unwrap();
-                let counters = BackendCounters { packets: 1, bytes, new_flows: u64::from(*opens) };
+                let [transmitted, redirected] =
+                    [Outcome::Transmitted, Outcome::Redirected].map(|way| u64::from(way == *by));
+                let counters =
+                    BackendCounters { transmitted, redirected, bytes, new_flows: u64::from(*opens) };
                 (*by, output.as_slice(), counters)
             }
             Expected::Kept(outcome) => (*outcome, input, BackendCounters::default()),
@@ -156,7 +164,8 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::OtherProtocol
         | Outcome::NotAService
         | Outcome::Fragment
-        | Outcome::Truncated => xdp::PASS,
+        | Outcome::Truncated
+        | Outcome::Unhandled => xdp::PASS,
         Outcome::BadLength
         | Outcome::NoBackend
         | Outcome::NoNextHop
@@ -174,12 +183,4 @@ pub(crate) fn assert_same(about: &str, got: &[u8], expected: &[u8]) {
         got == expected,
         "{about}: {long} bytes of {wanted}, differ at {at:?}\n{got:02x?}\n{expected:02x?}"
     );
-}
-
-fn since(before: BackendCounters, after: BackendCounters) -> BackendCounters {
-    BackendCounters {
-        packets: after.packets - before.packets,
-        bytes: after.bytes - before.bytes,
-        new_flows: after.new_flows - before.new_flows,
-    }
 }

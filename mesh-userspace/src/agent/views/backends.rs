@@ -55,9 +55,10 @@ impl Agent {
     /// A view of nothing but the numbers.
     fn counted(&self, table: &TableUse, id: Option<&u32>) -> BackendView {
         let Some(id) = id else { return BackendView::default() };
-        let BackendCounters { packets, bytes, new_flows } = self.counters(*id);
+        let counters = self.counters(*id);
+        let BackendCounters { bytes, new_flows, .. } = counters;
         let slots = table.owned.get(id).copied().unwrap_or(0);
-        BackendView { slots, packets, bytes, new_flows, ..BackendView::default() }
+        BackendView { slots, packets: counters.packets(), bytes, new_flows, ..BackendView::default() }
     }
 
     /// The ids of a service's backends in the maps, those that left the configuration included.

@@ -44,7 +44,7 @@ impl Agent {
             backends: u32::try_from(service.backends.len()).unwrap_or(u32::MAX),
             up: health.up,
             panic: health.panic,
-            packets: sum.packets,
+            packets: sum.packets(),
             bytes: sum.bytes,
             new_flows: sum.new_flows,
         }
@@ -53,13 +53,7 @@ impl Agent {
     fn service_counters(&self, entry: Option<&ServiceEntry>) -> BackendCounters {
         let backends = self.reconciler.actual().backends.iter();
         let members = backends.filter(|(_, backend)| Some(backend.service) == entry.map(|entry| entry.id));
-        members.map(|(id, _)| self.counters(*id)).fold(BackendCounters::default(), |sum, one| {
-            BackendCounters {
-                packets: sum.packets + one.packets,
-                bytes: sum.bytes + one.bytes,
-                new_flows: sum.new_flows + one.new_flows,
-            }
-        })
+        members.fold(BackendCounters::default(), |sum, (id, _)| sum.plus(&self.counters(*id)))
     }
 
     pub(super) fn table_use(&self, key: ServiceKey) -> TableUse {

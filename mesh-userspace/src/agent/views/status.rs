@@ -8,7 +8,7 @@ use crate::{
     },
     api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status},
     config,
-    dataplane::Dataplane as _,
+    dataplane::{Dataplane as _, kernel::LoadedProgram},
     desired::Role,
     metrics::Snapshot,
     nexthop::Resolution,
@@ -18,8 +18,11 @@ use tracing::warn;
 
 impl Agent {
     pub(in crate::agent) fn status(&mut self) -> Status {
-        let load_time_ms = self.reconciler.dataplane().loaded().took.as_secs_f64() * 1000.0;
-        let verified_instructions = self.reconciler.dataplane().loaded().verified_instructions.unwrap_or(0);
+        let program = |program: &LoadedProgram| ProgramView {
+            name: program.name.into(),
+            verified_instructions: program.verified_instructions.unwrap_or(0),
+            load_time_ms: program.took.as_secs_f64() * 1000.0,
+        };
         Status {
             version: VERSION.to_owned(),
             ready: self.is_ready(),
@@ -32,7 +35,7 @@ impl Agent {
                 .filter_map(|service| self.service_health(service))
                 .collect(),
             problems: self.problems(),
-            programs: vec![ProgramView { name: "meshlb".into(), verified_instructions, load_time_ms }],
+            programs: self.reconciler.dataplane().loaded().programs.iter().map(program).collect(),
             flows: self.flow_use(),
             outcomes: self.outcomes(),
         }

@@ -1,19 +1,19 @@
 //! Loading the program, with new maps or with those that an earlier agent left.
 
 use super::{
-    Kernel, PROGRAM, Plain,
+    Kernel, PROGRAM, Plain, WHOLE,
     flows::{self, FlowTable},
-    mapped::Mapped,
+    mapped::{Mapped, Memory, Words},
     pins::{PinError, Pins},
     services::{self, ServiceTable},
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
-    abi::{ABI_VERSION, Meta},
+    abi::{ABI_VERSION, Layout, Meta, programs},
     outcome::Outcome,
 };
 use std::time::{Duration, Instant};
@@ -35,12 +35,21 @@ pub struct Sizes {
 }
 
 /// Facts about a loaded program.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedProgram {
+    /// Its name.
+    pub name: &'static str,
     /// Instructions that the verifier walked through (kernel 5.16).
     pub verified_instructions: Option<u32>,
     /// How long the kernel took to verify and compile it.
     pub took: Duration,
+}
+
+/// Facts about what was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The programs: the one that is attached first.
+    pub programs: [LoadedProgram; 2],
     /// The seed of the flow hash.
     pub seed: u64,
     /// Whether the maps are those of an earlier agent.
@@ -92,16 +101,28 @@ pub enum LoadError {
     },
     /// A pinned map has another size.
     #[error(
-        "map {map} is pinned with {found} entries, the limits ask for {wanted}; \
+        "the pinned map {map} has room for {found} {what}, the limits ask for {wanted}; \
          restore the limits, or run meshlb detach first (flows are lost)"
     )]
     Size {
         /// The map.
         map: &'static str,
+        /// What it has room for.
+        what: &'static str,
         /// What was found.
-        found: u32,
+        found: u64,
         /// What the configuration asks for.
-        wanted: u32,
+        wanted: u64,
+    },
+    /// The tables would be larger than the verifier follows offsets.
+    #[error(
+        "services, backends and slots of these limits take {bytes} bytes, the kernel's verifier allows {}; \
+         lower limits.slots",
+        Layout::LARGEST
+    )]
+    TooLarge {
+        /// What the limits ask for.
+        bytes: u64,
     },
     /// A pinned map is not ours.
     #[error("what is pinned as map {map} is of another type; run meshlb detach first")]
@@ -121,23 +142,34 @@ pub enum LoadError {
 
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, u32); 7] {
-        let backends = self.backends.saturating_add(1);
+    fn entries(&self) -> [(&'static str, &'static str, u32); 5] {
         [
-            ("SERVICES", services::places(self.services)),
-            ("SLOTS", self.slots),
-            ("BACKENDS", backends),
-            ("BACKEND_COUNTERS", backends),
-            ("FLOWS", flows::buckets(self.flows)),
-            ("CLIENTS", flows::buckets(self.flows)),
-            ("OUTCOMES", Outcome::COUNT),
+            ("BACKEND_COUNTERS", "backends", self.layout().backends),
+            ("FLOWS", "buckets of flows", flows::buckets(self.flows)),
+            ("CLIENTS", "buckets of flows", flows::buckets(self.flows)),
+            ("OUTCOMES", "outcomes", Outcome::COUNT),
+            ("PROGRAMS", "programs", 2),
         ]
+    }
+
+    /// How the tables are divided.
+    const fn layout(&self) -> Layout {
+        Layout {
+            places: services::places(self.services),
+            backends: self.backends.saturating_add(1),
+            slots: self.slots,
+        }
     }
 }
 
-/// Every map of the program; all are pinned.
-const MAPS: [&str; 8] =
-    ["META", "SERVICES", "SLOTS", "BACKENDS", "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS"];
+/// The map that holds services, backends and slots.
+const TABLES: &str = "TABLES";
+
+/// Every map of the programs; all are pinned.
+const MAPS: [&str; 7] = ["META", TABLES, "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS", "PROGRAMS"];
+
+/// `BPF_F_MMAPABLE`.
+const MAPPED: u32 = 1 << 10;
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -149,42 +181,66 @@ impl Kernel {
         let known = adoptable(&pins, sizes)?;
         let seed = choose_seed(known, seed)?;
         let mut ebpf = open(&pins, sizes, seed)?;
-        let started = Instant::now();
-        let xdp = program(&mut ebpf, PROGRAM)?;
-        xdp.load().map_err(refused)?;
-        let took = started.elapsed();
-        let verified_instructions = xdp.info().map_err(refused)?.verified_instruction_count();
-        let loaded = Loaded { verified_instructions, took, seed, adopted: known.is_some() };
-        write_meta(&mut ebpf, seed)?;
+        let programs = [load_program(&mut ebpf, PROGRAM)?, load_program(&mut ebpf, WHOLE)?];
+        let loaded = Loaded { programs, seed, adopted: known.is_some() };
+        put_in_place(&mut ebpf)?;
+        write_meta(&mut ebpf, Meta { abi: ABI_VERSION, places: sizes.layout().places, seed })?;
         Self::assemble(ebpf, pins, sizes, loaded)
     }
 
     fn assemble(mut ebpf: Ebpf, pins: Pins, sizes: Sizes, loaded: Loaded) -> Result<Self, LoadError> {
-        let services = mapped(&mut ebpf, "SERVICES", services::places(sizes.services))?;
-        let slots = mapped(&mut ebpf, "SLOTS", sizes.slots)?;
-        let backends = mapped(&mut ebpf, "BACKENDS", sizes.backends.saturating_add(1))?;
+        let layout = sizes.layout();
+        let tables = memory(&mut ebpf, TABLES, layout.bytes())?;
+        let services = Mapped::new("services", &tables, 0, layout.places);
+        let backends = Mapped::new("backends", &tables, layout.backends_at(), layout.backends);
+        let slots = Mapped::new("slots", &tables, layout.slots_at(), layout.slots);
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
         let buckets = flows::buckets(sizes.flows);
-        let flows =
-            FlowTable::new(mapped(&mut ebpf, "FLOWS", buckets)?, mapped(&mut ebpf, "CLIENTS", buckets)?);
+        let flows = mapped(&mut ebpf, "FLOWS", buckets)?;
+        let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", buckets)?);
         let services = ServiceTable::new(services);
         Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
     }
 }
 
 fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
-    let (places, buckets) = (services::places(sizes.services), flows::buckets(sizes.flows));
+    let layout = sizes.layout();
+    let too_large = |_| LoadError::TooLarge { bytes: layout.bytes() };
+    let globals = [
+        ("SERVICE_PLACES", layout.places),
+        ("BACKEND_COUNT", layout.backends),
+        ("BACKENDS_AT", u32::try_from(layout.backends_at()).map_err(too_large)?),
+        ("SLOT_COUNT", layout.slots),
+        ("SLOTS_AT", u32::try_from(layout.slots_at()).map_err(too_large)?),
+        ("FLOW_BUCKETS", flows::buckets(sizes.flows)),
+    ];
+    make_tables(pins, layout)?;
     let mut loader = EbpfLoader::new();
-    loader.override_global("SEED", &seed, true).override_global("SERVICE_PLACES", &places, true);
-    loader.override_global("FLOW_BUCKETS", &buckets, true);
-    for (map, entries) in sizes.entries() {
+    loader.override_global("SEED", &seed, true);
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    for (map, _, entries) in sizes.entries() {
         loader.map_max_entries(map, entries);
     }
     for map in MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
     Ok(loader.load(OBJECT)?)
+}
+
+/// Makes and pins the map of tables, whose only element has a size that the object cannot know.
+fn make_tables(pins: &Pins, layout: Layout) -> Result<(), LoadError> {
+    let path = pins.map(TABLES);
+    if path.exists() {
+        return Ok(());
+    }
+    let bytes = u32::try_from(layout.bytes()).ok().filter(|_| layout.bytes() <= Layout::LARGEST);
+    let bytes = bytes.ok_or(LoadError::TooLarge { bytes: layout.bytes() })?;
+    let array = aya_obj::Map::new_from_params(MapType::Array as u32, 4, bytes, 1, MAPPED);
+    let map = MapData::create(array, TABLES, None).map_err(|source| map_error(TABLES, source))?;
+    map.pin(&path).map_err(|source| map_error(TABLES, source))
 }
 
 /// The `META` of pinned maps, after checking that they are what this agent would have made. Pins that were never
@@ -194,7 +250,7 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
         pins.remove_maps()?;
         return Ok(None);
     }
-    check_shape(pins, "META", 1)?;
+    check_shape(pins, "META", "elements", 1)?;
     let meta = MapData::from_pin(pins.map("META")).map_err(|source| map_error("META", source))?;
     let meta =
         Array::<_, Plain<Meta>>::try_from(Map::Array(meta)).map_err(|source| map_error("META", source))?;
@@ -208,26 +264,46 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
         }
         found => return Err(LoadError::Abi { path: pins.map("").display().to_string(), found }),
     }
-    for (map, wanted) in sizes.entries() {
-        check_shape(pins, map, wanted)?;
+    for (map, what, wanted) in sizes.entries() {
+        check_shape(pins, map, what, wanted)?;
     }
+    check_tables(pins, sizes, meta)?;
     Ok(Some(meta))
+}
+
+/// Whether the pinned tables are divided as they would be made; their backends are as many as their counters.
+fn check_tables(pins: &Pins, sizes: Sizes, meta: Meta) -> Result<(), LoadError> {
+    let info = MapInfo::from_pin(pins.map(TABLES)).map_err(|source| map_error(TABLES, source))?;
+    let kind = info.map_type().map_err(|source| map_error(TABLES, source))?;
+    if (kind, info.key_size(), info.max_entries(), info.map_flags()) != (MapType::Array, 4, 1, MAPPED) {
+        return Err(LoadError::Shape { map: TABLES });
+    }
+    let layout = sizes.layout();
+    let found = Layout { places: meta.places, slots: 0, ..layout };
+    let slots = u64::from(info.value_size()).saturating_sub(found.bytes()) / 8;
+    let both = [("places of services", found.places.into(), layout.places), ("slots", slots, layout.slots)];
+    for (what, found, wanted) in both {
+        let wanted = u64::from(wanted);
+        if found != wanted {
+            return Err(LoadError::Size { map: TABLES, what, found, wanted });
+        }
+    }
+    Ok(())
 }
 
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
 fn shape(map: &str) -> (MapType, u32, u32, u32) {
-    const MAPPED: u32 = 1 << 10;
     match map {
-        "SERVICES" | "BACKENDS" | "FLOWS" => (MapType::Array, 4, 64, MAPPED),
-        "SLOTS" => (MapType::Array, 4, 8, MAPPED),
-        "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 24, 0),
+        "FLOWS" => (MapType::Array, 4, 64, MAPPED),
+        "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
+        "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
         _ => (MapType::Array, 4, 16, 0),
     }
 }
 
-fn check_shape(pins: &Pins, map: &'static str, wanted: u32) -> Result<(), LoadError> {
+fn check_shape(pins: &Pins, map: &'static str, what: &'static str, wanted: u32) -> Result<(), LoadError> {
     let info = MapInfo::from_pin(pins.map(map)).map_err(|source| map_error(map, source))?;
     let kind = info.map_type().map_err(|source| map_error(map, source))?;
     if (kind, info.key_size(), info.value_size(), info.map_flags()) != shape(map) {
@@ -235,7 +311,7 @@ fn check_shape(pins: &Pins, map: &'static str, wanted: u32) -> Result<(), LoadEr
     }
     match info.max_entries() {
         found if found == wanted => Ok(()),
-        found => Err(LoadError::Size { map, found, wanted }),
+        found => Err(LoadError::Size { map, what, found: found.into(), wanted: wanted.into() }),
     }
 }
 
@@ -249,15 +325,30 @@ fn choose_seed(known: Option<Meta>, configured: Option<u64>) -> Result<u64, Load
     }
 }
 
-fn write_meta(ebpf: &mut Ebpf, seed: u64) -> Result<(), LoadError> {
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, LoadError> {
+    let started = Instant::now();
+    let xdp = program(ebpf, name)?;
+    xdp.load().map_err(|source| refused(name, source))?;
+    let took = started.elapsed();
+    let info = xdp.info().map_err(|source| refused(name, source))?;
+    Ok(LoadedProgram { name, verified_instructions: info.verified_instruction_count(), took })
+}
+
+/// Puts the whole way where the attached program calls it. It stays there after the agent's end, for the map is pinned.
+fn put_in_place(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let mut places: ProgramArray<_> = typed(ebpf, "PROGRAMS", ProgramArray::try_from)?;
+    let whole = program(ebpf, WHOLE)?.fd().map_err(|source| refused(WHOLE, source))?;
+    places.set(programs::WHOLE, whole, 0).map_err(|source| map_error("PROGRAMS", source))
+}
+
+fn write_meta(ebpf: &mut Ebpf, value: Meta) -> Result<(), LoadError> {
     let mut meta: Array<_, Plain<Meta>> = typed(ebpf, "META", Array::try_from)?;
-    let value = Plain(Meta { abi: ABI_VERSION, reserved: 0, seed });
-    meta.set(0, value, 0).map_err(|source| map_error("META", source))
+    meta.set(0, Plain(value), 0).map_err(|source| map_error("META", source))
 }
 
 pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, LoadError> {
     let missing = || LoadError::Missing { what: "program", name: name.to_owned() };
-    ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(refused)
+    ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|source| refused(name, source))
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
@@ -272,21 +363,23 @@ fn typed<T>(
     make(take(ebpf, name)?).map_err(|source| map_error(name, source))
 }
 
-fn mapped<T: super::mapped::Words>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    size: u32,
-) -> Result<Mapped<T>, LoadError> {
+/// The memory of an array's elements.
+fn memory(ebpf: &mut Ebpf, name: &'static str, bytes: u64) -> Result<Memory, LoadError> {
     let Map::Array(data) = take(ebpf, name)? else {
         return Err(LoadError::Shape { map: name });
     };
-    Mapped::new(name, &data, size).map_err(|source| map_error(name, source))
+    Memory::new(&data, bytes).map_err(|source| map_error(name, source))
+}
+
+fn mapped<T: Words>(ebpf: &mut Ebpf, name: &'static str, size: u32) -> Result<Mapped<T>, LoadError> {
+    let memory = memory(ebpf, name, u64::from(size) * size_of::<T>() as u64)?;
+    Ok(Mapped::new(name, &memory, 0, size))
 }
 
 fn map_error(map: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {
     LoadError::Map { map, source: Box::new(source) }
 }
 
-fn refused(source: ProgramError) -> LoadError {
-    LoadError::Program { program: PROGRAM, source: Box::new(source) }
+fn refused(program: &'static str, source: ProgramError) -> LoadError {
+    LoadError::Program { program, source: Box::new(source) }
 }

@@ -13,7 +13,10 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 // SAFETY: made of integers, without padding.
@@ -39,10 +42,25 @@ unsafe impl Words for Bucket {}
 // SAFETY: 128 bytes of integers without padding, both asserted by the sizes where it is defined.
 unsafe impl Words for Clients {}
 
-/// A BPF array as memory. Every access is one atomic word, since the kernel reads and writes at the same time.
+/// The memory of a BPF array.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<MmapRaw>);
+
+impl Memory {
+    /// Maps `bytes` from the array's first element on.
+    pub(super) fn new(map: &MapData, bytes: u64) -> io::Result<Self> {
+        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
+        Ok(Self(Arc::new(MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd())?)))
+    }
+}
+
+/// An array, or a part of one, in memory. Every access is one atomic word, since the kernel reads and writes at the same
+/// time.
 pub(super) struct Mapped<T> {
     name: &'static str,
-    memory: MmapRaw,
+    memory: Memory,
+    /// Where it begins, in words.
+    start: usize,
     elements: usize,
     of: PhantomData<T>,
 }
@@ -50,22 +68,22 @@ pub(super) struct Mapped<T> {
 impl<T: Words> Mapped<T> {
     const WORDS: usize = size_of::<T>() / 8;
 
-    /// Maps all `elements` of the array.
-    pub(super) fn new(name: &'static str, map: &MapData, elements: u32) -> io::Result<Self> {
-        let elements = usize::try_from(elements).unwrap_or(0);
-        let memory =
-            MmapOptions::new().len(elements * size_of::<T>()).map_raw(map.fd().as_fd().as_raw_fd())?;
-        Ok(Self { name, memory, elements, of: PhantomData })
+    /// The `elements` from the byte `start` on, a multiple of 8; as many as there is memory for.
+    pub(super) fn new(name: &'static str, memory: &Memory, start: u64, elements: u32) -> Self {
+        let start = usize::try_from(start / 8).unwrap_or(usize::MAX);
+        let there = (memory.0.len() / 8).saturating_sub(start) / Self::WORDS;
+        let elements = usize::try_from(elements).unwrap_or(usize::MAX).min(there);
+        Self { name, memory: memory.clone(), start, elements, of: PhantomData }
     }
 
     fn word(&self, element: usize, word: usize) -> Option<&AtomicU64> {
         if element >= self.elements || word >= Self::WORDS {
             return None;
         }
-        let words = self.memory.as_mut_ptr().cast::<AtomicU64>();
-        // SAFETY: the mapping begins at a page, holds `elements` of `WORDS` words each, and lives as long as `self`;
-        // whatever else touches this memory does so in whole words too.
-        Some(unsafe { &*words.add(element * Self::WORDS + word) })
+        let words = self.memory.0.as_mut_ptr().cast::<AtomicU64>();
+        // SAFETY: the mapping begins at a page, holds `elements` of `WORDS` words each from `start` on, and lives as long
+        // as `self`; whatever else touches this memory does so in whole words too.
+        Some(unsafe { &*words.add(self.start + element * Self::WORDS + word) })
     }
 
     fn index(&self, index: u32) -> Result<usize, DataplaneError> {

@@ -13,7 +13,7 @@ mod syscalls;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
-pub use load::{LoadError, Loaded, Sizes};
+pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
 pub use pins::{PinError, Pins};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op};
@@ -40,8 +40,11 @@ use syscalls::wait_for_packets;
 #[derive(Clone, Copy)]
 struct Plain<T: Copy>(T);
 
-/// The name of the program in its object.
+/// The program that is attached, by its name in the object.
 const PROGRAM: &str = "meshlb";
+
+/// The program that it hands over to.
+const WHOLE: &str = "whole";
 
 /// The word of a backend's entry that says that there is one.
 const BACKEND_MARK: usize = 1;
@@ -85,6 +88,12 @@ impl Kernel {
         attach::attach(program, &self.pins, interface, mode)
     }
 
+    /// What was sent to all backends that ever were.
+    fn sent(&self) -> Result<BackendCounters, DataplaneError> {
+        (0..self.counters.len())
+            .try_fold(BackendCounters::default(), |sum, id| Ok(sum.plus(&self.counters(id)?)))
+    }
+
     /// Detaches from every interface but these.
     ///
     /// # Errors
@@ -123,11 +132,7 @@ impl Dataplane for Kernel {
             action: "read",
             source: source.into(),
         })?;
-        Ok(values.iter().fold(BackendCounters::default(), |sum, Plain(cpu)| BackendCounters {
-            packets: sum.packets.wrapping_add(cpu.packets),
-            bytes: sum.bytes.wrapping_add(cpu.bytes),
-            new_flows: sum.new_flows.wrapping_add(cpu.new_flows),
-        }))
+        Ok(values.iter().fold(BackendCounters::default(), |sum, Plain(cpu)| sum.plus(cpu)))
     }
 
     fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError> {
@@ -138,7 +143,10 @@ impl Dataplane for Kernel {
                 })?;
                 Ok((*outcome, values.iter().copied().fold(0, u64::wrapping_add)))
             };
-        Outcome::ALL.iter().map(read).collect()
+        let mut outcomes: BTreeMap<Outcome, u64> = Outcome::ALL.iter().map(read).collect::<Result<_, _>>()?;
+        let sent = self.sent()?;
+        outcomes.extend([(Outcome::Transmitted, sent.transmitted), (Outcome::Redirected, sent.redirected)]);
+        Ok(outcomes)
     }
 
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {

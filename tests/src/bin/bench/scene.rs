@@ -115,7 +115,7 @@ impl Scene {
     }
 
     pub(crate) fn facts(&mut self) -> Result<Facts> {
-        let took = self.lab.kernel.loaded().took;
+        let took = self.lab.kernel.loaded().programs[0].took;
         Facts::new("meshlb", &self.lab.kernel.program()?.info()?, took)
     }
 
@@ -125,8 +125,7 @@ impl Scene {
         let mut owners = BackendCounters::default();
         for id in self.parts.iter().flat_map(|part| self.owners(*part)) {
             let counters = self.lab.counters(id)?;
-            owners.packets += counters.packets;
-            owners.new_flows += counters.new_flows;
+            owners = owners.plus(&counters);
         }
         Ok(Counted { transmitted, otherwise: outcomes.values().sum::<u64>() - transmitted, owners })
     }
@@ -153,7 +152,7 @@ impl Counted {
 
     /// Packets that went to backends that are no heirs since then.
     pub(crate) fn to_owners(&self, before: &Self) -> u64 {
-        self.owners.packets - before.owners.packets
+        self.owners.since(&before.owners).packets()
     }
 }
 

@@ -1,0 +1,131 @@
+//! The plain packet's way: a straight line for nearly every packet of a service.
+//!
+//! A packet is plain when it is untagged, IPv4 without options or fragments or IPv6 without extension headers, TCP or UDP,
+//! for a service that stands in the exact table and asks for nothing special, and when it can be sent. `None` means that
+//! it is not, or that something about it is odd: then nothing was counted and the packet is as it came, and the whole
+//! way ([`crate::pipeline`]) says what becomes of it. So this way knows no outcome but "sent".
+
+use crate::{
+    client::{Client, Client4, Client6},
+    forward, maps,
+    parse::{Flow, IP},
+    pipeline::{Choice, steady, tracked},
+    tables::Tables,
+};
+use mesh_common::{
+    abi::{ServiceKey, protocol, whole},
+    flow::Signs,
+    outcome::Outcome,
+};
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp, Udp},
+    packet::Packet,
+};
+
+/// Sends a plain packet to its backend.
+#[inline(always)]
+pub(crate) fn run(packet: Packet) -> Option<Outcome> {
+    let tables = Tables::open()?;
+    let ethernet: &Ethernet = packet.view(0)?;
+    match ethernet.kind {
+        IPV4 => {
+            let flow = ipv4(&packet)?;
+            steer(packet, tables, &flow)
+        }
+        IPV6 => {
+            let flow = ipv6(&packet)?;
+            steer(packet, tables, &flow)
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Outcome> {
+    let length = usize::from(flow.length);
+    if length < flow.headers || IP + length > packet.linear_length() {
+        return None;
+    }
+    let service = tables.service(flow.service).filter(|service| service.flags == 0)?;
+    let hash = flow.client.hash();
+    let slot = tables.slot(service, hash)?;
+    if slot.consults() {
+        // A line of its own to the end: what is needed here only would else be saved and restored on both.
+        let choice = tracked(tables, flow, service, slot, hash);
+        return send(packet, tables, flow, &choice, hash);
+    }
+    send(packet, tables, flow, &steady(flow, slot), hash)
+}
+
+#[inline(always)]
+fn send<C: Client>(
+    packet: Packet,
+    tables: Tables,
+    flow: &Flow<C>,
+    choice: &Choice,
+    hash: u64,
+) -> Option<Outcome> {
+    let backend = tables.backend(choice.backend)?;
+    if flow.length > backend.room {
+        return None;
+    }
+    let sent = forward::to(packet, flow, backend, hash).ok()?;
+    maps::count_sent(choice.backend, sent, flow.length, choice.opened);
+    Some(sent)
+}
+
+#[inline(always)]
+fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
+    const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
+    let header: &Ipv4 = packet.view(IP)?;
+    if header.version_length != 0x45 || header.fragment & OFFSET_OR_MORE != 0 {
+        return None;
+    }
+    let (ports, signs, headers) = transport(packet, IP + Ipv4::LENGTH, header.protocol)?;
+    Some(Flow {
+        service: ServiceKey::v4(
+            header.destination.to_ne_bytes(),
+            ports.destination.to_ne_bytes(),
+            header.protocol,
+        ),
+        client: Client4 { address: header.source, port: ports.source },
+        signs,
+        length: u16::from_be(header.length),
+        headers,
+        traffic_class: header.traffic_class,
+    })
+}
+
+#[inline(always)]
+fn ipv6(packet: &Packet) -> Option<Flow<Client6>> {
+    let header: &Ipv6 = packet.view(IP)?;
+    if header.version() != 6 {
+        return None;
+    }
+    let (ports, signs, headers) = transport(packet, IP + Ipv6::LENGTH, header.next)?;
+    Some(Flow {
+        service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
+        client: Client6 { address: header.source, port: ports.source },
+        signs,
+        // A length beyond 16 bits saturates; no frame holds it.
+        length: u16::from_be(header.length).saturating_add(40),
+        headers,
+        traffic_class: header.traffic_class(),
+    })
+}
+
+/// Ports, what the packet does to its flow, and the length of all headers from the IP header on.
+#[inline(always)]
+fn transport(packet: &Packet, at: usize, number: u8) -> Option<(Ports, Signs, usize)> {
+    match number {
+        protocol::TCP => {
+            let header: &Tcp = packet.view(at)?;
+            Some((header.ports, Signs::tcp(header.flags), at + size_of::<Tcp>() - IP))
+        }
+        protocol::UDP => {
+            let header: &Udp = packet.view(at)?;
+            Some((header.ports, Signs::DATAGRAM, at + size_of::<Udp>() - IP))
+        }
+        _ => None,
+    }
+}
