@@ -23,9 +23,9 @@ pub(crate) trait Client: Copy {
 
     /// The client as the flow table names it.
     #[inline(always)]
-    fn named(&self, tag: u64, service: u32) -> table::Client {
+    fn named(&self, key: u64, service: u32) -> table::Client {
         table::Client {
-            tag,
+            key,
             service,
             port: self.port().to_ne_bytes(),
             reserved: [0; 2],

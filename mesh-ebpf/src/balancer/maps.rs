@@ -16,8 +16,9 @@ use mesh_common::{
     flow::{FlowRecord, Ticks, ticks},
     icmp,
     outcome::Outcome,
-    table::{self, Bucket, Client, Clients, WAYS},
+    table::{self, Bucket, Client, Clients, Found, OVERFLOWED, WAYS},
 };
+use mesh_ebpf::verifier::larger;
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
@@ -91,88 +92,121 @@ pub(crate) fn seed() -> u64 {
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     bucket: *mut Bucket,
-    way: usize,
+    /// The index of the record, and of the tag in the word of tags.
+    at: usize,
 }
 
 impl Place {
+    /// A place in a bucket; `at` is cut to the bucket's words.
+    #[inline(always)]
+    const fn new(bucket: *mut Bucket, at: usize) -> Self {
+        Self { bucket, at: at & WAYS }
+    }
+
+    #[inline(always)]
+    const fn record(self) -> *mut u64 {
+        // SAFETY: a bucket has one word more than `WAYS`, which is all ones.
+        unsafe { self.bucket.cast::<u64>().add(self.at) }
+    }
+
     /// The record that stands here, if it is this flow's.
     #[inline(always)]
-    fn read(self, tag: u64, now: Ticks) -> Option<FlowRecord> {
-        // SAFETY: the bucket is an element of the map and the way is below `WAYS`; words are read whole.
-        let value = unsafe { (&raw const (*self.bucket).values).cast::<u64>().add(self.way).read_volatile() };
-        table::unpack(tag, value, now)
+    fn read(self, key: u64, now: Ticks) -> Option<FlowRecord> {
+        // SAFETY: the bucket is an element of the map; words are read whole, whoever writes them meanwhile.
+        table::unpack(key, unsafe { self.record().read_volatile() }, now)
     }
 
     /// Replaces the record of a flow that stands here.
     #[inline(always)]
-    pub(crate) fn write(self, tag: u64, record: &FlowRecord) {
+    pub(crate) fn write(self, key: u64, record: &FlowRecord) {
         // SAFETY: as in `read`.
-        unsafe {
-            (&raw mut (*self.bucket).values)
-                .cast::<u64>()
-                .add(self.way)
-                .write_volatile(table::pack(tag, record));
-        }
+        unsafe { self.record().write_volatile(table::pack(key, record)) };
     }
 
-    /// Makes the place a flow's: the value first, so that a reader that finds the tag finds it, too.
+    /// Makes the place a flow's: the record first, so that a reader that finds the tag finds it, too.
     #[inline(always)]
-    fn take(self, tag: u64, record: &FlowRecord) {
-        self.write(tag, record);
-        // SAFETY: as in `read`.
-        unsafe { (&raw mut (*self.bucket).tags).cast::<u64>().add(self.way).write_volatile(tag) };
+    fn take(self, key: u64, record: &FlowRecord) {
+        self.write(key, record);
+        mark(self.bucket, self.at, table::tag(key));
     }
+}
+
+/// Sets a byte of the word of tags.
+#[inline(always)]
+fn mark(bucket: *mut Bucket, at: usize, byte: u8) {
+    // SAFETY: the bucket is an element of the map, and its first word has the bytes 0 to `WAYS`.
+    unsafe { bucket.cast::<u8>().add(at).write_volatile(byte) };
+}
+
+/// A bucket, and its word of tags.
+#[inline(always)]
+fn bucket(index: u32) -> Option<(*mut Bucket, u64)> {
+    let bucket = FLOWS.get_ptr_mut(index)?;
+    // SAFETY: the pointer comes from the map; words are read whole, whoever writes them meanwhile.
+    Some((bucket, unsafe { bucket.cast::<u64>().read_volatile() }))
 }
 
 /// A flow's record, and where it stands.
 #[inline(always)]
-pub(crate) fn flow(tag: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
-    let [first, second] = table::buckets(tag, FLOW_BUCKETS.load());
-    flow_at(first, tag, now).or_else(|| flow_at(second, tag, now))
+pub(crate) fn flow(key: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
+    let [first, second] = table::buckets(key, FLOW_BUCKETS.load());
+    let (first, tags) = bucket(first)?;
+    let found = flow_in(first, tags, key, now);
+    if found.is_some() || tags & u64::from(OVERFLOWED) == 0 {
+        return found;
+    }
+    let (second, tags) = bucket(second)?;
+    flow_in(second, tags, key, now)
 }
 
+/// Looks at up to three records whose tags are the flow's; of seven other flows more than that have it with a probability
+/// of 10^-8.
 #[inline(always)]
-fn flow_at(bucket: u32, tag: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
-    let bucket = FLOWS.get_ptr_mut(bucket)?;
-    // SAFETY: the pointer comes from the map; words are read whole, whoever writes them meanwhile.
-    let tags = unsafe { (&raw const (*bucket).tags).read_volatile() };
-    let place = Place { bucket, way: table::find(&tags, tag)? & (WAYS - 1) };
-    Some((place, place.read(tag, now)?))
+fn flow_in(bucket: *mut Bucket, tags: u64, key: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
+    let found = Found::tags(tags, table::tag(key));
+    let at = |found: Found| {
+        let place = Place::new(bucket, found.first()?);
+        Some((place, place.read(key, now)?))
+    };
+    at(found).or_else(|| at(found.rest())).or_else(|| at(found.rest().rest()))
 }
 
-/// Records a new flow: at a free place, else at that of the most expendable flow of its first bucket. A bucket full of
-/// active flows takes none.
+/// Records a new flow: at a free place of its first bucket, else of its second, else at that of the most expendable flow of
+/// the first. A bucket full of active flows takes none.
 #[inline(always)]
-pub(crate) fn record(tag: u64, record: &FlowRecord, now: Ticks, client: &Client) {
-    let [first, second] = table::buckets(tag, FLOW_BUCKETS.load());
-    let taken = free_in(first).or_else(|| free_in(second)).or_else(|| victim_in(first, now));
-    if let Some((index, place)) = taken {
-        place.take(tag, record);
-        name(index, place.way, client);
+pub(crate) fn record(key: u64, record: &FlowRecord, now: Ticks, client: &Client) {
+    if let Some((index, place)) = place_for(key, now) {
+        place.take(key, record);
+        name(index, place.at, client);
     }
 }
 
 #[inline(always)]
-fn free_in(index: u32) -> Option<(u32, Place)> {
-    let bucket = FLOWS.get_ptr_mut(index)?;
-    // SAFETY: as in `flow_at`.
-    let tags = unsafe { (&raw const (*bucket).tags).read_volatile() };
-    Some((index, Place { bucket, way: table::find(&tags, 0)? & (WAYS - 1) }))
-}
-
-#[inline(always)]
-fn victim_in(index: u32, now: Ticks) -> Option<(u32, Place)> {
-    let bucket = FLOWS.get_ptr_mut(index)?;
-    // SAFETY: as in `flow_at`.
-    let values = unsafe { (&raw const (*bucket).values).read_volatile() };
-    Some((index, Place { bucket, way: table::victim(&values, now)? & (WAYS - 1) }))
+fn place_for(key: u64, now: Ticks) -> Option<(u32, Place)> {
+    let [first, second] = table::buckets(key, FLOW_BUCKETS.load());
+    let (full, tags) = bucket(first)?;
+    if let Some(at) = Found::tags(tags, 0).first() {
+        return Some((first, Place::new(full, at)));
+    }
+    let (other, tags) = bucket(second)?;
+    if let Some(at) = Found::tags(tags, 0).first() {
+        // Before the flow is there, so that nobody looks for it in vain.
+        mark(full, 0, OVERFLOWED);
+        return Some((second, Place::new(other, at)));
+    }
+    // SAFETY: as in `bucket`.
+    let records = unsafe { full.read_volatile() };
+    Some((first, Place::new(full, table::victim(&records, now, larger)?)))
 }
 
 /// Notes whose flow stands at a place.
 #[inline(always)]
-fn name(bucket: u32, way: usize, client: &Client) {
-    if let Some(clients) = CLIENTS.get_ptr_mut(bucket) {
-        // SAFETY: the pointer comes from the map and the way is below `WAYS`; the agent checks the tag.
+fn name(bucket: u32, at: usize, client: &Client) {
+    let way = at.wrapping_sub(1);
+    if let Some(clients) = CLIENTS.get_ptr_mut(bucket)
+        && way < WAYS
+    {
+        // SAFETY: the pointer comes from the map and the way is below `WAYS`; the agent checks the key.
         unsafe { clients.cast::<Client>().add(way).write(*client) };
     }
 }

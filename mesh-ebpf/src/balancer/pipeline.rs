@@ -112,13 +112,13 @@ pub(crate) fn tracked<C: Client>(
     hash: u64,
 ) -> Choice {
     let segment = flow.signs.segment();
-    let (tag, now) = (table::tag(hash, service.id), maps::now());
-    let found = maps::flow(tag, now);
+    let (key, now) = (table::key(hash, service.id), maps::now());
+    let found = maps::flow(key, now);
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let decision = decide(slot, segment, known, now);
     match (&decision.record, found) {
-        (Some(record), Some((place, _))) => place.write(tag, record),
-        (Some(record), None) => maps::record(tag, record, now, &flow.client.named(tag, service.id)),
+        (Some(record), Some((place, _))) => place.write(key, record),
+        (Some(record), None) => maps::record(key, record, now, &flow.client.named(key, service.id)),
         (None, _) => {}
     }
     let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();

@@ -45,17 +45,23 @@ impl Lab {
     /// Writes a record where the flow stands, else at a free place of its first bucket.
     pub fn write_flow(&self, flow: &Flow) -> Result<()> {
         let (mut buckets, mut clients) = (self.array::<[u64; 8]>("FLOWS")?, self.array("CLIENTS")?);
-        let tag = table::tag(flow_hash(SEED, flow.client), flow.service);
-        let places = table::buckets(tag, buckets.len());
-        let (place, way) = find(&buckets, &places, tag)?
-            .or(find(&buckets, &places, 0)?)
+        let key = table::key(flow_hash(SEED, flow.client), flow.service);
+        let [first, second] = table::buckets(key, buckets.len());
+        let wanted = |bucket: &[u64; 8], at: usize| {
+            tag_at(bucket, at) == table::tag(key)
+                && bucket.get(at).is_some_and(|word| table::unpack(key, *word, 0).is_some())
+        };
+        let (place, at) = find(&buckets, &[first, second], wanted)?
+            .or(find(&buckets, &[first], |bucket, at| tag_at(bucket, at) == 0)?)
             .context("there is no place for the flow")?;
         let mut bucket = buckets.get(&place, 0)?;
-        *bucket.get_mut(way).context("a bucket has ways")? = tag;
-        *bucket.get_mut(WAYS + way).context("a bucket has values")? = table::pack(tag, &flow.record);
+        let shift = 8 * u32::try_from(at)?;
+        let [tags, ..] = &mut bucket;
+        *tags = *tags & !(0xff << shift) | u64::from(table::tag(key)) << shift;
+        *bucket.get_mut(at).context("a bucket has records")? = table::pack(key, &flow.record);
         buckets.set(place, bucket, 0)?;
         let mut line: [[u8; 32]; WAYS] = clients.get(&place, 0)?;
-        *line.get_mut(way).context("a line has ways")? = client(tag, flow)?;
+        *line.get_mut(at - 1).context("a line has ways")? = client(key, flow)?;
         Ok(clients.set(place, line, 0)?)
     }
 
@@ -64,21 +70,29 @@ impl Lab {
     }
 }
 
-/// Where a tag stands.
-fn find(buckets: &Array<MapData, [u64; 8]>, places: &[u32], tag: u64) -> Result<Option<(u32, usize)>> {
+/// The first place that is as wanted.
+fn find(
+    buckets: &Array<MapData, [u64; 8]>,
+    places: &[u32],
+    wanted: impl Fn(&[u64; 8], usize) -> bool,
+) -> Result<Option<(u32, usize)>> {
     for place in places {
         let bucket = buckets.get(place, 0)?;
-        if let Some(way) = bucket.iter().take(WAYS).position(|there| *there == tag) {
-            return Ok(Some((*place, way)));
+        if let Some(at) = (1..=WAYS).find(|at| wanted(&bucket, *at)) {
+            return Ok(Some((*place, at)));
         }
     }
     Ok(None)
 }
 
+fn tag_at([tags, ..]: &[u64; 8], at: usize) -> u8 {
+    tags.to_le_bytes().get(at).copied().unwrap_or(0)
+}
+
 /// The bytes of a `table::Client`.
-fn client(tag: u64, flow: &Flow) -> Result<[u8; 32]> {
+fn client(key: u64, flow: &Flow) -> Result<[u8; 32]> {
     let port = flow.client.port().to_be_bytes();
-    let head = [tag.to_ne_bytes().as_slice(), &flow.service.to_ne_bytes(), &port, &[0; 2]].concat();
+    let head = [key.to_ne_bytes().as_slice(), &flow.service.to_ne_bytes(), &port, &[0; 2]].concat();
     let bytes = [head.as_slice(), &wire_address(flow.client.ip())].concat();
     bytes.try_into().ok().context("a client has 32 bytes")
 }

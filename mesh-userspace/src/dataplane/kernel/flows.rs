@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 /// Buckets for so many flows: at sixty percent nearly every flow finds a place.
 pub(super) fn buckets(flows: u32) -> u32 {
     let places = u64::from(flows) * 10 / 6;
-    u32::try_from(places.div_ceil(4)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(places.div_ceil(7)).unwrap_or(u32::MAX).max(1)
 }
 
 pub(super) struct FlowTable {
@@ -26,28 +26,40 @@ impl FlowTable {
 
     pub(super) fn retain(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
         for index in 0..self.flows.len() {
-            let bucket = self.flows.read(index);
-            if bucket.tags == [0; 4] {
+            let Bucket([tags, records @ ..]) = self.flows.read(index);
+            if tags >> 8 == 0 {
                 continue;
             }
             let clients = self.clients.read(index);
-            for (way, ((tag, value), client)) in
-                bucket.tags.iter().zip(bucket.values).zip(clients).enumerate()
-            {
+            let [_, tags @ ..] = tags.to_le_bytes();
+            for (way, ((tag, record), client)) in tags.into_iter().zip(records).zip(clients).enumerate() {
                 // A line that is being written is looked at the next time.
-                if let Some(flow) = flow(*tag, value, &client, now)
+                if let Some(flow) = flow(tag, record, &client, now)
                     && !visit(&flow)
                 {
-                    // Unless another flow took the place meanwhile.
-                    self.flows.replace_word(index, way, *tag, 0);
+                    self.forget(index, way + 1, tag, record);
                 }
             }
         }
     }
+
+    /// Frees a place, unless its bucket changes meanwhile: then it is freed the next time.
+    fn forget(&self, index: usize, at: usize, tag: u8, record: u64) {
+        let Bucket(words) = self.flows.read(index);
+        let [tags, ..] = words;
+        let mut bytes = tags.to_le_bytes();
+        if let (Some(byte), Some(word)) = (bytes.get_mut(at), words.get(at))
+            && (*byte, *word) == (tag, record)
+        {
+            *byte = 0;
+            self.flows.replace_word(index, 0, tags, u64::from_le_bytes(bytes));
+        }
+    }
 }
 
-fn flow(tag: u64, value: u64, client: &Client, now: Ticks) -> Option<Flow> {
-    let record = table::unpack(tag, value, now).filter(|_| tag != 0 && client.tag == tag)?;
+fn flow(tag: u8, record: u64, client: &Client, now: Ticks) -> Option<Flow> {
+    let record =
+        table::unpack(client.key, record, now).filter(|_| tag != 0 && tag == table::tag(client.key))?;
     let port = u16::from_be_bytes(client.port);
     Some(Flow {
         client: SocketAddr::new(host_address(client.address), port),

@@ -298,7 +298,7 @@ fn shape(map: &str) -> (MapType, u32, u32, u32) {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
-        "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
+        "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         _ => (MapType::Array, 4, 16, 0),
     }
 }

@@ -39,7 +39,7 @@ unsafe impl Words for BackendEntry {}
 unsafe impl Words for Slot {}
 // SAFETY: eight words.
 unsafe impl Words for Bucket {}
-// SAFETY: 128 bytes of integers without padding, both asserted by the sizes where it is defined.
+// SAFETY: 224 bytes of integers without padding, both asserted by the sizes where it is defined.
 unsafe impl Words for Clients {}
 
 /// The memory of a BPF array.

@@ -72,7 +72,7 @@ pub(crate) struct Group {
 const EVER_NEW: u64 = 1 << 32;
 const MILLION: u64 = 1_000_000;
 /// Room for a million flows, half empty.
-const TABLE: u32 = 2_000_000;
+const TABLE: u32 = 1_000_000;
 /// A table that no case uses.
 const UNUSED: u32 = 4096;
 
@@ -104,7 +104,7 @@ pub(crate) const GROUPS: &[Group] = &[
         slots: Slots::Steady,
         services: 1,
         backends: 100,
-        size: 65_521,
+        size: 16_381,
         table: UNUSED,
         cases: &[
             tcp("1 flow", 1),
@@ -124,7 +124,7 @@ pub(crate) const GROUPS: &[Group] = &[
         slots: Slots::Migrating,
         services: 1,
         backends: 100,
-        size: 65_521,
+        size: 16_381,
         table: TABLE,
         cases: &[tcp("1,000,000 flows", MILLION)],
     },
@@ -133,7 +133,7 @@ pub(crate) const GROUPS: &[Group] = &[
         slots: Slots::Always,
         services: 1,
         backends: 100,
-        size: 65_521,
+        size: 16_381,
         table: TABLE,
         cases: &[tcp("1 flow", 1), tcp("100,000 flows", 100_000), tcp("1,000,000 flows", MILLION)],
     },
@@ -142,7 +142,7 @@ pub(crate) const GROUPS: &[Group] = &[
         slots: Slots::Always,
         services: 1,
         backends: 100,
-        size: 65_521,
+        size: 16_381,
         table: TABLE,
         cases: &[flood("SYN flood")],
     },
