@@ -6,6 +6,7 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
+use crate::table::Bucket;
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
@@ -214,7 +215,7 @@ impl BackendCounters {
 /// Where the parts of the `TABLES` map begin, in bytes, and how many elements each has.
 ///
 /// The map has one element, so that one lookup serves all that a packet needs: the services' places, then the backends,
-/// then the slots.
+/// then the buckets of the flow table, then the slots.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -222,6 +223,8 @@ pub struct Layout {
     pub places: u32,
     /// Elements of the backend array.
     pub backends: u32,
+    /// Buckets of the flow table.
+    pub buckets: u32,
     /// Slots.
     pub slots: u32,
 }
@@ -236,10 +239,16 @@ impl Layout {
         self.places as u64 * size_of::<ServiceEntry>() as u64
     }
 
+    /// Where the flow table begins.
+    #[must_use]
+    pub const fn flows_at(&self) -> u64 {
+        self.backends_at() + self.backends as u64 * size_of::<BackendEntry>() as u64
+    }
+
     /// Where the slots begin.
     #[must_use]
     pub const fn slots_at(&self) -> u64 {
-        self.backends_at() + self.backends as u64 * size_of::<BackendEntry>() as u64
+        self.flows_at() + self.buckets as u64 * size_of::<Bucket>() as u64
     }
 
     /// Bytes of the whole map.

@@ -5,15 +5,15 @@
 
 use crate::slot::Slot;
 
-/// Coarse time: units of 2^30 nanoseconds (1.07 s) of the monotonic clock, so that no division is needed.
+/// Coarse time: units of 2^30 nanoseconds (1.07 s), so that no division is needed.
 pub type Ticks = u32;
 
-/// The tick of a moment; `nanoseconds` as `bpf_ktime_get_coarse_ns` and `CLOCK_MONOTONIC_COARSE` count them.
+/// The tick of a moment in jiffies, as `bpf_jiffies64` counts them, each of so many nanoseconds: 10^9 / `CONFIG_HZ`.
 #[inline(always)]
 #[must_use]
-pub const fn ticks(nanoseconds: u64) -> Ticks {
+pub const fn ticks(jiffies: u64, jiffy: u64) -> Ticks {
     #[expect(clippy::cast_possible_truncation, reason = "wraps after 146 years; differences are wrapping")]
-    let ticks = (nanoseconds >> 30) as Ticks;
+    let ticks = (jiffies.wrapping_mul(jiffy) >> 30) as Ticks;
     ticks
 }
 

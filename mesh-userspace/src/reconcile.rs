@@ -138,7 +138,12 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Looks through the flow table and throws away records that say nothing any more.
-    pub fn sweep(&mut self, config: &Config, now: Instant, ticks: Ticks) {
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its time.
+    pub fn sweep(&mut self, config: &Config, now: Instant) -> Result<(), DataplaneError> {
+        let ticks = self.dataplane.now()?;
         let owners = owners(config, &self.actual);
         let seed = self.dataplane.seed();
         let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
@@ -155,18 +160,24 @@ impl<D: Dataplane> Reconciler<D> {
             keeps
         });
         self.sweep = sweep;
+        Ok(())
     }
 
-    /// Up to `limit` recorded flows; `now` is the kernel's time.
-    pub fn flows(&mut self, limit: usize, now: Ticks) -> Vec<Flow> {
+    /// Up to `limit` recorded flows, and the time by which they are stamped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its time.
+    pub fn flows(&mut self, limit: usize) -> Result<(Vec<Flow>, Ticks), DataplaneError> {
         let mut flows = Vec::new();
+        let now = self.dataplane.now()?;
         self.dataplane.retain_flows(now, &mut |flow| {
             if flows.len() < limit {
                 flows.push(*flow);
             }
             true
         });
-        flows
+        Ok((flows, now))
     }
 
     /// Reads the maps again and believes them, should they differ from what was thought.
@@ -255,7 +266,7 @@ mod tests {
         assert!(reconciler.is_waiting());
         for _ in 0..6 {
             now += Duration::from_secs(1801);
-            reconciler.sweep(&after, now, 0);
+            reconciler.sweep(&after, now).unwrap();
             reconciler.reconcile(&wish(&after), now).unwrap();
         }
         assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
@@ -283,6 +294,9 @@ mod tests {
             fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
                 self.0.retain_flows(now, visit);
             }
+            fn now(&self) -> Result<Ticks, DataplaneError> {
+                self.0.now()
+            }
             fn seed(&self) -> u64 {
                 0
             }
@@ -303,8 +317,8 @@ mod tests {
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
         memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
         let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
-        assert_eq!(reconciler.flows(10, 0).len(), 1);
-        reconciler.sweep(&config, now, 0);
-        assert_eq!(reconciler.flows(10, 0), vec![]);
+        assert_eq!(reconciler.flows(10).unwrap().0.len(), 1);
+        reconciler.sweep(&config, now).unwrap();
+        assert_eq!(reconciler.flows(10).unwrap().0, vec![]);
     }
 }

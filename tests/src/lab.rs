@@ -8,7 +8,6 @@ mod flows;
 mod run;
 
 pub use decap::DecapLab;
-pub use flows::now;
 pub use run::Verdict;
 
 use std::net::IpAddr;

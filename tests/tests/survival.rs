@@ -185,7 +185,7 @@ fn limits_that_changed_are_refused_until_a_detach() {
         |agent: &Agent| agent.cli(&["run", "--config", &agent.config_path().display().to_string()]).unwrap();
     let output = run(&scene.agent);
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(complaint.contains("FLOWS") && complaint.contains("meshlb detach"), "{complaint}");
+    assert!(complaint.contains("flows") && complaint.contains("meshlb detach"), "{complaint}");
     assert_eq!(output.status.code(), Some(1));
     scene.client().unwrap().get(scene.service()).unwrap();
     scene.must(&["detach", "--config", &scene.agent.config_path().display().to_string()]).unwrap();

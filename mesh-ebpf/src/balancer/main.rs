@@ -7,6 +7,7 @@
 #![no_main]
 
 mod client;
+mod flows;
 mod forward;
 mod icmp;
 mod maps;
@@ -39,6 +40,12 @@ fn whole(context: XdpContext) -> u32 {
         maps::call_next(&context);
     }
     action
+}
+
+/// Tells the agent the time by which flow records are stamped; never attached.
+#[xdp(frags)]
+fn clock(_: XdpContext) -> u32 {
+    maps::now()
 }
 
 /// What the kernel does with the packet.

@@ -5,28 +5,21 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
-    helpers::{bpf_ktime_get_coarse_ns, generated::bpf_redirect},
+    helpers::generated::{bpf_jiffies64, bpf_redirect},
     macros::map,
     maps::{Array, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use mesh_common::{
     abi::{BackendCounters, Meta, programs},
-    flow::{FlowRecord, Ticks, ticks},
+    flow::{Ticks, ticks},
     icmp,
     outcome::Outcome,
-    table::{self, Bucket, Client, Clients, Found, OVERFLOWED, WAYS},
 };
-use mesh_ebpf::verifier::larger;
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
 static SEED: Global<u64> = Global::new(0);
-
-/// How many elements `FLOWS` has; set at load time.
-#[unsafe(no_mangle)]
-static FLOW_BUCKETS: Global<u32> = Global::new(1);
 
 /// Which agent's maps these are. The program does not read it.
 #[map]
@@ -37,14 +30,6 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::with_max_en
 
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
-
-/// The flow table.
-#[map]
-static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Who the flows of each bucket are. The program writes it only.
-#[map]
-static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where tail calls lead: the whole way, and the program that others put behind ours.
 #[map]
@@ -88,129 +73,6 @@ pub(crate) fn seed() -> u64 {
     SEED.load()
 }
 
-/// Where a flow stands in the table.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    bucket: *mut Bucket,
-    /// The index of the record, and of the tag in the word of tags.
-    at: usize,
-}
-
-impl Place {
-    /// A place in a bucket; `at` is cut to the bucket's words.
-    #[inline(always)]
-    const fn new(bucket: *mut Bucket, at: usize) -> Self {
-        Self { bucket, at: at & WAYS }
-    }
-
-    #[inline(always)]
-    const fn record(self) -> *mut u64 {
-        // SAFETY: a bucket has one word more than `WAYS`, which is all ones.
-        unsafe { self.bucket.cast::<u64>().add(self.at) }
-    }
-
-    /// The record that stands here, if it is this flow's.
-    #[inline(always)]
-    fn read(self, key: u64, now: Ticks) -> Option<FlowRecord> {
-        // SAFETY: the bucket is an element of the map; words are read whole, whoever writes them meanwhile.
-        table::unpack(key, unsafe { self.record().read_volatile() }, now)
-    }
-
-    /// Replaces the record of a flow that stands here.
-    #[inline(always)]
-    pub(crate) fn write(self, key: u64, record: &FlowRecord) {
-        // SAFETY: as in `read`.
-        unsafe { self.record().write_volatile(table::pack(key, record)) };
-    }
-
-    /// Makes the place a flow's: the record first, so that a reader that finds the tag finds it, too.
-    #[inline(always)]
-    fn take(self, key: u64, record: &FlowRecord) {
-        self.write(key, record);
-        mark(self.bucket, self.at, table::tag(key));
-    }
-}
-
-/// Sets a byte of the word of tags.
-#[inline(always)]
-fn mark(bucket: *mut Bucket, at: usize, byte: u8) {
-    // SAFETY: the bucket is an element of the map, and its first word has the bytes 0 to `WAYS`.
-    unsafe { bucket.cast::<u8>().add(at).write_volatile(byte) };
-}
-
-/// A bucket, and its word of tags.
-#[inline(always)]
-fn bucket(index: u32) -> Option<(*mut Bucket, u64)> {
-    let bucket = FLOWS.get_ptr_mut(index)?;
-    // SAFETY: the pointer comes from the map; words are read whole, whoever writes them meanwhile.
-    Some((bucket, unsafe { bucket.cast::<u64>().read_volatile() }))
-}
-
-/// A flow's record, and where it stands.
-#[inline(always)]
-pub(crate) fn flow(key: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
-    let [first, second] = table::buckets(key, FLOW_BUCKETS.load());
-    let (first, tags) = bucket(first)?;
-    let found = flow_in(first, tags, key, now);
-    if found.is_some() || tags & u64::from(OVERFLOWED) == 0 {
-        return found;
-    }
-    let (second, tags) = bucket(second)?;
-    flow_in(second, tags, key, now)
-}
-
-/// Looks at up to three records whose tags are the flow's; of seven other flows more than that have it with a probability
-/// of 10^-8.
-#[inline(always)]
-fn flow_in(bucket: *mut Bucket, tags: u64, key: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
-    let found = Found::tags(tags, table::tag(key));
-    let at = |found: Found| {
-        let place = Place::new(bucket, found.first()?);
-        Some((place, place.read(key, now)?))
-    };
-    at(found).or_else(|| at(found.rest())).or_else(|| at(found.rest().rest()))
-}
-
-/// Records a new flow: at a free place of its first bucket, else of its second, else at that of the most expendable flow of
-/// the first. A bucket full of active flows takes none.
-#[inline(always)]
-pub(crate) fn record(key: u64, record: &FlowRecord, now: Ticks, client: &Client) {
-    if let Some((index, place)) = place_for(key, now) {
-        place.take(key, record);
-        name(index, place.at, client);
-    }
-}
-
-#[inline(always)]
-fn place_for(key: u64, now: Ticks) -> Option<(u32, Place)> {
-    let [first, second] = table::buckets(key, FLOW_BUCKETS.load());
-    let (full, tags) = bucket(first)?;
-    if let Some(at) = Found::tags(tags, 0).first() {
-        return Some((first, Place::new(full, at)));
-    }
-    let (other, tags) = bucket(second)?;
-    if let Some(at) = Found::tags(tags, 0).first() {
-        // Before the flow is there, so that nobody looks for it in vain.
-        mark(full, 0, OVERFLOWED);
-        return Some((second, Place::new(other, at)));
-    }
-    // SAFETY: as in `bucket`.
-    let records = unsafe { full.read_volatile() };
-    Some((first, Place::new(full, table::victim(&records, now, larger)?)))
-}
-
-/// Notes whose flow stands at a place.
-#[inline(always)]
-fn name(bucket: u32, at: usize, client: &Client) {
-    let way = at.wrapping_sub(1);
-    if let Some(clients) = CLIENTS.get_ptr_mut(bucket)
-        && way < WAYS
-    {
-        // SAFETY: the pointer comes from the map and the way is below `WAYS`; the agent checks the key.
-        unsafe { clients.cast::<Client>().add(way).write(*client) };
-    }
-}
-
 /// Counts a packet that was sent to a backend, by the outcome that says how.
 #[inline(always)]
 pub(crate) fn count_sent(id: u32, sent: Outcome, bytes: u16, opened: bool) {
@@ -239,11 +101,16 @@ pub(crate) fn count(outcome: Outcome) {
     }
 }
 
-/// The time now, exact to a few milliseconds, since asking the hardware takes longer than all else does (kernel 5.11).
+/// How long a jiffy is, in nanoseconds; set at load time.
+#[unsafe(no_mangle)]
+static JIFFY: Global<u64> = Global::new(0);
+
+/// The time now, exact to a jiffy. The kernel reads its counter of jiffies in place (kernel 5.5), where every other clock
+/// is a call.
 #[inline(always)]
 pub(crate) fn now() -> Ticks {
     // SAFETY: the helper takes nothing and reads what the last timer interrupt wrote.
-    ticks(unsafe { bpf_ktime_get_coarse_ns() })
+    ticks(unsafe { bpf_jiffies64() }, JIFFY.load())
 }
 
 /// Notes the interface that the packet is to leave by.

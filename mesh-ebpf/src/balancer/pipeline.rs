@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    forward, maps,
+    flows, forward, maps,
     parse::{self, Flow, IP},
     tables::Tables,
 };
@@ -113,12 +113,12 @@ pub(crate) fn tracked<C: Client>(
 ) -> Choice {
     let segment = flow.signs.segment();
     let (key, now) = (table::key(hash, service.id), maps::now());
-    let found = maps::flow(key, now);
+    let found = flows::find(tables, key, now);
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let decision = decide(slot, segment, known, now);
     match (&decision.record, found) {
         (Some(record), Some((place, _))) => place.write(key, record),
-        (Some(record), None) => maps::record(key, record, now, &flow.client.named(key, service.id)),
+        (Some(record), None) => flows::record(tables, key, record, now, &flow.client.named(key, service.id)),
         (None, _) => {}
     }
     let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();

@@ -1,4 +1,4 @@
-//! The tables that the agent fills: services, backends and slots, all in the one element of one map.
+//! The tables: services, backends, slots and flows, all in the one element of one map.
 //!
 //! One lookup serves all of them: each would be a call to the compiler, before which it saves and after which it
 //! restores what it holds in registers, and a trip of its index through memory.
@@ -9,6 +9,7 @@ use mesh_common::{
     abi::{BackendEntry, ServiceEntry, ServiceKey},
     hash,
     slot::Slot,
+    table::Bucket,
 };
 use mesh_ebpf::verifier::opaque;
 
@@ -34,20 +35,32 @@ static SLOT_COUNT: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static SLOTS_AT: Global<u32> = Global::new(0);
 
+/// How many buckets the flow table has, and where it begins.
+#[unsafe(no_mangle)]
+static FLOW_BUCKETS: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static FLOWS_AT: Global<u32> = Global::new(0);
+
+/// How many buckets the flow table has.
+#[inline(always)]
+pub(crate) fn flow_buckets() -> u32 {
+    FLOW_BUCKETS.load()
+}
+
 /// The tables, found.
 #[derive(Clone, Copy)]
-pub(crate) struct Tables(*const u8);
+pub(crate) struct Tables(*mut u8);
 
 impl Tables {
     /// Looks the tables up: once per packet, before anything else.
     #[inline(always)]
     pub(crate) fn open() -> Option<Self> {
-        TABLES.get_ptr(0).map(|tables| Self(tables.cast()))
+        TABLES.get_ptr_mut(0).map(|tables| Self(tables.cast()))
     }
 
     /// The element with this index of the part that has `count` from the byte `at` on.
     #[inline(always)]
-    fn element<T>(self, at: u32, count: u32, index: usize) -> Option<*const T> {
+    fn element<T>(self, at: u32, count: u32, index: usize) -> Option<*mut T> {
         let index = opaque(index);
         if index >= count as usize {
             return None;
@@ -84,10 +97,16 @@ impl Tables {
     /// A backend's element; one that nobody has is zero.
     #[inline(always)]
     pub(crate) fn backend(self, id: u32) -> Option<&'static BackendEntry> {
-        let entry = self.element(BACKENDS_AT.load(), BACKEND_COUNT.load(), id as usize)?;
+        let entry = self.element::<BackendEntry>(BACKENDS_AT.load(), BACKEND_COUNT.load(), id as usize)?;
         // SAFETY: an element of the map, which outlives the program's run. See `BackendEntry` for what may change while it
         // is read.
         Some(unsafe { &*entry })
+    }
+
+    /// A bucket of the flow table.
+    #[inline(always)]
+    pub(crate) fn bucket(self, index: u32) -> Option<*mut Bucket> {
+        self.element(FLOWS_AT.load(), FLOW_BUCKETS.load(), index as usize)
     }
 
     /// Whether flows may stay on a backend.

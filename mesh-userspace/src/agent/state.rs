@@ -210,7 +210,9 @@ impl Agent {
 
     fn sweep(&mut self, now: Instant) {
         self.swept = now;
-        self.reconciler.sweep(&self.config, now, clock::kernel_now());
+        if let Err(error) = self.reconciler.sweep(&self.config, now) {
+            error!(%error, "could not look through the flow table");
+        }
     }
 
     fn reread(&mut self, now: Instant) {

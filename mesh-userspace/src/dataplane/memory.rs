@@ -11,6 +11,8 @@ pub struct Memory {
     pub actual: Actual,
     /// The flow table.
     pub flows: Vec<Flow>,
+    /// The time.
+    pub now: Ticks,
     /// Every change so far.
     pub applied: Vec<Op>,
 }
@@ -44,6 +46,10 @@ impl Dataplane for Memory {
 
     fn retain_flows(&mut self, _: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
         self.flows.retain(|flow| visit(flow));
+    }
+
+    fn now(&self) -> Result<Ticks, DataplaneError> {
+        Ok(self.now)
     }
 
     fn seed(&self) -> u64 {

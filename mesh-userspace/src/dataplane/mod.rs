@@ -129,6 +129,12 @@ pub enum DataplaneError {
         /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kernel did not run the program that tells the time.
+    #[error("could not ask the kernel program for the time: {source}")]
+    Clock {
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An index beyond the map's size.
     #[error("map {map}: index {index} is beyond its {size} elements")]
     Index {
@@ -177,6 +183,13 @@ pub trait Dataplane: Send {
     /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`. `now` is the kernel's
     /// time.
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool);
+
+    /// The time by which flow records are stamped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    fn now(&self) -> Result<Ticks, DataplaneError>;
 
     /// The seed of the flow hash.
     fn seed(&self) -> u64;

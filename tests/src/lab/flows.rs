@@ -1,22 +1,17 @@
 //! The flow table of a lab, written from outside: records get the age that a test needs, without waiting.
 
 use anyhow::{Context, Result};
-use aya::Pod;
-use aya::maps::{Array, Map, MapData};
-use mesh_common::flow::{Ticks, ticks};
-use mesh_common::table::{self, WAYS};
-use mesh_userspace::dataplane::{Dataplane as _, Flow, flow_hash, wire_address};
-use nix::time::{ClockId, clock_gettime};
+use mesh_common::flow::Ticks;
+use mesh_userspace::dataplane::{Dataplane as _, Flow};
 
-use super::{Lab, SEED};
-
-/// The time by the clock that the program asks: the coarse one, which lags a few milliseconds.
-pub fn now() -> Result<Ticks> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
-    Ok(ticks(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?))
-}
+use super::Lab;
 
 impl Lab {
+    /// The time by which the program stamps records.
+    pub fn now(&self) -> Result<Ticks> {
+        Ok(self.kernel.now()?)
+    }
+
     /// Every record.
     pub fn flows(&mut self) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
@@ -29,7 +24,8 @@ impl Lab {
 
     /// Forgets the records for which the answer is `false`.
     pub fn retain_flows(&mut self, mut visit: impl FnMut(&Flow) -> bool) -> Result<()> {
-        self.kernel.retain_flows(now()?, &mut visit);
+        let now = self.now()?;
+        self.kernel.retain_flows(now, &mut visit);
         Ok(())
     }
 
@@ -43,56 +39,7 @@ impl Lab {
     }
 
     /// Writes a record where the flow stands, else at a free place of its first bucket.
-    pub fn write_flow(&self, flow: &Flow) -> Result<()> {
-        let (mut buckets, mut clients) = (self.array::<[u64; 8]>("FLOWS")?, self.array("CLIENTS")?);
-        let key = table::key(flow_hash(SEED, flow.client), flow.service);
-        let [first, second] = table::buckets(key, buckets.len());
-        let wanted = |bucket: &[u64; 8], at: usize| {
-            tag_at(bucket, at) == table::tag(key)
-                && bucket.get(at).is_some_and(|word| table::unpack(key, *word, 0).is_some())
-        };
-        let (place, at) = find(&buckets, &[first, second], wanted)?
-            .or(find(&buckets, &[first], |bucket, at| tag_at(bucket, at) == 0)?)
-            .context("there is no place for the flow")?;
-        let mut bucket = buckets.get(&place, 0)?;
-        let shift = 8 * u32::try_from(at)?;
-        let [tags, ..] = &mut bucket;
-        *tags = *tags & !(0xff << shift) | u64::from(table::tag(key)) << shift;
-        *bucket.get_mut(at).context("a bucket has records")? = table::pack(key, &flow.record);
-        buckets.set(place, bucket, 0)?;
-        let mut line: [[u8; 32]; WAYS] = clients.get(&place, 0)?;
-        *line.get_mut(at - 1).context("a line has ways")? = client(key, flow)?;
-        Ok(clients.set(place, line, 0)?)
+    pub fn write_flow(&mut self, flow: &Flow) -> Result<()> {
+        self.kernel.record_flow(flow).context("there is no place for the flow")
     }
-
-    fn array<T: Pod>(&self, map: &str) -> Result<Array<MapData, T>> {
-        Ok(Array::try_from(Map::Array(MapData::from_pin(self.pins.map(map))?))?)
-    }
-}
-
-/// The first place that is as wanted.
-fn find(
-    buckets: &Array<MapData, [u64; 8]>,
-    places: &[u32],
-    wanted: impl Fn(&[u64; 8], usize) -> bool,
-) -> Result<Option<(u32, usize)>> {
-    for place in places {
-        let bucket = buckets.get(place, 0)?;
-        if let Some(at) = (1..=WAYS).find(|at| wanted(&bucket, *at)) {
-            return Ok(Some((*place, at)));
-        }
-    }
-    Ok(None)
-}
-
-fn tag_at([tags, ..]: &[u64; 8], at: usize) -> u8 {
-    tags.to_le_bytes().get(at).copied().unwrap_or(0)
-}
-
-/// The bytes of a `table::Client`.
-fn client(key: u64, flow: &Flow) -> Result<[u8; 32]> {
-    let port = flow.client.port().to_be_bytes();
-    let head = [key.to_ne_bytes().as_slice(), &flow.service.to_ne_bytes(), &port, &[0; 2]].concat();
-    let bytes = [head.as_slice(), &wire_address(flow.client.ip())].concat();
-    bytes.try_into().ok().context("a client has 32 bytes")
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use mesh_common::abi::BackendEntry;
 use mesh_common::flow::state;
 use mesh_common::slot::Slot;
-use mesh_tests::lab::{Lab, SIZES, now};
+use mesh_tests::lab::{Lab, SIZES};
 use mesh_userspace::dataplane::Dataplane as _;
 use mesh_userspace::dataplane::kernel::Sizes;
 
@@ -39,7 +39,7 @@ fn a_look_through_the_table_that_began_before_a_packet_finds_its_flow_active() {
         lab.slots(id * SLOTS, SLOTS, ALWAYS).unwrap();
         lab.send(&opening(&key).bytes()).unwrap();
     }
-    let began = now().unwrap() - 2;
+    let began = lab.now().unwrap() - 2;
     let mut idle = Vec::new();
     lab.kernel.retain_flows(began, &mut |flow| {
         idle.push(flow.record.idle(began));

@@ -2,7 +2,7 @@
 
 use mesh_common::flow::{FlowRecord, SYN_GUARD, Ticks, UDP_IDLE, state};
 use mesh_common::slot::Slot;
-use mesh_tests::lab::{Lab, now};
+use mesh_tests::lab::Lab;
 use mesh_userspace::config::{Protocol, ServiceKey};
 use mesh_userspace::dataplane::Flow;
 
@@ -40,9 +40,9 @@ type Row = (Slot, Option<Record>, Transport, u32, Option<(u32, u32)>, bool);
 /// Checks a row within one tick of the clock, so that ages are exact.
 fn check(lab: &mut Lab, service: u32, key: &ServiceKey, row: Row) {
     loop {
-        let began = now().unwrap();
+        let began = lab.now().unwrap();
         let seen = try_row(lab, service, key, row, began);
-        if now().unwrap() == began {
+        if lab.now().unwrap() == began {
             let (_, _, _, backend, recorded, opens) = row;
             let expected =
                 (backend, recorded.map(|(backend, state)| (backend, state, true)), u64::from(opens));

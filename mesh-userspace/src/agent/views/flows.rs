@@ -1,26 +1,33 @@
 //! Recorded flows.
 
 use crate::{
-    agent::{clock, state::Agent},
+    agent::state::Agent,
     api::types::FlowView,
     config,
     dataplane::{Flow, host_address},
 };
-use mesh_common::flow::state;
+use mesh_common::flow::{Ticks, state};
 use std::{collections::HashMap, time::Duration};
+use tracing::error;
 
 impl Agent {
     pub(in crate::agent) fn flow_views(&mut self, limit: usize) -> Vec<FlowView> {
-        let flows = self.reconciler.flows(limit, clock::kernel_now());
+        let (flows, now) = match self.reconciler.flows(limit) {
+            Ok(found) => found,
+            Err(error) => {
+                error!(%error, "could not look through the flow table");
+                return Vec::new();
+            }
+        };
         let keys =
             self.config.services.iter().filter_map(|service| Some((self.entry(service.key())?.id, service)));
         let services: HashMap<u32, &config::Service> = keys.collect();
-        flows.iter().map(|flow| self.flow_view(flow, &services)).collect()
+        flows.iter().map(|flow| self.flow_view(flow, &services, now)).collect()
     }
 
-    fn flow_view(&self, flow: &Flow, services: &HashMap<u32, &config::Service>) -> FlowView {
+    fn flow_view(&self, flow: &Flow, services: &HashMap<u32, &config::Service>, now: Ticks) -> FlowView {
         let backend = self.reconciler.actual().backends.get(&flow.record.backend);
-        let idle = Duration::from_nanos(u64::from(flow.record.idle(clock::kernel_now())) << 30);
+        let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
         let unknown = || "unknown".to_owned();
         FlowView {
             service: services.get(&flow.service).map_or_else(unknown, |service| service.name.clone()),

@@ -1,10 +1,10 @@
 //! The flow table as the agent looks through it: memory that the kernel's CPUs write at the same time.
 
 use super::{Flow, mapped::Mapped};
-use crate::dataplane::host_address;
+use crate::dataplane::{host_address, wire_address};
 use mesh_common::{
     flow::Ticks,
-    table::{self, Bucket, Client, Clients},
+    table::{self, Bucket, Client, Clients, Found, WAYS},
 };
 use std::net::SocketAddr;
 
@@ -43,6 +43,31 @@ impl FlowTable {
         }
     }
 
+    /// Writes a flow's record where it stands in its first bucket, else at a free place there; `None` if there is none.
+    pub(super) fn put(&self, key: u64, flow: &Flow) -> Option<()> {
+        let [index, _] = table::buckets(key, u32::try_from(self.flows.len()).ok()?);
+        let index = usize::try_from(index).ok()?;
+        let Bucket(words) = self.flows.read(index);
+        let [tags, ..] = words;
+        let mut bytes = tags.to_le_bytes();
+        let stands = |at: &usize| {
+            bytes.get(*at) == Some(&table::tag(key))
+                && words.get(*at).is_some_and(|word| table::unpack(key, *word, 0).is_some())
+        };
+        let at = (1..=WAYS).find(stands).or_else(|| Found::tags(tags, 0).first())?;
+        let mut clients = self.clients.read(index);
+        *clients.get_mut(at - 1)? = client(key, flow);
+        let index = u32::try_from(index).ok()?;
+        self.clients.write(index, &clients, 0).ok()?;
+        *bytes.get_mut(at)? = table::tag(key);
+        let mut bucket = Bucket(words);
+        *bucket.0.get_mut(at)? = table::pack(key, &flow.record);
+        let [tags, ..] = &mut bucket.0;
+        *tags = u64::from_le_bytes(bytes);
+        // The word of tags comes last.
+        self.flows.write(index, &bucket, 0).ok()
+    }
+
     /// Frees a place, unless its bucket changes meanwhile: then it is freed the next time.
     fn forget(&self, index: usize, at: usize, tag: u8, record: u64) {
         let Bucket(words) = self.flows.read(index);
@@ -54,6 +79,16 @@ impl FlowTable {
             *byte = 0;
             self.flows.replace_word(index, 0, tags, u64::from_le_bytes(bytes));
         }
+    }
+}
+
+fn client(key: u64, flow: &Flow) -> Client {
+    Client {
+        key,
+        service: flow.service,
+        port: flow.client.port().to_be_bytes(),
+        reserved: [0; 2],
+        address: wire_address(flow.client.ip()),
     }
 }
 

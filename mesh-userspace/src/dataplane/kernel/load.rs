@@ -1,7 +1,7 @@
 //! Loading the program, with new maps or with those that an earlier agent left.
 
 use super::{
-    Kernel, PROGRAM, Plain, WHOLE,
+    CLOCK, Kernel, PROGRAM, Plain, WHOLE,
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
     pins::{PinError, Pins},
@@ -16,6 +16,7 @@ use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
     outcome::Outcome,
 };
+use nix::time::{ClockId, clock_getres};
 use std::time::{Duration, Instant};
 
 /// The balancer's object, as `cargo xtask build` made it.
@@ -116,8 +117,8 @@ pub enum LoadError {
     },
     /// The tables would be larger than the verifier follows offsets.
     #[error(
-        "services, backends and slots of these limits take {bytes} bytes, the kernel's verifier allows {}; \
-         lower limits.slots",
+        "services, backends, flows and slots of these limits take {bytes} bytes, the kernel's verifier allows {}; \
+         lower limits.slots or limits.flows",
         Layout::LARGEST
     )]
     TooLarge {
@@ -135,6 +136,9 @@ pub enum LoadError {
         "agent.seed differs from the seed that the pinned maps were filled with; run meshlb detach first"
     )]
     Seed,
+    /// The kernel does not say how long a jiffy is.
+    #[error("could not read the resolution of CLOCK_MONOTONIC_COARSE: {0}")]
+    Clock(nix::Error),
     /// No randomness for a seed.
     #[error("could not draw a seed: {0}")]
     Random(getrandom::Error),
@@ -142,31 +146,31 @@ pub enum LoadError {
 
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, &'static str, u32); 5] {
+    fn entries(&self) -> [(&'static str, &'static str, u32); 4] {
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
-            ("FLOWS", "buckets of flows", flows::buckets(self.flows)),
-            ("CLIENTS", "buckets of flows", flows::buckets(self.flows)),
+            ("CLIENTS", "buckets of flows", self.layout().buckets),
             ("OUTCOMES", "outcomes", Outcome::COUNT),
             ("PROGRAMS", "programs", 2),
         ]
     }
 
     /// How the tables are divided.
-    const fn layout(&self) -> Layout {
+    fn layout(&self) -> Layout {
         Layout {
             places: services::places(self.services),
             backends: self.backends.saturating_add(1),
+            buckets: flows::buckets(self.flows),
             slots: self.slots,
         }
     }
 }
 
-/// The map that holds services, backends and slots.
+/// The map that holds services, backends, flows and slots.
 const TABLES: &str = "TABLES";
 
 /// Every map of the programs; all are pinned.
-const MAPS: [&str; 7] = ["META", TABLES, "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS", "PROGRAMS"];
+const MAPS: [&str; 6] = ["META", TABLES, "BACKEND_COUNTERS", "OUTCOMES", "CLIENTS", "PROGRAMS"];
 
 /// `BPF_F_MMAPABLE`.
 const MAPPED: u32 = 1 << 10;
@@ -182,6 +186,7 @@ impl Kernel {
         let seed = choose_seed(known, seed)?;
         let mut ebpf = open(&pins, sizes, seed)?;
         let programs = [load_program(&mut ebpf, PROGRAM)?, load_program(&mut ebpf, WHOLE)?];
+        load_program(&mut ebpf, CLOCK)?;
         let loaded = Loaded { programs, seed, adopted: known.is_some() };
         put_in_place(&mut ebpf)?;
         write_meta(&mut ebpf, Meta { abi: ABI_VERSION, places: sizes.layout().places, seed })?;
@@ -196,9 +201,8 @@ impl Kernel {
         let slots = Mapped::new("slots", &tables, layout.slots_at(), layout.slots);
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
-        let buckets = flows::buckets(sizes.flows);
-        let flows = mapped(&mut ebpf, "FLOWS", buckets)?;
-        let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", buckets)?);
+        let flows = Mapped::new("flows", &tables, layout.flows_at(), layout.buckets);
+        let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", layout.buckets)?);
         let services = ServiceTable::new(services);
         Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
     }
@@ -213,11 +217,13 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
         ("BACKENDS_AT", u32::try_from(layout.backends_at()).map_err(too_large)?),
         ("SLOT_COUNT", layout.slots),
         ("SLOTS_AT", u32::try_from(layout.slots_at()).map_err(too_large)?),
-        ("FLOW_BUCKETS", flows::buckets(sizes.flows)),
+        ("FLOW_BUCKETS", layout.buckets),
+        ("FLOWS_AT", u32::try_from(layout.flows_at()).map_err(too_large)?),
     ];
+    let jiffy = jiffy()?;
     make_tables(pins, layout)?;
     let mut loader = EbpfLoader::new();
-    loader.override_global("SEED", &seed, true);
+    loader.override_global("SEED", &seed, true).override_global("JIFFY", &jiffy, true);
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
@@ -228,6 +234,12 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
         loader.map_pin_path(map, pins.map(map));
     }
     Ok(loader.load(OBJECT)?)
+}
+
+/// How long a jiffy is, in nanoseconds: the kernel's coarse clocks go on by one at a time.
+fn jiffy() -> Result<u64, LoadError> {
+    let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_err(LoadError::Clock)?;
+    Ok(u64::from(Duration::from(jiffy).subsec_nanos()))
 }
 
 /// Makes and pins the map of tables, whose only element has a size that the object cannot know.
@@ -294,7 +306,6 @@ fn check_tables(pins: &Pins, sizes: Sizes, meta: Meta) -> Result<(), LoadError> 
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
 fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
-        "FLOWS" => (MapType::Array, 4, 64, MAPPED),
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),

@@ -16,12 +16,12 @@ pub use attach::{AttachError, Attached, Mode};
 pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
 pub use pins::{PinError, Pins};
 
-use super::{Actual, Dataplane, DataplaneError, Flow, Op};
+use super::{Actual, Dataplane, DataplaneError, Flow, Op, flow_hash};
 use crate::config::XdpMode;
 use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray},
-    programs::Xdp,
+    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use flows::FlowTable;
 use mapped::Mapped;
@@ -30,6 +30,7 @@ use mesh_common::{
     flow::Ticks,
     outcome::Outcome,
     slot::Slot,
+    table,
 };
 use services::ServiceTable;
 use std::collections::BTreeMap;
@@ -45,6 +46,9 @@ const PROGRAM: &str = "meshlb";
 
 /// The program that it hands over to.
 const WHOLE: &str = "whole";
+
+/// The program that tells the time by which it stamps flow records.
+const CLOCK: &str = "clock";
 
 /// The word of a backend's entry that says that there is one.
 const BACKEND_MARK: usize = 1;
@@ -86,6 +90,11 @@ impl Kernel {
     pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, AttachError> {
         let program = load::program(&mut self.ebpf, PROGRAM).map_err(Box::new)?;
         attach::attach(program, &self.pins, interface, mode)
+    }
+
+    /// Records a flow with the age that it has, unless its bucket is full.
+    pub fn record_flow(&mut self, flow: &Flow) -> Option<()> {
+        self.flows.put(table::key(flow_hash(self.loaded.seed, flow.client), flow.service), flow)
     }
 
     /// What was sent to all backends that ever were.
@@ -151,6 +160,17 @@ impl Dataplane for Kernel {
 
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
         self.flows.retain(now, visit);
+    }
+
+    fn now(&self) -> Result<Ticks, DataplaneError> {
+        let run = || {
+            let program = self.ebpf.program(CLOCK).ok_or(ProgramError::NotLoaded)?;
+            let program: &Xdp = program.try_into()?;
+            // The kernel runs nothing without a packet, however little it says.
+            program.test_run(TestRunOptions { data_in: Some(&[0; 14]), ..TestRunOptions::new() })
+        };
+        let failed = |source: ProgramError| DataplaneError::Clock { source: source.into() };
+        Ok(run().map_err(failed)?.return_value)
     }
 
     fn seed(&self) -> u64 {
