@@ -9,7 +9,7 @@
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -110,6 +110,18 @@ pub mod forward {
     pub const IPV4: u8 = 2;
     /// An outer IPv6 header (RFC 2473).
     pub const IPV6: u8 = 3;
+    /// As [`IPV4`], from a source address that differs between flows.
+    pub const SPREAD_IPV4: u8 = 4;
+    /// As [`IPV6`], from a source address that differs between flows.
+    pub const SPREAD_IPV6: u8 = 5;
+    /// Outer IPv4 and UDP headers (draft-ietf-intarea-gue-09 §4, variant 1).
+    pub const GUE_IPV4: u8 = 6;
+    /// Outer IPv6 and UDP headers.
+    pub const GUE_IPV6: u8 = 7;
+    /// Outer IPv4, UDP and Geneve headers (RFC 8926).
+    pub const GENEVE_IPV4: u8 = 8;
+    /// Outer IPv6, UDP and Geneve headers.
+    pub const GENEVE_IPV6: u8 = 9;
 }
 
 /// An element of the backend array: one cache line, everything that forwarding needs.
@@ -128,19 +140,25 @@ pub struct BackendEntry {
     pub alive: u8,
     /// 1 once the next hop is known.
     pub resolved: u8,
-    /// Reserved, zero.
-    pub reserved: u8,
+    /// How many of the lowest bits of the outer source address come from the flow's hash.
+    pub spread: u8,
     /// The egress interface.
     pub ifindex: u32,
-    /// The longest IP packet that the egress takes, in bytes.
-    pub mtu: u16,
-    /// The port at the backend, in host order.
+    /// The longest packet for the backend, in bytes from its own IP header on: what the egress takes, less what is put
+    /// in front.
+    pub room: u16,
+    /// In host order: the UDP port at which the backend unwraps, if packets are wrapped in UDP; else the port at the
+    /// backend.
     pub port: u16,
     /// The service that this backend stands behind.
     pub service: u32,
-    /// Ones' complement sum of the constant words of the outer IPv4 header, not folded.
-    pub checksum: u32,
-    /// The outer source address; IPv4 as an IPv4-mapped address (RFC 4291 §2.5.5.2).
+    /// Ones' complement sum of the constant words of the outer IPv4 header.
+    pub checksum: u16,
+    /// 1 if senders of IPv4 packets that are too long are told even if these may be fragmented.
+    pub tell: u8,
+    /// Reserved, zero.
+    pub reserved: u8,
+    /// The outer source address, or the prefix of it; IPv4 as an IPv4-mapped address (RFC 4291 §2.5.5.2).
     pub source: [u8; 16],
     /// The backend's address; IPv4 as an IPv4-mapped address.
     pub address: [u8; 16],

@@ -4,7 +4,7 @@
 //! byte by byte, or merged into words that straddle fields.
 
 use crate::packet::Header;
-use mesh_common::encap::{Outer4, Outer6};
+use mesh_common::encap::{Geneve4, Geneve6, Outer4, Outer6};
 
 /// An Ethernet header (IEEE 802.3).
 #[repr(C, packed)]
@@ -195,6 +195,7 @@ macro_rules! headers {
 }
 
 headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Outer4: 34, Outer6: 54);
+headers!(Geneve4: 20, Geneve6: 32);
 headers!(u8: 1, u32: 4, u64: 8);
 
 #[expect(unsafe_code, reason = "a promise about the layout")]

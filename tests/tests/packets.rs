@@ -35,6 +35,8 @@ mod outcomes;
 mod random;
 #[path = "packets/records.rs"]
 mod records;
+#[path = "packets/spread.rs"]
+mod spread;
 #[path = "packets/tracked.rs"]
 mod tracked;
 #[path = "packets/tracking.rs"]

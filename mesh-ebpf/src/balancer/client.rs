@@ -16,8 +16,8 @@ pub(crate) trait Client: Copy {
     const INNER_PROTOCOL: u8;
     /// The flow's hash under the seed.
     fn hash(&self) -> u64;
-    /// Answers a packet that is longer than `mtu` by saying so.
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome>;
+    /// Answers a packet that is longer than `mtu` by saying so, if it may not be fragmented or `always`.
+    fn tell(packet: Packet, mtu: u16, always: bool) -> Result<Outcome, Outcome>;
     /// The client's address; IPv4 as an IPv4-mapped address.
     fn address(&self) -> [u8; 16];
     /// The client's port, in the byte order of the wire.
@@ -59,8 +59,8 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
-        icmp::tell_ipv4(packet, mtu)
+    fn tell(packet: Packet, mtu: u16, always: bool) -> Result<Outcome, Outcome> {
+        icmp::tell_ipv4(packet, mtu, always)
     }
 
     #[inline(always)]
@@ -83,7 +83,7 @@ impl Client for Client6 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Result<Outcome, Outcome> {
+    fn tell(packet: Packet, mtu: u16, _always: bool) -> Result<Outcome, Outcome> {
         icmp::tell_ipv6(packet, mtu)
     }
 

@@ -4,6 +4,7 @@ use crate::{
     client::Client,
     maps,
     parse::{Flow, IP},
+    tunnels,
 };
 use mesh_common::{
     abi::{BackendEntry, forward, protocol},
@@ -13,18 +14,16 @@ use mesh_common::{
 };
 use mesh_ebpf::{header::Macs, packet::Packet};
 
-/// The longest packet that the way to the backend takes, in bytes from its IP header on.
+/// The longest packet for the backend, in bytes from its IP header on.
 #[inline(always)]
 pub(crate) fn room(backend: &BackendEntry) -> Result<u16, Outcome> {
-    let overhead = match backend.forward {
-        forward::IPV4 => encap::LENGTH_IPV4,
-        forward::IPV6 => encap::LENGTH_IPV6,
-        _ => 0,
-    };
-    if backend.resolved == 0 { Err(Outcome::NoNextHop) } else { Ok(backend.mtu.saturating_sub(overhead)) }
+    if backend.resolved == 0 { Err(Outcome::NoNextHop) } else { Ok(backend.room) }
 }
 
-/// Wraps or readdresses the packet, and sends it off.
+/// Of outer source addresses that do not differ between flows.
+const NO_SUFFIX: u32 = 0;
+
+/// Wraps or readdresses the packet, and sends it off. The plainest ways come first.
 #[inline(always)]
 pub(crate) fn to<C: Client>(
     packet: Packet,
@@ -35,9 +34,9 @@ pub(crate) fn to<C: Client>(
     let ingress = packet.ingress();
     match backend.forward {
         forward::L2 => l2::<C>(packet, backend)?,
-        forward::IPV4 => ipv4::<C>(packet, flow, backend)?,
-        forward::IPV6 => ipv6::<C>(packet, flow, backend, hash)?,
-        _ => return Err(Outcome::NoBackend),
+        forward::IPV4 => ipv4(packet, backend, inner(flow), NO_SUFFIX)?,
+        forward::IPV6 => ipv6(packet, backend, inner(flow), hash, NO_SUFFIX)?,
+        _ => tunnels::wrap(packet, flow, backend, hash)?,
     }
     Ok(send(ingress, backend.ifindex))
 }
@@ -90,23 +89,30 @@ fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
 // The outer header is put together once there is room for it: its words would not outlive the call in registers.
 
 #[inline(always)]
-fn ipv4<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
+pub(crate) fn ipv4(packet: Packet, backend: &BackendEntry, inner: Inner, suffix: u32) -> Result<(), Outcome> {
     let mut packet = make_room(packet, encap::LENGTH_IPV4)?;
-    packet.write(0, encap::ipv4(backend, inner(flow))).ok_or(Outcome::NoHeadroom)
+    packet.write(0, encap::ipv4(backend, inner, suffix)).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
-fn ipv6<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry, hash: u64) -> Result<(), Outcome> {
+pub(crate) fn ipv6(
+    packet: Packet,
+    backend: &BackendEntry,
+    inner: Inner,
+    hash: u64,
+    suffix: u32,
+) -> Result<(), Outcome> {
     let mut packet = make_room(packet, encap::LENGTH_IPV6)?;
-    packet.write(0, encap::ipv6(backend, inner(flow), hash)).ok_or(Outcome::NoHeadroom)
+    packet.write(0, encap::ipv6(backend, inner, hash, suffix)).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
-fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
+pub(crate) fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
     packet.move_head(-i32::from(bytes.cast_signed())).ok_or(Outcome::NoHeadroom)
 }
 
+/// The packet as an outer IP header sees it.
 #[inline(always)]
-const fn inner<C: Client>(flow: &Flow<C>) -> Inner {
+pub(crate) const fn inner<C: Client>(flow: &Flow<C>) -> Inner {
     Inner { length: flow.length, traffic_class: flow.traffic_class, protocol: C::INNER_PROTOCOL }
 }

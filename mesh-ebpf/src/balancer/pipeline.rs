@@ -6,7 +6,7 @@ use crate::{
     parse::{self, Flow, IP},
 };
 use mesh_common::{
-    abi::ServiceEntry,
+    abi::{BackendEntry, ServiceEntry},
     flow::{Segment, decide},
     outcome::Outcome,
     table,
@@ -49,9 +49,8 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
     let hash = flow.client.hash();
     let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
     let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
-    let room = forward::room(backend)?;
-    if flow.length > room {
-        return too_big(packet, flow, room);
+    if flow.length > forward::room(backend)? {
+        return too_big(packet, flow, backend);
     }
     let outcome = forward::to(packet, flow, backend, hash)?;
     maps::count_backend(choice.backend, flow.length, choice.opened);
@@ -60,8 +59,11 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
 
 /// A packet longer than the way to its backend allows. Errors are not answered by errors (RFC 1122 §3.2.2).
 #[inline(always)]
-fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, room: u16) -> Result<Outcome, Outcome> {
-    if flow.segment == Segment::Related { Err(Outcome::TooBig) } else { C::tell(packet, room) }
+fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<Outcome, Outcome> {
+    if flow.segment == Segment::Related {
+        return Err(Outcome::TooBig);
+    }
+    C::tell(packet, backend.room, backend.tell != 0)
 }
 
 /// Whether the packet ends where its IP header says: behind its headers, within the frame.

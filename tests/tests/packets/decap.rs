@@ -7,7 +7,7 @@ use mesh_common::outcome::DecapOutcome;
 use mesh_tests::lab::DecapLab;
 
 use crate::frame::{ETHERNET, Frame};
-use crate::tunnels::Tunnel;
+use crate::tunnels::{Between, Tunnel};
 use crate::world::{Way, World, assert_same, opening, services, xdp};
 
 const OWN: [&str; 2] = ["10.0.0.1", "fd00::1"];
@@ -26,7 +26,8 @@ fn tunnels() -> [Tunnel; 2] {
     let [v4, v6] = addresses(OWN);
     [("10.0.0.9", v4), ("fd00::9", v6)].map(|(source, destination)| {
         let [destination_mac, source_mac] = [[2, 0, 0, 0, 0, 0xcc], [2, 0, 0, 0, 0, 0xbb]];
-        Tunnel { destination_mac, source_mac, source: source.parse().unwrap(), destination }
+        let source = source.parse().unwrap();
+        Tunnel { destination_mac, source_mac, source, spread: 0, destination, between: Between::Nothing }
     })
 }
 

@@ -79,7 +79,7 @@ fn a_length_beyond_the_frame_is_dropped() {
 
 #[test]
 fn a_length_beyond_a_frame_of_several_buffers_is_dropped() {
-    let mut world = World::with(BackendEntry { mtu: 9100, ..Way::Ipv4.entry() });
+    let mut world = World::with(BackendEntry { room: 9100, ..Way::Ipv4.entry() });
     for service in services() {
         let frame = Frame { payload: 8000, ..opening(&service) };
         let packet = with_length(&frame, right_length(&frame) + 1);
