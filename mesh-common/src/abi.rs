@@ -124,6 +124,14 @@ pub mod forward {
     pub const GENEVE_IPV6: u8 = 9;
 }
 
+/// What the decapsulator's map of UDP ports says of a port.
+pub mod tunnel {
+    /// GUE, variant 1.
+    pub const GUE: u32 = 1;
+    /// Geneve.
+    pub const GENEVE: u32 = 2;
+}
+
 /// An element of the backend array: one cache line, everything that forwarding needs.
 ///
 /// The agent writes it word by word; each field that changes alone while traffic flows lies within one aligned word.

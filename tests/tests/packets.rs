@@ -11,7 +11,7 @@
 
 #[path = "packets/ceilings.rs"]
 mod ceilings;
-#[path = "packets/decap.rs"]
+#[path = "packets/decap/mod.rs"]
 mod decap;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
