@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions};
+use etherparse::{IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder, VlanId};
 use ipnet::IpNet;
 use mesh_common::abi::tunnel;
 use mesh_common::outcome::DecapOutcome;
@@ -11,6 +13,7 @@ use mesh_tests::scene::{Plot, Scene, Way};
 use mesh_tests::{Client, Decap, Host};
 use mesh_userspace::api::types::Status;
 use mesh_userspace::decap::{self, Decapsulator};
+use nix::net::if_::if_nametoindex;
 
 const V4: &str = "192.0.2.10";
 const V6: &str = "2001:db8::10";
@@ -85,14 +88,14 @@ fn tc_unwraps_what_the_stack_has_merged() {
     }
 }
 
-/// A decapsulator within this process, attached by clsact.
-fn by_clsact(host: &Host) -> Decapsulator {
+/// A decapsulator within this process.
+fn attached(host: &Host, way: decap::Way) -> Decapsulator {
     let vips: BTreeSet<IpNet> = [V4.parse::<IpAddr>().unwrap().into()].into();
     let mut decapsulator = Decapsulator::load().unwrap();
     decapsulator.set_vips(&vips).unwrap();
     decapsulator.set_own_addresses(&[host.v4().into(), host.v6().into()].into()).unwrap();
     decapsulator.set_ports(&[(6080, tunnel::GUE)].into()).unwrap();
-    let attach = || decap::attach_by(&mut decapsulator, "eth0", decap::Way::Clsact);
+    let attach = || decap::attach_by(&mut decapsulator, "eth0", way);
     host.run(attach).unwrap().unwrap();
     decapsulator
 }
@@ -106,9 +109,9 @@ fn clsact_does_where_there_is_no_tcx_and_what_a_killed_process_left_goes() {
     let mut scene = plot(V4, Way::GueV6).set().unwrap();
     scene.decaps.clear();
     let host = scene.topology.backend(1).unwrap();
-    let left = by_clsact(host);
+    let left = attached(host, decap::Way::Clsact);
     assert_arrives(&scene);
-    let next = by_clsact(host);
+    let next = attached(host, decap::Way::Clsact);
     let before = unwrapped(&left);
     assert!(before > 0);
     assert_arrives(&scene);
@@ -118,6 +121,52 @@ fn clsact_does_where_there_is_no_tcx_and_what_a_killed_process_left_goes() {
     host.run(|| drop((next, left))).unwrap();
     let filters = host.command("tc").args(["filter", "show", "dev", "eth0", "ingress"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&filters.stdout).trim(), "");
+}
+
+/// An IPIP packet for the VIP to a host, in a VLAN or in none.
+fn ipip(host: &Host, vlan: Option<VlanId>) -> Vec<u8> {
+    let [client, vip] = [[198, 51, 100, 7], [192, 0, 2, 10]];
+    let mut inner = Vec::new();
+    PacketBuilder::ipv4(client, vip, 64).udp(4000, 9).write(&mut inner, b"inner").unwrap();
+    let outer = Ipv4Header::new(0, 64, IpNumber::IPV4, [10, 0, 0, 9], host.v4().octets()).unwrap();
+    let outer = IpHeaders::Ipv4(outer, Ipv4Extensions::default());
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let step = match vlan {
+        Some(vlan) => ethernet.single_vlan(vlan).ip(outer),
+        None => ethernet.ip(outer),
+    };
+    let mut packet = Vec::new();
+    step.write(&mut packet, IpNumber::IPV4, &inner).unwrap();
+    packet
+}
+
+/// Has the host's stack receive a frame on `eth0`, where this program runs in the driver and passes it.
+fn receive(host: &Host, driver: &mut Decapsulator, frame: &[u8]) {
+    let index = host.run(|| if_nametoindex("eth0")).unwrap().unwrap();
+    let length = u32::try_from(frame.len()).unwrap();
+    // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let context: Vec<u8> = [0, length, 0, index, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+    let attrs = TestRunAttrs::new().xdp_live_frames(1);
+    let options =
+        TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), attrs, ..TestRunOptions::new() };
+    host.run(|| driver.xdp().unwrap().test_run(options)).unwrap().unwrap();
+}
+
+#[test]
+fn tc_leaves_tagged_frames_alone_though_it_does_not_see_the_tag_in_them() {
+    let mut scene = plot(V4, Way::IpipV4).set().unwrap();
+    scene.decaps.clear();
+    let host = scene.topology.backend(1).unwrap();
+    // It has no addresses, and so unwraps nothing.
+    let mut driver = Decapsulator::load().unwrap();
+    host.run(|| decap::attach_by(&mut driver, "eth0", decap::Way::Native)).unwrap().unwrap();
+    let tc = attached(host, decap::Way::Tcx);
+    receive(host, &mut driver, &ipip(host, None));
+    assert_eq!(unwrapped(&tc), 1);
+    receive(host, &mut driver, &ipip(host, Some(VlanId::try_new(7).unwrap())));
+    assert_eq!(unwrapped(&tc), 1);
+    assert!(tc.outcomes().unwrap().get(&DecapOutcome::NotATunnel) > Some(&0));
+    host.run(|| drop((tc, driver))).unwrap();
 }
 
 /// Outer sources that no host has reach backends that are strict about sources.
