@@ -17,15 +17,12 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use mesh_common::{
-    abi::protocol,
-    outcome::{DecapOutcome, Verdict},
-};
+use mesh_common::outcome::{DecapOutcome, Verdict};
 use mesh_ebpf::{
     header::{Ethernet, IPV4, IPV6},
     packet::{Context, Packet},
 };
-use outer::Payload;
+use outer::{Kind, Payload};
 use strip::Strip;
 
 /// Where the outer IP header begins.
@@ -99,10 +96,10 @@ struct Carried {
 #[inline(always)]
 fn carried<C: Context>(packet: &Packet<C>, payload: &Payload) -> Result<Carried, DecapOutcome> {
     let Payload { at, end, .. } = *payload;
-    match payload.protocol {
-        protocol::IPIP => Ok(Carried { kind: IPV4, at, end }),
-        protocol::IPV6 => Ok(Carried { kind: IPV6, at, end }),
-        _ => udp::carried(packet, payload),
+    match payload.kind {
+        Kind::Ipv4 => Ok(Carried { kind: IPV4, at, end }),
+        Kind::Ipv6 => Ok(Carried { kind: IPV6, at, end }),
+        Kind::Udp(tunnel) => udp::carried(packet, payload, tunnel),
     }
 }
 

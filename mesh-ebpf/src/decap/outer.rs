@@ -13,8 +13,8 @@ use mesh_ebpf::{
 
 /// What stands behind the outer IP header of a tunnel packet for this host.
 pub(crate) struct Payload {
-    /// IPIP, IPv6, or UDP to the port of a tunnel.
-    pub(crate) protocol: u8,
+    /// What it is.
+    pub(crate) kind: Kind,
     /// Where it begins.
     pub(crate) at: usize,
     /// Where it ends; that is within the frame.
@@ -23,23 +23,46 @@ pub(crate) struct Payload {
     pub(crate) traffic_class: u8,
 }
 
+/// What an outer IP header of a tunnel stands before.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// An inner IPv4 packet.
+    Ipv4,
+    /// An inner IPv6 packet.
+    Ipv6,
+    /// UDP to the port of a tunnel, one of [`mesh_common::abi::tunnel`].
+    Udp(u32),
+}
+
+/// The kind by the protocol's number; `None`: no tunnel.
+#[inline(always)]
+fn kind<C: Context>(packet: &Packet<C>, number: u8, at: usize) -> Option<Kind> {
+    match number {
+        protocol::IPIP => Some(Kind::Ipv4),
+        protocol::IPV6 => Some(Kind::Ipv6),
+        protocol::UDP => udp::tunnel(packet, at).map(Kind::Udp),
+        _ => None,
+    }
+}
+
 /// Behind an outer IPv4 header without options or fragmentation, as balancers write it.
 #[inline(always)]
 pub(crate) fn ipv4<C: Context>(packet: &Packet<C>) -> Result<Payload, DecapOutcome> {
     const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
+    const END: usize = IP + Ipv4::LENGTH;
     let header: &Ipv4 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
-    let is_plain = header.version_length == 0x45 && header.fragment & OFFSET_OR_MORE == 0;
-    let is_ipip = matches!(header.protocol, protocol::IPIP | protocol::IPV6);
-    let is_tunnel = is_ipip || is_plain && udp::is_tunnel(packet, header.protocol, IP + Ipv4::LENGTH);
+    let kind = kind(packet, header.protocol, END).ok_or(DecapOutcome::NotATunnel)?;
     let is_ipv4 = matches!(header.version_length, 0x45..=0x4f);
-    if !is_tunnel || !is_ipv4 || !maps::is_own_address(map_ipv4(header.destination.to_ne_bytes())) {
+    if !is_ipv4 || !maps::is_own_address(map_ipv4(header.destination.to_ne_bytes())) {
         return Err(DecapOutcome::NotATunnel);
     }
-    if !is_plain {
-        return Err(DecapOutcome::UnusualOuter);
+    if header.version_length != 0x45 || header.fragment & OFFSET_OR_MORE != 0 {
+        // What looks like a UDP header may be something else.
+        let is_udp = matches!(kind, Kind::Udp(_));
+        return Err(if is_udp { DecapOutcome::NotATunnel } else { DecapOutcome::UnusualOuter });
     }
-    let (at, end) = (IP + Ipv4::LENGTH, IP + usize::from(u16::from_be(header.length)));
-    payload(packet, header.protocol, at, end, header.traffic_class)
+    let end = IP + usize::from(u16::from_be(header.length));
+    within(packet, Payload { kind, at: END, end, traffic_class: header.traffic_class })
 }
 
 /// Behind an outer IPv6 header without extension headers.
@@ -47,26 +70,19 @@ pub(crate) fn ipv4<C: Context>(packet: &Packet<C>) -> Result<Payload, DecapOutco
 pub(crate) fn ipv6<C: Context>(packet: &Packet<C>) -> Result<Payload, DecapOutcome> {
     const END: usize = IP + Ipv6::LENGTH;
     let header: &Ipv6 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
-    let is_ipip = matches!(header.next, protocol::IPIP | protocol::IPV6);
-    let is_tunnel = is_ipip || udp::is_tunnel(packet, header.next, END);
-    if !is_tunnel || header.version() != 6 || !maps::is_own_address(whole(header.destination)) {
+    let kind = kind(packet, header.next, END).ok_or(DecapOutcome::NotATunnel)?;
+    if header.version() != 6 || !maps::is_own_address(whole(header.destination)) {
         return Err(DecapOutcome::NotATunnel);
     }
     let end = END + usize::from(u16::from_be(header.length));
-    payload(packet, header.next, END, end, header.traffic_class())
+    within(packet, Payload { kind, at: END, end, traffic_class: header.traffic_class() })
 }
 
 /// What the header announces must be there.
 #[inline(always)]
-fn payload<C: Context>(
-    packet: &Packet<C>,
-    protocol: u8,
-    at: usize,
-    end: usize,
-    traffic_class: u8,
-) -> Result<Payload, DecapOutcome> {
-    if end < at || !packet.holds(end) {
+fn within<C: Context>(packet: &Packet<C>, payload: Payload) -> Result<Payload, DecapOutcome> {
+    if payload.end < payload.at || !packet.holds(payload.end) {
         return Err(DecapOutcome::BadOuter);
     }
-    Ok(Payload { protocol, at, end, traffic_class })
+    Ok(payload)
 }

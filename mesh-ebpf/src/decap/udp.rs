@@ -1,10 +1,7 @@
 //! UDP between the outer IP header and the inner packet, alone (GUE, variant 1) or with a Geneve header.
 
 use crate::{Carried, maps, outer::Payload};
-use mesh_common::{
-    abi::{protocol, tunnel},
-    outcome::DecapOutcome,
-};
+use mesh_common::{abi::tunnel::GUE, outcome::DecapOutcome};
 use mesh_ebpf::{
     header::{Geneve, IPV4, IPV6, Udp},
     packet::{Context, Packet},
@@ -13,16 +10,20 @@ use mesh_ebpf::{
 /// Most bytes of options that a Geneve header has: six bits of words.
 pub(crate) const MOST_OPTIONS: u32 = 0x3f * 4;
 
-/// Whether a UDP header goes to a port at which tunnels are unwrapped.
+/// What is unwrapped at the port that a UDP header goes to, if anything.
 #[inline(always)]
-pub(crate) fn is_tunnel<C: Context>(packet: &Packet<C>, number: u8, at: usize) -> bool {
-    number == protocol::UDP && packet.view::<Udp>(at).and_then(|header| maps::tunnel(header.ports)).is_some()
+pub(crate) fn tunnel<C: Context>(packet: &Packet<C>, at: usize) -> Option<u32> {
+    packet.view::<Udp>(at).and_then(|header| maps::tunnel(header.ports))
 }
 
 /// What a UDP header with a tunnel's port carries. Without a checksum, as balancers send it: to verify one, the whole
 /// packet would have to be read (RFC 6935 §5, RFC 8926 §3.3).
 #[inline(always)]
-pub(crate) fn carried<C: Context>(packet: &Packet<C>, payload: &Payload) -> Result<Carried, DecapOutcome> {
+pub(crate) fn carried<C: Context>(
+    packet: &Packet<C>,
+    payload: &Payload,
+    tunnel: u32,
+) -> Result<Carried, DecapOutcome> {
     let Payload { at, end, .. } = *payload;
     let header: &Udp = packet.view(at).ok_or(DecapOutcome::BadOuter)?;
     let inner = at + size_of::<Udp>();
@@ -32,10 +33,7 @@ pub(crate) fn carried<C: Context>(packet: &Packet<C>, payload: &Payload) -> Resu
     if header.checksum != 0 {
         return Err(DecapOutcome::UdpChecksum);
     }
-    match maps::tunnel(header.ports) {
-        Some(tunnel::GUE) => gue(packet, inner, end),
-        _ => geneve(packet, inner, end),
-    }
+    if tunnel == GUE { gue(packet, inner, end) } else { geneve(packet, inner, end) }
 }
 
 /// The IP version says of which family the packet is, and whether it is one (draft-ietf-intarea-gue-09 §4).
