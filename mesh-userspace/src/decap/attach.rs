@@ -115,24 +115,27 @@ pub fn attach(decapsulator: &mut Decapsulator, interface: &str, mode: Mode) -> R
 ///
 /// The kernel refuses.
 pub fn attach_by(decapsulator: &mut Decapsulator, interface: &str, way: Way) -> Result<(), AttachError> {
-    let refused = |source| AttachError::Tc { interface: interface.to_owned(), source };
     match way {
         Way::Native => drop(kernel::attach_best(decapsulator.xdp()?, interface, XdpMode::Native)?),
         Way::Generic => drop(kernel::attach_best(decapsulator.xdp()?, interface, XdpMode::Generic)?),
-        Way::Tcx => {
-            // First in line, so that other programs see inner packets.
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let program = decapsulator.tc()?;
-            program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(refused)?;
-        }
+        // First in line, so that other programs see inner packets.
+        Way::Tcx => attach_to_tc(decapsulator, interface, TcAttachOptions::TcxOrder(LinkOrder::first()))?,
         Way::Clsact => {
             prepare_clsact(interface)
                 .map_err(|source| AttachError::Clsact { interface: interface.to_owned(), source })?;
-            let options = TcAttachOptions::Netlink(NlOptions::default());
-            let program = decapsulator.tc()?;
-            program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(refused)?;
+            attach_to_tc(decapsulator, interface, TcAttachOptions::Netlink(NlOptions::default()))?;
         }
     }
+    Ok(())
+}
+
+fn attach_to_tc(
+    decapsulator: &mut Decapsulator,
+    interface: &str,
+    options: TcAttachOptions,
+) -> Result<(), AttachError> {
+    let attached = decapsulator.tc()?.attach_with_options(interface, TcAttachType::Ingress, options);
+    attached.map_err(|source| AttachError::Tc { interface: interface.to_owned(), source })?;
     Ok(())
 }
 

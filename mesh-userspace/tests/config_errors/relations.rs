@@ -40,7 +40,7 @@ fn a_tunnel_port_without_udp_is_refused() {
     let message = "`tunnel_port` has no meaning for `forward = ";
     check(&[
         case("\"ipip\"", "\"ipip\"\ntunnel_port = 6080", "25:15", message, "\"gue\""),
-        case("\"l2\"", "\"l2\"\ntunnel_port = 6081", "50:15", message, "leave `tunnel_port` away"),
+        case("\"l2\"", "\"l2\"\ntunnel_port = 6081", "51:15", message, "leave `tunnel_port` away"),
     ]);
 }
 

@@ -97,8 +97,8 @@ fn with_options(wrapped: &Wrapped, options: &[u8]) -> Vec<u8> {
     let mut packet = [&wrapped.packet[..at + 8], options, &wrapped.packet[inner..]].concat();
     let words = u8::try_from(options.len() / 4).unwrap();
     packet[at] = words;
-    for (field, header) in [(wrapped.outer_length(), 0), (wrapped.outer_end() + 4, 0)] {
-        let length = wrapped.field16(field) + header + options.len() - (inner - at - 8);
+    for field in [wrapped.outer_length(), wrapped.outer_end() + 4] {
+        let length = wrapped.field16(field) + options.len() - (inner - at - 8);
         packet[field..field + 2].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
     }
     packet
