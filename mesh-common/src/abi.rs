@@ -121,6 +121,26 @@ pub mod forward {
     pub const IPV4: u8 = 2;
     /// An outer IPv6 header (RFC 2473).
     pub const IPV6: u8 = 3;
+    /// As [`IPV4`], from a source address that differs between flows.
+    pub const SPREAD_IPV4: u8 = 4;
+    /// As [`IPV6`], from a source address that differs between flows.
+    pub const SPREAD_IPV6: u8 = 5;
+    /// Outer IPv4 and UDP headers (draft-ietf-intarea-gue-09 §4, variant 1).
+    pub const GUE_IPV4: u8 = 6;
+    /// Outer IPv6 and UDP headers.
+    pub const GUE_IPV6: u8 = 7;
+    /// Outer IPv4, UDP and Geneve headers (RFC 8926).
+    pub const GENEVE_IPV4: u8 = 8;
+    /// Outer IPv6, UDP and Geneve headers.
+    pub const GENEVE_IPV6: u8 = 9;
+}
+
+/// What the decapsulator's map of UDP ports says of a port.
+pub mod tunnel {
+    /// GUE, variant 1.
+    pub const GUE: u32 = 1;
+    /// Geneve.
+    pub const GENEVE: u32 = 2;
 }
 
 /// An element of the backend array: one cache line, everything that forwarding needs.
@@ -137,20 +157,27 @@ pub struct BackendEntry {
     pub forward: u8,
     /// 1 while flows may stay on this backend; 0 once it is dead.
     pub alive: u8,
+    /// How many of the lowest bits of the outer source address come from the flow's hash.
+    pub spread: u8,
     /// Reserved, zero.
-    pub reserved: [u8; 2],
+    pub unused: u8,
     /// The egress interface.
     pub ifindex: u32,
     /// The longest packet that the way to the backend takes, in bytes from its own IP header on: the egress's MTU less what
     /// is put in front. 0 while there is no way.
     pub room: u16,
-    /// The port at the backend, in host order.
+    /// In host order: the UDP port at which the backend unwraps, if packets are wrapped in UDP; else the port at the
+    /// backend.
     pub port: u16,
     /// The service that this backend stands behind.
     pub service: u32,
-    /// Ones' complement sum of the constant words of the outer IPv4 header, not folded.
-    pub checksum: u32,
-    /// The outer source address; IPv4 as an IPv4-mapped address (RFC 4291 §2.5.5.2).
+    /// Ones' complement sum of the constant words of the outer IPv4 header.
+    pub checksum: u16,
+    /// 1 if senders of IPv4 packets that are too long are told even if these may be fragmented.
+    pub tell: u8,
+    /// Reserved, zero.
+    pub reserved: u8,
+    /// The outer source address, or the prefix of it; IPv4 as an IPv4-mapped address (RFC 4291 §2.5.5.2).
     pub source: [u8; 16],
     /// The backend's address; IPv4 as an IPv4-mapped address.
     pub address: [u8; 16],

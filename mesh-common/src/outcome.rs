@@ -98,14 +98,30 @@ outcomes! {
 outcomes! {
     /// How a packet's journey through the decapsulator of a backend ended.
     DecapOutcome:
-    /// The outer header was removed; the inner packet went on into the host.
+    /// The outer headers were removed; the inner packet went on into the host.
     Decapsulated = "decapsulated" => Pass,
     /// No tunnel packet for this host. Normal.
     NotATunnel = "not_a_tunnel" => Pass,
+    /// An IPIP packet for this host whose outer header has options or is a fragment's, which no balancer sends.
+    UnusualOuter = "unusual_outer" => Pass,
+    /// A tunnel packet for this host with outer lengths that contradict each other or the frame, or of an unknown version
+    /// of Geneve. Broken or hostile sender.
+    BadOuter = "bad_outer" => Drop,
+    /// A UDP tunnel packet for this host with a UDP checksum, which no balancer sends and nobody verifies here.
+    UdpChecksum = "udp_checksum" => Drop,
+    /// A UDP tunnel packet for this host that carries something else than an IP packet at once. Somebody else's tunnel.
+    OtherPayload = "other_payload" => Pass,
+    /// A Geneve packet for this host with an option that must not be skipped and is not known here.
+    CriticalOption = "critical_option" => Drop,
     /// A tunnel packet for this host whose inner destination is none of the VIPs: somebody else's tunnel, or an attack.
     NotAVip = "not_a_vip" => Pass,
-    /// A tunnel packet for a VIP with lengths or versions that contradict each other. Broken or hostile sender.
+    /// A tunnel packet for a VIP with inner lengths or versions that contradict each other or the outer ones. Broken or
+    /// hostile sender.
     BadInner = "bad_inner" => Drop,
+    /// There was congestion on the way, which this flow cannot be told but by a loss (RFC 6040 §4.2).
+    Congestion = "congestion" => Drop,
+    /// The kernel refused to remove the outer headers. Never anything but 0 in production.
+    NotRemoved = "not_removed" => Drop,
 }
 
 #[cfg(test)]

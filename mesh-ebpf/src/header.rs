@@ -4,7 +4,7 @@
 //! byte by byte, or merged into words that straddle fields.
 
 use crate::packet::Header;
-use mesh_common::encap::{Outer4, Outer6};
+use mesh_common::encap::{Geneve4, Geneve6, Outer4, Outer6};
 
 /// An Ethernet header (IEEE 802.3).
 #[repr(C, packed)]
@@ -168,6 +168,27 @@ pub struct Udp {
     pub checksum: u16,
 }
 
+/// A Geneve header without its options (RFC 8926 §3.4).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Geneve {
+    /// Two bits of version, six of how many words of four bytes the options have.
+    pub version_options: u8,
+    /// Two bits that matter: [`Self::CONTROL`] and [`Self::CRITICAL`].
+    pub bits: u8,
+    /// What follows: an Ethernet type.
+    pub kind: u16,
+    /// 24 bits of virtual network, and 8 that are reserved.
+    pub network: u32,
+}
+
+impl Geneve {
+    /// In [`Self::bits`]: no data, but a message to the tunnel's end itself.
+    pub const CONTROL: u8 = 0x80;
+    /// In [`Self::bits`]: some option must not be skipped.
+    pub const CRITICAL: u8 = 0x40;
+}
+
 impl Ethernet {
     /// Bytes of the header.
     pub const LENGTH: usize = size_of::<Self>();
@@ -195,7 +216,8 @@ macro_rules! headers {
 }
 
 headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Outer4: 34, Outer6: 54);
-headers!(u8: 1, u32: 4, u64: 8);
+headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
+headers!(u8: 1, u16: 2, u32: 4, u64: 8);
 
 #[expect(unsafe_code, reason = "a promise about the layout")]
 // SAFETY: integers.

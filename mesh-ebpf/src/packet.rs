@@ -13,6 +13,10 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
+mod tc;
+
+pub use tc::Change;
+
 /// A header: plain bytes, each of which may have any value.
 ///
 /// # Safety
@@ -20,29 +24,45 @@ use aya_ebpf::{
 /// The type has alignment 1 or is read unaligned, has no padding, and any bytes make a valid value of it.
 pub unsafe trait Header: Copy {}
 
-/// The frame that the program was called with, from the Ethernet header on.
-pub struct Packet {
-    context: *mut xdp_md,
+/// What the kernel calls a program with.
+pub trait Context {
+    /// Where the linear part of the packet begins and ends.
+    fn bounds(&self) -> [u32; 2];
+    /// Bytes of the whole packet.
+    fn length(&self) -> u64;
 }
 
-impl Packet {
-    /// The packet of a program's context.
+impl Context for xdp_md {
     #[inline(always)]
-    #[must_use]
-    pub const fn new(context: &XdpContext) -> Self {
-        Self { context: context.ctx }
+    fn bounds(&self) -> [u32; 2] {
+        [self.data, self.data_end]
     }
 
     #[inline(always)]
+    fn length(&self) -> u64 {
+        // SAFETY: the helper only reads the context.
+        unsafe { bpf_xdp_get_buff_len((&raw const *self).cast_mut()) }
+    }
+}
+
+/// The frame that the program was called with, from the Ethernet header on: one of XDP, unless `C` says otherwise.
+pub struct Packet<C = xdp_md> {
+    context: *mut C,
+}
+
+impl<C: Context> Packet<C> {
+    #[inline(always)]
     fn data(&self) -> usize {
         // SAFETY: the context outlives the program's run, and `Packet` lives no longer.
-        unsafe { (*self.context).data as usize }
+        let [data, _] = unsafe { (*self.context).bounds() };
+        data as usize
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
         // SAFETY: as in `data`.
-        unsafe { (*self.context).data_end as usize }
+        let [_, end] = unsafe { (*self.context).bounds() };
+        end as usize
     }
 
     /// Bytes in the linear part of the packet.
@@ -50,14 +70,6 @@ impl Packet {
     #[must_use]
     pub fn linear_length(&self) -> usize {
         self.data_end() - self.data()
-    }
-
-    /// The index of the interface that the packet came in by.
-    #[inline(always)]
-    #[must_use]
-    pub fn ingress(&self) -> u32 {
-        // SAFETY: as in `data`.
-        unsafe { (*self.context).ingress_ifindex }
     }
 
     /// The address of `T` at `offset`, if all of it lies in the linear part of the packet.
@@ -97,18 +109,6 @@ impl Packet {
         Some(())
     }
 
-    /// Cuts the frame to `length` bytes, which are fewer than it has.
-    #[inline(always)]
-    #[must_use]
-    pub fn cut(self, length: usize) -> Option<()> {
-        // SAFETY: the helper only reads the context.
-        let now = unsafe { bpf_xdp_get_buff_len(self.context) };
-        #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^31 bytes")]
-        let less = length as i32 - now as i32;
-        // SAFETY: `self` is consumed, so no address from before is left.
-        (unsafe { bpf_xdp_adjust_tail(self.context, less) } == 0).then_some(())
-    }
-
     /// Whether the frame is at least `length` bytes long, counting the parts beyond the linear one.
     #[inline(always)]
     #[must_use]
@@ -118,8 +118,37 @@ impl Packet {
 
     #[inline(always)]
     fn holds_in_fragments(&self, length: usize) -> bool {
-        // SAFETY: the helper only reads the context.
-        length as u64 <= unsafe { bpf_xdp_get_buff_len(self.context) }
+        // SAFETY: as in `data`.
+        length as u64 <= unsafe { (*self.context).length() }
+    }
+}
+
+impl Packet {
+    /// The packet of a program's context.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx }
+    }
+
+    /// The index of the interface that the packet came in by.
+    #[inline(always)]
+    #[must_use]
+    pub fn ingress(&self) -> u32 {
+        // SAFETY: as in `data`.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Cuts the frame to `length` bytes, which are fewer than it has.
+    #[inline(always)]
+    #[must_use]
+    pub fn cut(self, length: usize) -> Option<()> {
+        // SAFETY: as in `data`.
+        let now = unsafe { (*self.context).length() };
+        #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^31 bytes")]
+        let less = length as i32 - now as i32;
+        // SAFETY: `self` is consumed, so no address from before is left.
+        (unsafe { bpf_xdp_adjust_tail(self.context, less) } == 0).then_some(())
     }
 
     /// Moves the start of the packet by `bytes`: negative makes room in front, positive removes.

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{self, Config, Forward, ServiceKey, Tracking},
+    delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
     nexthop::{NextHop, Resolution},
@@ -50,7 +51,7 @@ pub struct Service {
     /// The name that people use.
     pub name: String,
     /// How packets reach the backends.
-    pub forward: Forward,
+    pub delivery: Delivery,
     /// Which flows are recorded.
     pub tracking: Tracking,
     /// How long a slot migrates.
@@ -115,7 +116,7 @@ impl Forward {
     pub const fn reaches(self, hop: &NextHop) -> bool {
         match self {
             Self::L2 => hop.direct,
-            Self::Ipip => true,
+            Self::Ipip | Self::Gue | Self::Geneve => true,
         }
     }
 }
@@ -129,7 +130,12 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     }
     Service {
         name: service.name.clone(),
-        forward: service.forward,
+        delivery: Delivery {
+            forward: service.forward,
+            tunnel_port: service.tunnel_port,
+            oversized: service.oversized,
+            outer_source: inputs.config.agent.outer_source,
+        },
         tracking: service.tracking,
         window: service.window,
         table_size: service.table_size(),

@@ -12,6 +12,9 @@ use crate::meshlb;
 /// Until the program is attached.
 const READY: Duration = Duration::from_secs(20);
 
+/// Until a terminated one has ended.
+const END: Duration = Duration::from_secs(10);
+
 /// A running decapsulator; dropping it kills it.
 #[derive(Debug)]
 pub struct Decap(LoggedChild);
@@ -19,11 +22,17 @@ pub struct Decap(LoggedChild);
 impl Decap {
     /// Starts it on `eth0` of the host for these VIPs and waits until it says that it is attached.
     pub fn start(host: &Host, vips: &[IpAddr]) -> Result<Self> {
+        Self::start_with(host, vips, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(host: &Host, vips: &[IpAddr], arguments: &[&str]) -> Result<Self> {
         let mut command = host.command(meshlb::binary()?);
         command.args(["decap", "--interface", INTERFACE]);
         for vip in vips {
             command.arg("--vip").arg(vip.to_string());
         }
+        command.args(arguments);
         let title = format!("meshlb decap on {}", host.name());
         let log = host.directory().join(format!("decap-{}.log", host.name()));
         let mut child = LoggedChild::spawn(&title, command, log)?;
@@ -32,6 +41,13 @@ impl Decap {
             Ok(())
         })?;
         Ok(Self(child))
+    }
+
+    /// Asks it to end, waits, and answers all that it has logged.
+    pub fn terminate(mut self) -> Result<String> {
+        let status = self.0.terminate(END)?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(self.0.log())
     }
 
     /// All that it has logged.

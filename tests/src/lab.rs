@@ -18,9 +18,10 @@ use bpffs::BpfFs;
 use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, programs};
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
-use mesh_userspace::config::{Forward, ServiceKey};
+use mesh_userspace::config::{Protocol, ServiceKey};
 use mesh_userspace::dataplane::kernel::{Kernel, Pins, Sizes};
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key, backend_entry};
+use mesh_userspace::delivery::Delivery;
 use mesh_userspace::nexthop::NextHop;
 use run::{moved, run};
 
@@ -106,7 +107,7 @@ impl Lab {
 
 /// A living backend behind the service with id 1, next to the ingress interface.
 #[must_use]
-pub fn neighbour(address: IpAddr, source: IpAddr, how: Forward) -> BackendEntry {
+pub fn neighbour(address: IpAddr, source: IpAddr, how: &Delivery) -> BackendEntry {
     let hop = NextHop {
         ifindex: INGRESS,
         source,
@@ -115,5 +116,6 @@ pub fn neighbour(address: IpAddr, source: IpAddr, how: Forward) -> BackendEntry 
         mtu: 1600,
         direct: true,
     };
-    backend_entry(1, 80, address, how, &hop)
+    let key = ServiceKey { vip: [192, 0, 2, 10].into(), port: 80, protocol: Protocol::Tcp };
+    backend_entry(1, key, address, how, &hop)
 }

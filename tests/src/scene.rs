@@ -19,6 +19,26 @@ pub enum Way {
     IpipV4,
     /// IP in IP with an outer IPv6 header.
     IpipV6,
+    /// GUE with an outer IPv4 header.
+    GueV4,
+    /// GUE with an outer IPv6 header.
+    GueV6,
+    /// Geneve with an outer IPv4 header.
+    GeneveV4,
+    /// Geneve with an outer IPv6 header.
+    GeneveV6,
+}
+
+impl Way {
+    /// The configuration's word for it.
+    const fn forward(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::IpipV4 | Self::IpipV6 => "ipip",
+            Self::GueV4 | Self::GueV6 => "gue",
+            Self::GeneveV4 | Self::GeneveV6 => "geneve",
+        }
+    }
 }
 
 /// What a scene is made of.
@@ -36,6 +56,8 @@ pub struct Plot {
     pub native: bool,
     /// The MTU of all links but the client's; `None`: room for outer headers.
     pub mtu: Option<u32>,
+    /// Further arguments of the decapsulators.
+    pub decap: Vec<&'static str>,
     /// Lines for the service's table in the configuration.
     pub service: String,
     /// Lines for the file as a whole.
@@ -52,6 +74,7 @@ impl Plot {
             spare: 0,
             native: false,
             mtu: None,
+            decap: Vec::new(),
             service:
                 "health = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\" }"
                     .into(),
@@ -72,7 +95,8 @@ pub struct Scene {
     pub agent: Agent,
     /// HTTP servers, one on each backend.
     pub servers: Vec<HttpServer>,
-    decaps: Vec<Decap>,
+    /// Decapsulators, one on each backend unless nothing is wrapped.
+    pub decaps: Vec<Decap>,
     /// The hosts; last, so that everything in them ends before.
     pub topology: Topology,
     plot: Plot,
@@ -87,7 +111,7 @@ impl Scene {
             topology.attach_pass_program(topology.balancer())?;
         }
         let hosts = topology.backends();
-        let decap = |host: &Host| Decap::start(host, &[plot.vip]);
+        let decap = |host: &Host| Decap::start_with(host, &[plot.vip], &plot.decap);
         let decaps =
             if plot.way == Way::L2 { Vec::new() } else { hosts.iter().map(decap).collect::<Result<_>>()? };
         let serve = |host: &Host| {
@@ -140,14 +164,14 @@ impl Plot {
         const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
         const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
         match (self.way, self.vip) {
-            (Way::L2, IpAddr::V4(_)) | (Way::IpipV4, _) => V4,
-            (Way::L2, IpAddr::V6(_)) | (Way::IpipV6, _) => V6,
+            (Way::L2, IpAddr::V4(_)) | (Way::IpipV4 | Way::GueV4 | Way::GeneveV4, _) => V4,
+            (Way::L2, IpAddr::V6(_)) | (Way::IpipV6 | Way::GueV6 | Way::GeneveV6, _) => V6,
         }
     }
 }
 
 fn config(plot: &Plot, topology: &Topology, weights: &[(usize, u16)]) -> String {
-    let forward = if plot.way == Way::L2 { "l2" } else { "ipip" };
+    let forward = plot.way.forward();
     let mut text = format!(
         "{}\n[metrics]\nlisten = \"off\"\n[[service]]\nname = \"web\"\nvip = \"{}\"\nport = {PORT}\n\
          protocol = \"tcp\"\nforward = \"{forward}\"\n{}\n",

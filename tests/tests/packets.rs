@@ -11,7 +11,7 @@
 
 #[path = "packets/ceilings.rs"]
 mod ceilings;
-#[path = "packets/decap.rs"]
+#[path = "packets/decap/mod.rs"]
 mod decap;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
@@ -35,6 +35,8 @@ mod outcomes;
 mod random;
 #[path = "packets/records.rs"]
 mod records;
+#[path = "packets/spread.rs"]
+mod spread;
 #[path = "packets/tracked.rs"]
 mod tracked;
 #[path = "packets/tracking.rs"]

@@ -14,8 +14,9 @@ pub(crate) trait Client: Copy {
     const INNER_PROTOCOL: u8;
     /// The flow's hash under the seed.
     fn hash(&self) -> u64;
-    /// Answers a packet that is longer than `mtu` by saying so; `None` if that cannot be said.
-    fn tell(packet: Packet, mtu: u16) -> Option<()>;
+    /// Answers a packet that is longer than `mtu` by saying so, if it may not be fragmented or `always`; `None` if that
+    /// cannot be said.
+    fn tell(packet: Packet, mtu: u16, always: bool) -> Option<()>;
     /// The client's address; IPv4 as an IPv4-mapped address.
     fn address(&self) -> [u8; 16];
     /// The client's port, in the byte order of the wire.
@@ -57,8 +58,8 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Option<()> {
-        icmp::tell_ipv4(packet, mtu)
+    fn tell(packet: Packet, mtu: u16, always: bool) -> Option<()> {
+        icmp::tell_ipv4(packet, mtu, always)
     }
 
     #[inline(always)]
@@ -81,7 +82,7 @@ impl Client for Client6 {
     }
 
     #[inline(always)]
-    fn tell(packet: Packet, mtu: u16) -> Option<()> {
+    fn tell(packet: Packet, mtu: u16, _always: bool) -> Option<()> {
         icmp::tell_ipv6(packet, mtu)
     }
 

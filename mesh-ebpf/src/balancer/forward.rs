@@ -4,6 +4,7 @@ use crate::{
     client::Client,
     maps,
     parse::{Flow, IP},
+    tunnels,
 };
 use mesh_common::{
     abi::{BackendEntry, forward, protocol},
@@ -13,9 +14,12 @@ use mesh_common::{
 };
 use mesh_ebpf::{header::Macs, packet::Packet};
 
-/// Wraps or readdresses the packet, and sends it off.
+/// Of outer source addresses that do not differ between flows.
+const NO_SUFFIX: u32 = 0;
+
+/// Wraps or readdresses the packet, and sends it off. The ways of plain packets come first; the others are for `WHOLE`.
 #[inline(always)]
-pub(crate) fn to<C: Client>(
+pub(crate) fn to<C: Client, const WHOLE: bool>(
     packet: Packet,
     flow: &Flow<C>,
     backend: &BackendEntry,
@@ -24,8 +28,11 @@ pub(crate) fn to<C: Client>(
     let ingress = packet.ingress();
     match backend.forward {
         forward::L2 => l2::<C>(packet, backend)?,
-        forward::IPV4 => ipv4::<C>(packet, flow, backend)?,
-        forward::IPV6 => ipv6::<C>(packet, flow, backend, hash)?,
+        forward::IPV4 => ipv4(packet, backend, inner(flow), NO_SUFFIX)?,
+        forward::IPV6 => ipv6(packet, backend, inner(flow), hash, NO_SUFFIX)?,
+        forward::SPREAD_IPV4 => ipv4(packet, backend, inner(flow), encap::suffix(backend, hash))?,
+        forward::SPREAD_IPV6 => ipv6(packet, backend, inner(flow), hash, encap::suffix(backend, hash))?,
+        _ if WHOLE => tunnels::wrap(packet, flow, backend, hash)?,
         _ => return Err(Outcome::NoBackend),
     }
     Ok(send(ingress, backend.ifindex))
@@ -79,23 +86,30 @@ fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
 // The outer header is put together once there is room for it: its words would not outlive the call in registers.
 
 #[inline(always)]
-fn ipv4<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Result<(), Outcome> {
+pub(crate) fn ipv4(packet: Packet, backend: &BackendEntry, inner: Inner, suffix: u32) -> Result<(), Outcome> {
     let mut packet = make_room(packet, encap::LENGTH_IPV4)?;
-    packet.write(0, encap::ipv4(backend, inner(flow))).ok_or(Outcome::NoHeadroom)
+    packet.write(0, encap::ipv4(backend, inner, suffix)).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
-fn ipv6<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry, hash: u64) -> Result<(), Outcome> {
+pub(crate) fn ipv6(
+    packet: Packet,
+    backend: &BackendEntry,
+    inner: Inner,
+    hash: u64,
+    suffix: u32,
+) -> Result<(), Outcome> {
     let mut packet = make_room(packet, encap::LENGTH_IPV6)?;
-    packet.write(0, encap::ipv6(backend, inner(flow), hash)).ok_or(Outcome::NoHeadroom)
+    packet.write(0, encap::ipv6(backend, inner, hash, suffix)).ok_or(Outcome::NoHeadroom)
 }
 
 #[inline(always)]
-fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
+pub(crate) fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
     packet.move_head(-i32::from(bytes.cast_signed())).ok_or(Outcome::NoHeadroom)
 }
 
+/// The packet as an outer IP header sees it.
 #[inline(always)]
-const fn inner<C: Client>(flow: &Flow<C>) -> Inner {
+pub(crate) const fn inner<C: Client>(flow: &Flow<C>) -> Inner {
     Inner { length: flow.length, traffic_class: flow.traffic_class, protocol: C::INNER_PROTOCOL }
 }

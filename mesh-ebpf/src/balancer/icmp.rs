@@ -64,11 +64,11 @@ const fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
 }
 
-/// Answers an IPv4 packet that must not be fragmented with "fragmentation needed".
+/// Answers an IPv4 packet with "fragmentation needed", if it must not be fragmented or `always`.
 #[inline(always)]
-pub(crate) fn tell_ipv4(packet: Packet, mtu: u16) -> Option<()> {
+pub(crate) fn tell_ipv4(packet: Packet, mtu: u16, always: bool) -> Option<()> {
     let header: &Ipv4 = packet.view(IP)?;
-    if !header.is_unfragmentable() || header.version_length != 0x45 {
+    if !(always || header.is_unfragmentable()) || header.version_length != 0x45 {
         return None;
     }
     let quoted: [u32; icmp::QUOTED4] = packet.read(IP)?;

@@ -15,6 +15,7 @@ mod parse;
 mod pipeline;
 mod plain;
 mod tables;
+mod tunnels;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use mesh_common::outcome::{Outcome, Verdict};

@@ -7,7 +7,7 @@ use crate::{
     tables::Tables,
 };
 use mesh_common::{
-    abi::ServiceEntry,
+    abi::{BackendEntry, ServiceEntry},
     flow::{Segment, Signs, decide},
     outcome::Outcome,
     slot::Slot,
@@ -57,21 +57,21 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Result<Ou
     let backend = backend.ok_or(Outcome::NoBackend)?;
     match backend.room {
         0 => return Err(Outcome::NoNextHop),
-        room if flow.length > room => return Err(too_big(packet, flow, room)),
+        room if flow.length > room => return Err(too_big(packet, flow, backend)),
         _ => {}
     }
-    let sent = forward::to(packet, flow, backend, hash)?;
+    let sent = forward::to::<C, true>(packet, flow, backend, hash)?;
     maps::count_sent(choice.backend, sent, flow.length, choice.opened);
     Ok(sent)
 }
 
 /// A packet longer than the way to its backend allows. Errors are not answered by errors (RFC 1122 §3.2.2).
 #[inline(always)]
-fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, room: u16) -> Outcome {
+fn too_big<C: Client>(packet: Packet, flow: &Flow<C>, backend: &BackendEntry) -> Outcome {
     if flow.signs == Signs::RELATED {
         return Outcome::TooBig;
     }
-    C::tell(packet, room).map_or(Outcome::TooBig, |()| Outcome::TooBigTold)
+    C::tell(packet, backend.room, backend.tell != 0).map_or(Outcome::TooBig, |()| Outcome::TooBigTold)
 }
 
 /// Whether the packet ends where its IP header says: behind its headers, within the frame.

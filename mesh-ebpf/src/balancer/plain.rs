@@ -69,7 +69,7 @@ fn send<C: Client>(
     if flow.length > backend.room {
         return None;
     }
-    let sent = forward::to(packet, flow, backend, hash).ok()?;
+    let sent = forward::to::<C, false>(packet, flow, backend, hash).ok()?;
     maps::count_sent(choice.backend, sent, flow.length, choice.opened);
     Some(sent)
 }

@@ -1,29 +1,40 @@
-//! The decapsulator, for backends whose kernel has no tunnel device: removes the outer header of tunnel packets that
+//! The decapsulator, for backends whose kernel has no tunnel device: removes the outer headers of tunnel packets that
 //! are addressed to this host and carry a packet for a VIP, and lets everything else pass untouched.
+//!
+//! The packet's way: an entry → [`outer`] → [`udp`], if there is UDP → [`inner`] → [`strip`] → outcome. Two programs
+//! take it, one for XDP and one for tc; they differ in how bytes are removed.
 #![no_std]
 #![no_main]
 
+mod inner;
 mod maps;
+mod outer;
+mod strip;
+mod udp;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use mesh_common::{
-    abi::{protocol, whole},
-    encap::{self, map_ipv4},
-    outcome::{DecapOutcome, Verdict},
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
+use mesh_common::outcome::{DecapOutcome, Verdict};
 use mesh_ebpf::{
-    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6},
-    packet::Packet,
+    header::{Ethernet, IPV4, IPV6},
+    packet::{Context, Packet},
 };
+use outer::{Kind, Payload};
+use strip::Strip;
 
+/// Where the outer IP header begins.
 const IP: usize = Ethernet::LENGTH;
 
-/// The program that is attached to a backend's interface.
+/// Bytes that may be looked at: Ethernet, the longest outer headers, and the inner IP header.
+const HEADERS: u32 = 14 + 40 + 8 + 8 + udp::MOST_OPTIONS + 40;
+
+/// The program for XDP.
 #[xdp(frags)]
 fn decap(context: XdpContext) -> u32 {
-    let outcome = run(Packet::new(&context)).unwrap_or_else(|outcome| outcome);
-    maps::count(outcome);
-    match outcome.verdict() {
+    match run(Packet::new(&context)) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit => xdp_action::XDP_TX,
@@ -31,70 +42,65 @@ fn decap(context: XdpContext) -> u32 {
     }
 }
 
-/// A tunnel packet for this host: how long its outer header is, and what it carries.
-struct Tunnel {
-    outer: u16,
-    inner: u8,
+/// The program for tc's ingress.
+#[classifier]
+fn decap_tc(context: TcContext) -> i32 {
+    match run(Packet::of_tc(&context).pulled(HEADERS)) {
+        // Whoever is next in line decides.
+        Verdict::Pass => TC_ACT_UNSPEC,
+        // Nothing that is unwrapped is sent.
+        Verdict::Drop | Verdict::Transmit | Verdict::Redirect => TC_ACT_SHOT,
+    }
+}
+
+/// Takes a packet to its outcome, and counts it.
+#[inline(always)]
+fn run<C: Context>(packet: Packet<C>) -> Verdict
+where
+    Packet<C>: Strip,
+{
+    let outcome = unwrap(packet).unwrap_or_else(|outcome| outcome);
+    maps::count(outcome);
+    outcome.verdict()
 }
 
 #[inline(always)]
-fn run(packet: Packet) -> Result<DecapOutcome, DecapOutcome> {
+fn unwrap<C: Context>(mut packet: Packet<C>) -> Result<DecapOutcome, DecapOutcome>
+where
+    Packet<C>: Strip,
+{
     let ethernet: Ethernet = *packet.view(0).ok_or(DecapOutcome::NotATunnel)?;
-    let tunnel = match ethernet.kind {
-        IPV4 => ipv4(&packet)?,
-        IPV6 => ipv6(&packet)?,
+    let payload = match ethernet.kind {
+        _ if packet.was_tagged() => return Err(DecapOutcome::NotATunnel),
+        IPV4 => outer::ipv4(&packet)?,
+        IPV6 => outer::ipv6(&packet)?,
         _ => return Err(DecapOutcome::NotATunnel),
     };
-    let at = IP + usize::from(tunnel.outer);
-    let kind = match tunnel.inner {
-        protocol::IPIP => inner_ipv4(&packet, at)?,
-        protocol::IPV6 => inner_ipv6(&packet, at)?,
-        _ => return Err(DecapOutcome::NotATunnel),
-    };
-    let mut packet = packet.move_head(i32::from(tunnel.outer)).ok_or(DecapOutcome::BadInner)?;
-    packet.write(0, Ethernet { kind, ..ethernet }).ok_or(DecapOutcome::BadInner)?;
+    let carried = carried(&packet, &payload)?;
+    inner::check(&packet, &carried)?;
+    inner::tell_congestion(&mut packet, &carried, payload.traffic_class)?;
+    packet.strip(ethernet, carried.kind, carried.at).ok_or(DecapOutcome::NotRemoved)?;
     Ok(DecapOutcome::Decapsulated)
 }
 
-/// An outer IPv4 header without options or fragmentation, as balancers write it.
-#[inline(always)]
-fn ipv4(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
-    const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
-    let header: &Ipv4 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
-    let plain = header.version_length == 0x45 && header.fragment & OFFSET_OR_MORE == 0;
-    if !plain || !maps::is_own_address(map_ipv4(header.destination.to_ne_bytes())) {
-        return Err(DecapOutcome::NotATunnel);
-    }
-    Ok(Tunnel { outer: encap::LENGTH_IPV4, inner: header.protocol })
+/// The inner IP packet.
+struct Carried {
+    /// [`IPV4`] or [`IPV6`].
+    kind: u16,
+    /// Where it begins.
+    at: usize,
+    /// Where it must have ended.
+    end: usize,
 }
 
 #[inline(always)]
-fn ipv6(packet: &Packet) -> Result<Tunnel, DecapOutcome> {
-    let header: &Ipv6 = packet.view(IP).ok_or(DecapOutcome::NotATunnel)?;
-    if header.version() != 6 || !maps::is_own_address(whole(header.destination)) {
-        return Err(DecapOutcome::NotATunnel);
+fn carried<C: Context>(packet: &Packet<C>, payload: &Payload) -> Result<Carried, DecapOutcome> {
+    let Payload { at, end, .. } = *payload;
+    match payload.kind {
+        Kind::Ipv4 => Ok(Carried { kind: IPV4, at, end }),
+        Kind::Ipv6 => Ok(Carried { kind: IPV6, at, end }),
+        Kind::Udp(tunnel) => udp::carried(packet, payload, tunnel),
     }
-    Ok(Tunnel { outer: encap::LENGTH_IPV6, inner: header.next })
-}
-
-#[inline(always)]
-fn inner_ipv4(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
-    let header: &Ipv4 = packet.view(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(map_ipv4(header.destination.to_ne_bytes())) {
-        return Err(DecapOutcome::NotAVip);
-    }
-    let complete = packet.holds(at + usize::from(u16::from_be(header.length)));
-    if header.version_length >> 4 == 4 && complete { Ok(IPV4) } else { Err(DecapOutcome::BadInner) }
-}
-
-#[inline(always)]
-fn inner_ipv6(packet: &Packet, at: usize) -> Result<u16, DecapOutcome> {
-    let header: &Ipv6 = packet.view(at).ok_or(DecapOutcome::BadInner)?;
-    if !maps::is_vip(whole(header.destination)) {
-        return Err(DecapOutcome::NotAVip);
-    }
-    let complete = packet.holds(at + Ipv6::LENGTH + usize::from(u16::from_be(header.length)));
-    if header.version() == 6 && complete { Ok(IPV6) } else { Err(DecapOutcome::BadInner) }
 }
 
 mesh_ebpf::object!();

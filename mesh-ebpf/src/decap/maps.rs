@@ -3,9 +3,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
 };
 use mesh_common::{abi::halves, outcome::DecapOutcome};
+use mesh_ebpf::header::Ports;
+
+const _: () = assert!(size_of::<[u64; 3]>() == size_of::<Key<[u32; 5]>>());
 
 /// An address as two words: keys are looked up from the stack, which must be aligned.
 type Address = [u64; 2];
@@ -14,9 +17,17 @@ type Address = [u64; 2];
 #[map]
 static OWN_ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(1024, 0);
 
-/// The VIPs that tunnel packets may carry; IPv4 as IPv4-mapped addresses.
+/// The VIPs that tunnel packets may carry, or prefixes of them; IPv4 as IPv4-mapped addresses, all behind four bytes of
+/// zero, which round the key up to whole words.
 #[map]
-static VIPS: HashMap<Address, u8> = HashMap::with_max_entries(65_536, 0);
+static VIPS: LpmTrie<[u32; 5], u8> = LpmTrie::with_max_entries(65_536, 0);
+
+/// Bits of a whole key in [`VIPS`].
+const WHOLE: u64 = 32 + 128;
+
+/// The UDP ports at which tunnels are unwrapped, and which of [`mesh_common::abi::tunnel`].
+#[map]
+static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapOutcome::COUNT, 0);
@@ -28,7 +39,19 @@ pub(crate) fn is_own_address(address: [u8; 16]) -> bool {
 
 #[inline(always)]
 pub(crate) fn is_vip(address: [u8; 16]) -> bool {
-    VIPS.get_ptr(halves(address)).is_some()
+    let [first, second] = halves(address);
+    // The length of the prefix and the bytes of zero are one word: keys are looked up from the stack, in which words
+    // are aligned.
+    let key = [WHOLE, first, second];
+    // SAFETY: the trie's key is packed, of as many bytes, and any bytes make a valid one.
+    VIPS.get(unsafe { &*(&raw const key).cast::<Key<[u32; 5]>>() }).is_some()
+}
+
+/// What is unwrapped at the destination port of a UDP header.
+#[inline(always)]
+pub(crate) fn tunnel(ports: Ports) -> Option<u32> {
+    // SAFETY: one aligned word, which the process writes in one store.
+    unsafe { PORTS.get(u32::from(u16::from_be(ports.destination))) }.copied()
 }
 
 #[inline(always)]

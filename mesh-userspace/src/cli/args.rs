@@ -1,13 +1,14 @@
 //! What may be written on the command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
 
 use crate::api::{DEFAULT_FLOWS, MAX_FLOWS};
-use crate::config::XdpMode;
+use crate::decap::Mode;
 
 /// Layer-4 load balancer in XDP: the agent, and the commands that talk to it.
 #[derive(Debug, Parser)]
@@ -60,7 +61,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// On a backend: unwrap the packets that a balancer sends with forward = "ipip".
+    /// On a backend: unwrap the packets that a balancer sends with forward = "ipip", "gue" or "geneve".
     Decap(DecapArgs),
 }
 
@@ -105,12 +106,22 @@ pub struct DecapArgs {
     /// Interface on which the wrapped packets arrive.
     #[arg(long, value_name = "NAME")]
     pub interface: String,
-    /// VIPs whose packets are unwrapped.
-    #[arg(long = "vip", value_name = "ADDR", required = true, num_args = 1..)]
-    pub vips: Vec<IpAddr>,
-    /// How the program is attached.
-    #[arg(long, value_name = "MODE", default_value = XdpMode::Auto.as_str(), value_parser = xdp_mode())]
-    pub xdp_mode: XdpMode,
+    /// VIPs whose packets are unwrapped: addresses, or prefixes such as 203.0.113.0/24.
+    #[arg(long = "vip", value_name = "ADDR", required = true, num_args = 1.., value_parser = parse_vip)]
+    pub vips: Vec<IpNet>,
+    /// How the program is attached; auto takes the first of the others that is possible, and says why.
+    #[arg(long, visible_alias = "xdp-mode", value_enum, default_value_t)]
+    #[arg(value_name = "auto|native|generic|tc", hide_possible_values = true)]
+    pub mode: Mode,
+    /// UDP ports at which GUE is unwrapped; 0: none.
+    #[arg(long = "gue-port", value_name = "PORT", default_values_t = [GUE_PORT], num_args = 1..)]
+    pub gue_ports: Vec<u16>,
+    /// UDP ports at which Geneve is unwrapped; 0: none.
+    #[arg(long = "geneve-port", value_name = "PORT", default_values_t = [GENEVE_PORT], num_args = 1..)]
+    pub geneve_ports: Vec<u16>,
+    /// Serve metrics at http://ADDR/metrics, such as 127.0.0.1:9441.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 }
 
 fn parse_limit(text: &str) -> Result<usize, String> {
@@ -120,9 +131,19 @@ fn parse_limit(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("not a number from 1 to {MAX_FLOWS}"))
 }
 
-fn xdp_mode() -> impl TypedValueParser<Value = XdpMode> {
-    PossibleValuesParser::new(XdpMode::ALL.iter().map(|mode| mode.as_str()))
-        .map(|text| XdpMode::ALL.iter().copied().find(|mode| mode.as_str() == text).unwrap_or_default())
+/// An address, or a prefix with nothing behind it.
+fn parse_vip(text: &str) -> Result<IpNet, String> {
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_not_an_address) => text.parse().map_err(|_not_a_prefix| {
+            "neither an address nor a prefix, such as 203.0.113.10 or 203.0.113.0/24".to_owned()
+        })?,
+    };
+    if net == net.trunc() {
+        Ok(net)
+    } else {
+        Err(format!("there are bits behind the prefix: write {}", net.trunc()))
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +179,8 @@ mod tests {
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",
+            "meshlb decap --interface eth0 --vip 203.0.113.0/24 --mode tc --metrics 127.0.0.1:9441",
+            "meshlb decap --interface eth0 --vip 203.0.113.10 --gue-port 6080 7000 --geneve-port 0",
         ] {
             parse(line).unwrap_or_else(|kind| panic!("{line}: {kind}"));
         }
@@ -172,7 +195,11 @@ mod tests {
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0", ErrorKind::MissingRequiredArgument),
-            ("meshlb decap --interface eth0 --vip 1.1.1.1 --xdp-mode fast", ErrorKind::InvalidValue),
+            ("meshlb decap --interface eth0 --vip 1.1.1.1 --mode fast", ErrorKind::InvalidValue),
+            ("meshlb decap --interface eth0 --vip 1.1.1.1/24", ErrorKind::ValueValidation),
+            ("meshlb decap --interface eth0 --vip one", ErrorKind::ValueValidation),
+            ("meshlb decap --interface eth0 --vip 1.1.1.1 --gue-port 65536", ErrorKind::ValueValidation),
+            ("meshlb decap --interface eth0 --vip 1.1.1.1 --metrics localhost", ErrorKind::ValueValidation),
             ("meshlb top", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");

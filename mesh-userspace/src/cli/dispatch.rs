@@ -20,10 +20,16 @@ pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(
             runtime(Builder::new_current_thread())?.block_on(ask::ask(question, args.socket, output))
         }
         Command::Detach { config } => local::detach(config.as_deref(), args.socket),
-        Command::Decap(DecapArgs { interface, vips, xdp_mode }) => {
-            Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(&interface, &vips, xdp_mode))?)
+        Command::Decap(arguments) => {
+            Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(options(arguments)))?)
         }
     }
+}
+
+fn options(
+    DecapArgs { interface, vips, mode, gue_ports, geneve_ports, metrics }: DecapArgs,
+) -> decap::Options {
+    decap::Options { interface, vips: vips.into_iter().collect(), mode, gue_ports, geneve_ports, metrics }
 }
 
 fn runtime(mut builder: Builder) -> anyhow::Result<Runtime> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
 use super::choice::choices;
 
 choices! {
@@ -43,6 +45,18 @@ pub struct Agent {
     pub pin_path: PathBuf,
     /// Key of the flow hash, equal on all balancers of a cluster; `None`: the agent draws one.
     pub seed: Option<u64>,
+    /// Where outer headers come from.
+    pub outer_source: OuterSource,
+}
+
+/// The prefixes that outer headers come from; `None`: from the address that the kernel would send from. Of an address
+/// in it, the lowest bits differ between flows, at most 16 of IPv4 and 32 of IPv6; those between are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OuterSource {
+    /// Towards backends with an IPv4 address.
+    pub v4: Option<Ipv4Net>,
+    /// Towards backends with an IPv6 address.
+    pub v6: Option<Ipv6Net>,
 }
 
 impl Agent {

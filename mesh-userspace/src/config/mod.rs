@@ -22,13 +22,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{Agent, OnExit, XdpMode};
+pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{Health, ProbeKind};
 pub use key::ServiceKey;
 pub use limits::Limits;
-pub use service::{Backend, Forward, Protocol, Scheduler, Service, Tracking};
+pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
 
 /// A whole configuration.

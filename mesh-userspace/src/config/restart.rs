@@ -18,14 +18,15 @@ impl Config {
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 5] {
-    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed } = old;
+fn agent(old: &Agent, new: &Agent) -> [Change; 6] {
+    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source } = old;
     [
         ("agent.interfaces", *interfaces != new.interfaces),
         ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
         ("agent.on_exit", *on_exit != new.on_exit),
         ("agent.pin_path", *pin_path != new.pin_path),
         ("agent.seed", *seed != new.seed),
+        ("agent.outer_source", *outer_source != new.outer_source),
     ]
 }
 

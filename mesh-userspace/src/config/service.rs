@@ -44,6 +44,22 @@ choices! {
         L2 = "l2",
         /// Packets are wrapped in an outer IPv4 or IPv6 header; any pair of families.
         Ipip = "ipip",
+        /// Packets are wrapped in outer IP and UDP headers (GUE, variant 1); any pair of families.
+        Gue = "gue",
+        /// Packets are wrapped in outer IP, UDP and Geneve headers; any pair of families.
+        Geneve = "geneve",
+    }
+}
+
+choices! {
+    /// What becomes of IPv4 packets that are too long for the way to a backend and may be fragmented.
+    #[derive(Default)]
+    Oversized {
+        /// They are dropped.
+        #[default]
+        Drop = "drop",
+        /// Their senders are told how long packets may be, as are those whose packets may not be fragmented.
+        Tell = "tell",
     }
 }
 
@@ -76,6 +92,10 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// How packets reach the backends.
     pub forward: Forward,
+    /// The UDP port at which backends unwrap `gue` or `geneve`; `None`: the usual one.
+    pub tunnel_port: Option<u16>,
+    /// What becomes of IPv4 packets that are too long and may be fragmented.
+    pub oversized: Oversized,
     /// Which flows are recorded.
     pub tracking: Tracking,
     /// How long the old flows of a changed slot have to end by themselves, and then (UDP: at once) how long those that

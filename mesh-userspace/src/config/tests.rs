@@ -35,6 +35,7 @@ fn everything_but_the_interfaces_has_a_default() {
         on_exit: OnExit::Keep,
         pin_path: "/sys/fs/bpf/meshlb".into(),
         seed: None,
+        outer_source: OuterSource::default(),
     };
     let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, flows: 262_144 };
     assert_eq!((config.agent, config.limits), (agent, limits));
@@ -49,6 +50,7 @@ fn a_service_has_the_documented_defaults() {
     let (tcp, udp) = (service("tcp"), service("udp"));
     assert_eq!((tcp.window, udp.window), (Duration::from_secs(1800), Duration::from_secs(60)));
     assert_eq!((tcp.scheduler, tcp.tracking), (Scheduler::Maglev, Tracking::Adaptive));
+    assert_eq!((tcp.tunnel_port, tcp.oversized), (None, Oversized::Drop));
     assert_eq!((tcp.table_size, tcp.table_size()), (None, 4093));
     assert_eq!(tcp.backends, [Backend { address: "10.0.1.1".parse().unwrap(), weight: 100 }]);
     let kind = ProbeKind::Http { path: "/".into(), host: None, expect: vec![200] };
@@ -63,7 +65,10 @@ fn every_given_value_arrives() {
     assert_eq!(config.agent.seed, Some(0x5ca1_ab1e_0ddb_a115));
     let [web] = config.services.as_slice() else { panic!("{config:?}") };
     assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", 80, Protocol::Tcp));
-    assert_eq!((web.forward, web.table_size, web.table_size()), (Forward::Ipip, Some(65_521), 65_521));
+    assert_eq!((web.forward, web.table_size, web.table_size()), (Forward::Gue, Some(65_521), 65_521));
+    assert_eq!((web.tunnel_port, web.oversized), (Some(6080), Oversized::Drop));
+    let OuterSource { v4, v6 } = config.agent.outer_source;
+    assert_eq!((v4, v6), ("10.255.0.0/16".parse().ok(), "fd00:1::/64".parse().ok()));
     let health = Health {
         kind: ProbeKind::Http {
             path: "/healthz".into(),
@@ -102,9 +107,13 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
     new.services.clear();
     assert_eq!(old.restart_needed(&new), Vec::<&str>::new());
     new.agent.seed = None;
+    new.agent.outer_source.v6 = None;
     new.metrics.listen = None;
     new.limits.flows = 1;
-    assert_eq!(old.restart_needed(&new), ["agent.seed", "metrics.listen", "limits.flows"]);
+    assert_eq!(
+        old.restart_needed(&new),
+        ["agent.seed", "agent.outer_source", "metrics.listen", "limits.flows"]
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! From the agent's types to those of the maps, and back.
 
 use crate::{
-    config::{Forward, Protocol, ServiceKey},
+    config::{Oversized, Protocol, ServiceKey},
+    delivery::Delivery,
     nexthop::NextHop,
 };
 use mesh_common::{
@@ -39,43 +40,119 @@ pub fn host_address(address: [u8; 16]) -> IpAddr {
     if encap::is_mapped(address) { IpAddr::from(encap::unmap_ipv4(address)) } else { IpAddr::from(address) }
 }
 
-/// The entry of a living backend behind the service with id `service`.
+/// The entry of a living backend behind a service, which has the id `service`.
 #[must_use]
-pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop: &NextHop) -> BackendEntry {
-    let (kind, overhead, checksum) = match (how, address, hop.source) {
-        (Forward::L2, _, _) => (forward::L2, 0, 0),
-        (Forward::Ipip, IpAddr::V4(address), IpAddr::V4(source)) => {
-            let sum = encap::ipv4_sum(source.octets(), address.octets());
-            (forward::IPV4, encap::LENGTH_IPV4, sum)
-        }
-        // The kernel's route to an address has a source of the same family.
-        (Forward::Ipip, _, _) => (forward::IPV6, encap::LENGTH_IPV6, 0),
-    };
+pub fn backend_entry(
+    service: u32,
+    key: ServiceKey,
+    address: IpAddr,
+    delivery: &Delivery,
+    hop: &NextHop,
+) -> BackendEntry {
+    // The kernel's route to an address has a source of the same family.
+    let source = delivery.source(address, hop.source);
+    let kind = delivery.kind(address, source);
+    let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
     BackendEntry {
         destination_mac: hop.destination_mac,
         source_mac: hop.source_mac,
         forward: kind,
         alive: 1,
-        reserved: [0; 2],
+        spread: source.spread,
+        unused: 0,
         ifindex: hop.ifindex,
-        room: u16::try_from(hop.mtu).unwrap_or(u16::MAX).saturating_sub(overhead),
-        port,
+        room: mtu.saturating_sub(encap::overhead(kind, key.vip.is_ipv4())),
+        port: delivery.tunnel_port().unwrap_or(key.port),
         service,
-        checksum,
-        source: wire_address(hop.source),
+        checksum: checksum(kind, source.prefix, address),
+        tell: u8::from(delivery.oversized == Oversized::Tell),
+        reserved: 0,
+        source: wire_address(source.prefix),
         address: wire_address(address),
+    }
+}
+
+/// What the entry says about the checksum of an outer IPv4 header, if there is one.
+fn checksum(kind: u8, source: IpAddr, address: IpAddr) -> u16 {
+    match (source, address) {
+        (IpAddr::V4(source), IpAddr::V4(address)) if kind != forward::L2 => {
+            encap::ipv4_sum(source.octets(), address.octets())
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Forward, OuterSource};
+    use ipnet::IpNet;
 
     #[test]
     fn addresses_come_back() {
         for address in ["10.1.2.3", "fd00::1", "::"] {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(host_address(wire_address(address)), address);
+        }
+    }
+
+    const WAYS: [Forward; 4] = [Forward::L2, Forward::Ipip, Forward::Gue, Forward::Geneve];
+
+    fn entry(vip: &str, address: &str, delivery: &Delivery) -> BackendEntry {
+        let key = ServiceKey { vip: vip.parse().unwrap(), port: 80, protocol: Protocol::Tcp };
+        let own: IpAddr = if address.contains(':') { "fd00::9" } else { "10.0.0.9" }.parse().unwrap();
+        let hop = NextHop { source: own, ..NextHop::some() };
+        backend_entry(1, key, address.parse().unwrap(), delivery, &hop)
+    }
+
+    /// The MTU is 1500. Outer IPv4 or IPv6: 20 or 40; UDP: 8; Geneve: 8, its option 4 and 8 or 20.
+    #[test]
+    fn what_is_put_in_front_is_taken_from_the_mtu() {
+        let rooms = |vip, address| WAYS.map(|way| entry(vip, address, &Delivery::plain(way)).room);
+        assert_eq!(rooms("192.0.2.1", "10.0.0.1"), [1500, 1480, 1472, 1452]);
+        assert_eq!(rooms("2001:db8::1", "10.0.0.1"), [1500, 1480, 1472, 1440]);
+        assert_eq!(rooms("192.0.2.1", "fd00::1"), [1500, 1460, 1452, 1432]);
+        assert_eq!(rooms("2001:db8::1", "fd00::1"), [1500, 1460, 1452, 1420]);
+    }
+
+    #[test]
+    fn udp_has_a_port_of_its_own() {
+        let ports = |tunnel_port| {
+            WAYS.map(|way| {
+                entry("192.0.2.1", "10.0.0.1", &Delivery { tunnel_port, ..Delivery::plain(way) }).port
+            })
+        };
+        assert_eq!(ports(None), [80, 80, 6080, 6081]);
+        assert_eq!(ports(Some(7000)), [80, 80, 7000, 7000]);
+    }
+
+    #[test]
+    fn sources_spread_as_far_as_the_prefix_and_the_program_allow() {
+        for (way, (prefix, address, source, spread)) in WAYS.into_iter().flat_map(|way| {
+            [
+                ("10.255.0.0/16", "10.0.0.1", "10.255.0.0", 16),
+                ("10.0.0.0/8", "10.0.0.1", "10.0.0.0", 16),
+                ("10.255.4.0/22", "10.0.0.1", "10.255.4.0", 10),
+                ("10.255.4.1/32", "10.0.0.1", "10.255.4.1", 0),
+                ("10.255.0.0/16", "fd00::1", "fd00::9", 0),
+                ("fd00:1::/64", "fd00::1", "fd00:1::", 32),
+                ("fd00:1::/120", "fd00::1", "fd00:1::", 8),
+                ("fd00:1::/64", "10.0.0.1", "10.0.0.9", 0),
+            ]
+            .map(|case| (way, case))
+        }) {
+            let outer_source = match prefix.parse().unwrap() {
+                IpNet::V4(net) => OuterSource { v4: Some(net), v6: None },
+                IpNet::V6(net) => OuterSource { v4: None, v6: Some(net) },
+            };
+            let entry = entry("192.0.2.1", address, &Delivery { outer_source, ..Delivery::plain(way) });
+            let own = if address.contains(':') { "fd00::9" } else { "10.0.0.9" };
+            let expected = if way == Forward::L2 { (own, 0) } else { (source, spread) };
+            assert_eq!(
+                (host_address(entry.source).to_string().as_str(), entry.spread),
+                expected,
+                "{way} {prefix}"
+            );
         }
     }
 }

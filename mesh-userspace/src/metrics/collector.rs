@@ -17,8 +17,13 @@ use crate::api::types::{BackendView, ServiceView};
 /// All metrics of `snapshot`, as OpenMetrics text.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
+    encode(All(Arc::new(snapshot.clone())))
+}
+
+/// What a collector has to say, as OpenMetrics text.
+pub(crate) fn encode(collector: impl Collector) -> String {
     let mut registry = Registry::with_prefix("meshlb");
-    registry.register_collector(Box::new(All(Arc::new(snapshot.clone()))));
+    registry.register_collector(Box::new(collector));
     let mut text = String::new();
     // Writing to a string does not fail; were it to, the missing end marker makes the scraper discard the rest.
     let _ = text::encode(&mut text, &registry);
@@ -106,7 +111,7 @@ fn gauge<'a, const N: usize>(
 }
 
 /// Counters that differ in their labels. The text gets `_total` behind the name.
-fn counter<'a, const N: usize>(
+pub(crate) fn counter<'a, const N: usize>(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

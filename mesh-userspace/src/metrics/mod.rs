@@ -9,5 +9,6 @@ mod server;
 mod snapshot;
 
 pub use collector::render;
+pub(crate) use collector::{counter, encode};
 pub use server::{CONTENT_TYPE, MetricsError, bind, serve};
 pub use snapshot::{Reloads, Snapshot};

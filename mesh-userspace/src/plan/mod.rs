@@ -181,7 +181,7 @@ impl<'a> Planner<'a> {
                 self.strand(known);
                 continue;
             };
-            let entry = backend_entry(id, key.port, *address, service.forward, hop);
+            let entry = backend_entry(id, key, *address, &service.delivery, hop);
             let known = known.or_else(|| self.new_backend(service, id, *address));
             let Some(known) = known else { continue };
             self.wanted.insert(known);

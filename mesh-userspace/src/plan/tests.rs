@@ -1,7 +1,12 @@
 //! The maps stay consistent after every op of every plan, and plans come to an end.
 
 use super::*;
-use crate::{config::Protocol, desired::Backend, desired::Role, nexthop::NextHop};
+use crate::{
+    config::{Forward, Protocol},
+    delivery::Delivery,
+    desired::{Backend, Role},
+    nexthop::NextHop,
+};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -22,7 +27,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
     };
     desired::Service {
         name: "test".into(),
-        forward: crate::config::Forward::Ipip,
+        delivery: Delivery::plain(Forward::Ipip),
         tracking,
         window: WINDOW,
         table_size: SIZE,

@@ -36,6 +36,37 @@ fn backends_that_the_service_cannot_reach_are_refused() {
 }
 
 #[test]
+fn a_tunnel_port_without_udp_is_refused() {
+    let message = "`tunnel_port` has no meaning for `forward = ";
+    check(&[
+        case("\"ipip\"", "\"ipip\"\ntunnel_port = 6080", "25:15", message, "\"gue\""),
+        case("\"l2\"", "\"l2\"\ntunnel_port = 6081", "51:15", message, "leave `tunnel_port` away"),
+    ]);
+}
+
+#[test]
+fn outer_sources_that_nobody_can_have_are_refused() {
+    let seed = "\"0123456789abcdef\"";
+    let source = |sources: &str, at, message, advice| {
+        case(seed, &format!("{seed}\nouter_source = {sources}"), at, message, advice)
+    };
+    check(&[
+        source("\"10.0.0.0/8\"", "7:16", "text, not a list", "outer_source = [\"10.255.0.0/16\""),
+        source("[\"10.0.0.1\"]", "7:17", "\"10.0.0.1\" is not a prefix", "\"10.0.0.1/32\""),
+        source("[\"ten/8\"]", "7:17", "is not a prefix", "\"10.255.0.0/16\""),
+        source("[\"10.0.0.0/33\"]", "7:17", "is not a prefix", "an address and a length"),
+        source("[\"10.1.2.3/16\"]", "7:17", "bits behind the prefix", "\"10.1.0.0/16\", or \"10.1.2.3/32\""),
+        source("[\"10.0.0.0/7\"]", "7:17", "10.0.0.0/7 is too short", "at least 8 bits"),
+        source("[\"fc00::/7\"]", "7:17", "fc00::/7 is too short", "at least 16 bits"),
+        source("[\"224.0.0.0/8\"]", "7:17", "a multicast address", "your own network"),
+        source("[\"127.0.0.0/8\"]", "7:17", "a loopback address", "your own network"),
+        source("[\"fe80::/64\"]", "7:17", "link-local", "your own network"),
+        source("[\"10.0.0.0/8\", \"172.16.0.0/12\"]", "7:31", "a second prefix of IPv4", "at most one"),
+        source("[\"fd00::/64\", \"fd01::/64\"]", "7:30", "a second prefix of IPv6", "at most one"),
+    ]);
+}
+
+#[test]
 fn tables_that_cannot_work_are_refused() {
     let one_more = "2001:db8::2\"\n[[service.backend]]\naddress = \"10.0.0.3";
     check(&[

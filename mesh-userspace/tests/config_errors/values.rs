@@ -67,6 +67,7 @@ fn numbers_out_of_range_are_refused() {
         case("port = 80\n", "port = \"8000-8100\"\n", "21:8", "not supported yet", "one service per port"),
         case("port = 80\n", "port = \"any\"\n", "21:8", "not supported yet", "one service per port"),
         case("port = 80\n", "port = \"http\"\n", "21:8", "is not a port", "1 to 65535"),
+        case("\"ipip\"", "\"gue\"\ntunnel_port = 0", "25:15", "the port 0 is out of range", "1 to 65535"),
         case("weight = 100", "weight = -1", "41:10", "the weight -1", "0 to 65535"),
         case("weight = 100", "weight = 65536", "41:10", "the weight 65536", "0 to 65535"),
         case("rise = 2", "rise = 0", "36:8", "rise 0", "from 1"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{TestRun, TestRunOptions, TestRunResult};
 
 /// Room behind the packet for what a program puts in front of it.
 const GROWTH: usize = 256;
@@ -19,25 +19,38 @@ pub struct Verdict<O: Ord> {
     pub moved: BTreeMap<O, u64>,
 }
 
+/// A program that takes packets.
+pub(super) trait Runnable:
+    for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>
+{
+}
+
+impl<P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>> Runnable for P {}
+
 /// The action, and the packet as the program left it.
 pub(super) type Answer = (u32, Vec<u8>);
 
 /// Runs a packet that lies behind `metadata` bytes of metadata: they take from the head room.
-pub(super) fn run(program: &Xdp, packet: &[u8], metadata: usize) -> Result<Answer> {
+pub(super) fn run(program: &impl Runnable, packet: &[u8], metadata: usize) -> Result<Answer> {
     let input = [vec![0; metadata].as_slice(), packet].concat();
     let context = context(metadata, input.len())?;
+    let (action, output) = run_with(program, &input, (metadata > 0).then_some(&context))?;
+    Ok((action, output.get(metadata..).context("the program removed the metadata")?.to_vec()))
+}
+
+/// Runs a packet with a context, which is the program's kind's.
+pub(super) fn run_with(program: &impl Runnable, input: &[u8], context: Option<&[u8]>) -> Result<Answer> {
     // Garbage, so that a byte which the kernel did not write is seen.
     let mut output = vec![0xa5; input.len() + GROWTH];
     let options = TestRunOptions {
-        data_in: Some(&input),
+        data_in: Some(input),
         data_out: Some(&mut output),
-        ctx_in: (metadata > 0).then_some(&context),
+        ctx_in: context,
         ..TestRunOptions::new()
     };
     let result = program.test_run(options)?;
     output.truncate(usize::try_from(result.data_size_out)?);
-    let packet = output.get(metadata..).context("the program removed the metadata")?.to_vec();
-    Ok((result.return_value, packet))
+    Ok((result.return_value, output))
 }
 
 /// A `struct xdp_md` as test runs want it: the packet's start and end as offsets, the rest zero.

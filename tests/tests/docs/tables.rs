@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mesh_common::abi::ABI_VERSION;
 use mesh_common::outcome::{DecapOutcome, Outcome, Verdict};
+use mesh_userspace::decap;
 use mesh_userspace::metrics::{Snapshot, render};
 
 use crate::markdown::{Document, code, root};
@@ -69,6 +70,17 @@ fn every_metric_is_documented_and_no_other() {
     let coded: BTreeSet<String> = families.map(name).collect();
     let rows = Document::read("docs/operations.md").table("## Metrics", 0);
     assert_eq!(rows.iter().map(|row| code(&row[0]).to_owned()).collect::<BTreeSet<_>>(), coded);
+}
+
+#[test]
+fn the_metric_of_the_decapsulator_is_documented() {
+    let text = decap::render(DecapOutcome::ALL.iter().map(|outcome| (*outcome, 7)).collect());
+    let [row] = &Document::read("docs/operations.md").table("### `meshlb decap`", 0)[..] else {
+        panic!("one metric, one row")
+    };
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let named = |outcome: &DecapOutcome| format!("{}{{outcome=\"{}\"}} 7", code(&row[0]), outcome.label());
+    assert_eq!(samples, DecapOutcome::ALL.iter().map(named).collect::<Vec<_>>());
 }
 
 /// The text of every source file of the agent.

@@ -33,6 +33,8 @@ fn variants_of(frame: &Frame) -> Vec<(String, Frame)> {
         change("the shortest life that goes on", &|f| f.hops = 2),
         change("every bit of the traffic class", &|f| f.traffic_class = 0xff),
         change("expedited forwarding", &|f| f.traffic_class = 0xb8),
+        change("capable of ECN", &|f| f.traffic_class = 0x02),
+        change("capable of ECN, the other sign", &|f| f.traffic_class = 0x01),
         change("congestion experienced", &|f| f.traffic_class = 0x03),
         change("another client", &|f| f.source.set_port(0xfffe)),
     ];
@@ -66,6 +68,26 @@ fn an_outer_ipv4_header_stands_before_packets_of_both_families() {
 #[test]
 fn an_outer_ipv6_header_stands_before_packets_of_both_families() {
     check_way(Way::Ipv6);
+}
+
+#[test]
+fn outer_ipv4_and_udp_headers_stand_before_packets_of_both_families() {
+    check_way(Way::Gue4);
+}
+
+#[test]
+fn outer_ipv6_and_udp_headers_stand_before_packets_of_both_families() {
+    check_way(Way::Gue6);
+}
+
+#[test]
+fn outer_ipv4_and_geneve_headers_stand_before_packets_of_both_families() {
+    check_way(Way::Geneve4);
+}
+
+#[test]
+fn outer_ipv6_and_geneve_headers_stand_before_packets_of_both_families() {
+    check_way(Way::Geneve6);
 }
 
 #[test]
@@ -106,7 +128,7 @@ fn a_backend_behind_another_interface_is_redirected_to() {
 #[test]
 fn packets_of_several_buffers_are_sent_whole() {
     for way in Way::ALL {
-        let mut world = World::with(way.entry_at(9100));
+        let mut world = World::with(BackendEntry { room: 9100, ..way.entry() });
         for service in services() {
             let frame = Frame { payload: 8900, ..opening(&service) };
             world.check_sent(&format!("{way:?}, {service:?}"), way, Outcome::Transmitted, &frame);
@@ -115,14 +137,14 @@ fn packets_of_several_buffers_are_sent_whole() {
 }
 
 #[test]
-fn a_packet_may_fill_the_mtu_and_not_one_byte_more() {
-    const MTU: u16 = 1500;
+fn a_packet_may_fill_the_room_and_not_one_byte_more() {
+    const ROOM: u16 = 1480;
     for way in Way::ALL {
-        let mut world = World::with(way.entry_at(MTU));
+        let mut world = World::with(BackendEntry { room: ROOM, ..way.entry() });
         for service in services() {
             let mut frame = opening(&service);
             frame.padding = 40;
-            frame.payload = usize::from(MTU) - way.overhead() - frame.headers();
+            frame.payload = usize::from(ROOM) - frame.headers();
             world.check_sent(&format!("{way:?}, {service:?}, full"), way, Outcome::Transmitted, &frame);
             frame.payload += 1;
             let verdict = world.lab.run(&frame.bytes()).unwrap();

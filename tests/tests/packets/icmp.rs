@@ -10,6 +10,7 @@ use mesh_tests::lab::Verdict;
 use mesh_userspace::config::{Protocol, ServiceKey};
 
 use crate::frame::{ETHERNET, Flags, Frame, Transport, ether_type, ethernet};
+use crate::tunnels::Flow;
 use crate::world::{BACKEND, Expected, SLOTS, Way, World, opening, services, xdp};
 
 /// A packet that the backend sent to the client: what errors are about.
@@ -180,8 +181,8 @@ fn too_long(service: &ServiceKey) -> Frame {
 #[test]
 fn senders_of_packets_that_are_too_long_are_told_the_right_size() {
     for way in Way::ALL {
-        let mut world = World::with(way.entry_at(800));
-        let mtu = u16::try_from(800 - way.overhead()).unwrap();
+        let mtu = 765;
+        let mut world = World::with(BackendEntry { room: mtu, ..way.entry() });
         for service in services() {
             let frame = too_long(&service);
             let verdict = world.lab.run(&frame.bytes()).unwrap();
@@ -197,8 +198,42 @@ fn senders_of_packets_that_are_too_long_are_told_the_right_size() {
 }
 
 #[test]
+fn senders_whose_packets_may_be_fragmented_are_told_where_the_service_says_so() {
+    let mut world = World::with(BackendEntry { room: 780, tell: 1, ..Way::Gue4.entry() });
+    for service in services() {
+        let frame = Frame { dont_fragment: false, ..too_long(&service) };
+        let verdict = world.lab.run(&frame.bytes()).unwrap();
+        let moved = [(Outcome::TooBigTold, 1)].into();
+        assert_eq!(verdict, Verdict { action: xdp::TX, packet: told(&frame, 780), moved }, "{service:?}");
+    }
+    let service = services().remove(0);
+    let optioned = Frame { options: 8, ..too_long(&service) };
+    world.check("options", &optioned.bytes(), &Expected::Kept(Outcome::TooBig));
+    let fitting = Frame { dont_fragment: false, ..opening(&service) };
+    world.check_sent("a fitting packet", Way::Gue4, Outcome::Transmitted, &fitting);
+}
+
+#[test]
+fn an_error_about_a_flow_is_wrapped_as_its_packets_are() {
+    for way in Way::wrapping() {
+        let mut world = World::new(way);
+        for service in services() {
+            let packet = answer(&service);
+            let (kind4, kind6) = kinds().remove(0);
+            let input = error(service.vip, &packet.bytes()[ETHERNET..], kind4, kind6);
+            // The flow as its client sends it.
+            let flow = Flow { client: packet.destination, service: packet.source, ..Flow::of(&packet) };
+            let output = way.tunnel().unwrap().around(&input[ETHERNET..], 0, flow);
+            let ip_length = input.len() - ETHERNET;
+            let expected = Expected::Sent { by: Outcome::Transmitted, output, ip_length, opens: false };
+            world.check(&format!("{way:?}, {service:?}"), &input, &expected);
+        }
+    }
+}
+
+#[test]
 fn what_may_be_fragmented_or_is_an_error_itself_is_dropped_without_a_word() {
-    let mut world = World::with(Way::Ipv4.entry_at(800));
+    let mut world = World::with(BackendEntry { room: 780, ..Way::Ipv4.entry() });
     let service = services().remove(0);
     let loose = Frame { dont_fragment: false, ..too_long(&service) };
     world.check("fragmentation is allowed", &loose.bytes(), &Expected::Kept(Outcome::TooBig));

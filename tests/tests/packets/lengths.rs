@@ -1,5 +1,6 @@
 //! Packets that are cut, and packets whose length fields lie.
 
+use mesh_common::abi::BackendEntry;
 use mesh_common::outcome::Outcome;
 
 use crate::frame::{ETHERNET, Frame, Transport};
@@ -78,7 +79,7 @@ fn a_length_beyond_the_frame_is_dropped() {
 
 #[test]
 fn a_length_beyond_a_frame_of_several_buffers_is_dropped() {
-    let mut world = World::with(Way::Ipv4.entry_at(9100));
+    let mut world = World::with(BackendEntry { room: 9100, ..Way::Ipv4.entry() });
     for service in services() {
         let frame = Frame { payload: 8000, ..opening(&service) };
         let packet = with_length(&frame, right_length(&frame) + 1);

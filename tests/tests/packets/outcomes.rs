@@ -49,11 +49,11 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::NoNextHop => backend(&|entry| entry.room = 0),
         Outcome::TooBig => {
             let loose = Frame { dont_fragment: false, payload: 100, ..frame };
-            (World::with(Way::L2.entry_at(100)), loose.bytes(), 0)
+            (World::with(BackendEntry { room: 100, ..Way::L2.entry() }), loose.bytes(), 0)
         }
         Outcome::TooBigTold => {
             let long = Frame { payload: 100, ..frame };
-            (World::with(Way::L2.entry_at(100)), long.bytes(), 0)
+            (World::with(BackendEntry { room: 100, ..Way::L2.entry() }), long.bytes(), 0)
         }
         Outcome::TtlExpired => changed(&|frame| frame.hops = 1),
         Outcome::NoHeadroom => (World::new(Way::Ipv4), frame.bytes(), 200),

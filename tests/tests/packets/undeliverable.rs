@@ -57,7 +57,10 @@ fn a_service_whose_slots_lie_beyond_the_map_has_no_backend() {
 
 #[test]
 fn a_way_that_nobody_knows_is_no_backend() {
-    check_all("way 4", &mut World::with(BackendEntry { forward: 4, ..Way::L2.entry() }), Outcome::NoBackend);
+    for forward in [10, 11, 255] {
+        let mut world = World::with(BackendEntry { forward, ..Way::L2.entry() });
+        check_all(&format!("way {forward}"), &mut world, Outcome::NoBackend);
+    }
 }
 
 #[test]

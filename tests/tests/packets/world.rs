@@ -7,10 +7,11 @@ use mesh_common::abi::{BackendCounters, BackendEntry};
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{Lab, neighbour};
-use mesh_userspace::config::{Forward, Protocol, ServiceKey};
+use mesh_userspace::config::{Forward, OuterSource, Protocol, ServiceKey};
+use mesh_userspace::delivery::Delivery;
 
 use crate::frame::{Flags, Frame, Transport};
-use crate::tunnels::Tunnel;
+use crate::tunnels::{Between, Tunnel};
 
 /// The backend's id.
 pub(crate) const BACKEND: u32 = 1;
@@ -24,46 +25,83 @@ pub(crate) enum Way {
     L2,
     Ipv4,
     Ipv6,
+    Gue4,
+    Gue6,
+    Geneve4,
+    Geneve6,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::L2, Self::Ipv4, Self::Ipv6];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::L2, Self::Ipv4, Self::Ipv6, Self::Gue4, Self::Gue6, Self::Geneve4, Self::Geneve6];
+
+    /// Those that put an outer header in front.
+    pub(crate) fn wrapping() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|way| *way != Self::L2)
+    }
 
     /// The backend's entry.
     pub(crate) fn entry(self) -> BackendEntry {
-        let [source, address] = self.addresses();
-        neighbour(address, source, if self == Self::L2 { Forward::L2 } else { Forward::Ipip })
+        self.entry_from(OuterSource::default())
     }
 
-    /// The backend's entry behind a link of this MTU.
-    pub(crate) fn entry_at(self, mtu: u16) -> BackendEntry {
-        BackendEntry { room: mtu - u16::try_from(self.overhead()).unwrap(), ..self.entry() }
+    /// The backend's entry where outer sources are configured.
+    pub(crate) fn entry_from(self, outer_source: OuterSource) -> BackendEntry {
+        let [source, address] = self.addresses();
+        neighbour(address, source, &Delivery { outer_source, ..Delivery::plain(self.forward()) })
+    }
+
+    const fn forward(self) -> Forward {
+        match self {
+            Self::L2 => Forward::L2,
+            Self::Ipv4 | Self::Ipv6 => Forward::Ipip,
+            Self::Gue4 | Self::Gue6 => Forward::Gue,
+            Self::Geneve4 | Self::Geneve6 => Forward::Geneve,
+        }
     }
 
     /// The outer header's source, and the backend's address.
     pub(crate) fn addresses(self) -> [IpAddr; 2] {
-        let text = if self == Self::Ipv6 { ["fd00::9", "fd00::1"] } else { ["10.0.0.9", "10.0.0.1"] };
+        let text = match self {
+            Self::L2 | Self::Ipv4 | Self::Gue4 | Self::Geneve4 => ["10.0.0.9", "10.0.0.1"],
+            Self::Ipv6 | Self::Gue6 | Self::Geneve6 => ["fd00::9", "fd00::1"],
+        };
         text.map(|address| address.parse().unwrap())
     }
 
-    /// What the packet gains.
-    pub(crate) fn overhead(self) -> usize {
+    /// What a packet of a family gains.
+    pub(crate) const fn overhead(self, inner_is_ipv4: bool) -> usize {
+        let geneve = 8 + 8 + 4 + if inner_is_ipv4 { 8 } else { 20 };
         match self {
             Self::L2 => 0,
             Self::Ipv4 => 20,
             Self::Ipv6 => 40,
+            Self::Gue4 => 20 + 8,
+            Self::Gue6 => 40 + 8,
+            Self::Geneve4 => 20 + geneve,
+            Self::Geneve6 => 40 + geneve,
         }
+    }
+
+    /// What is put in front of packets; `None`: nothing.
+    pub(crate) fn tunnel(self) -> Option<Tunnel> {
+        let BackendEntry { destination_mac, source_mac, .. } = self.entry();
+        let [source, destination] = self.addresses();
+        let between = match self {
+            Self::L2 => return None,
+            Self::Ipv4 | Self::Ipv6 => Between::Nothing,
+            Self::Gue4 | Self::Gue6 => Between::Gue(6080),
+            Self::Geneve4 | Self::Geneve6 => Between::Geneve(6081),
+        };
+        Some(Tunnel { destination_mac, source_mac, source, spread: 0, destination, between })
     }
 
     /// The packet as the backend's link must get it.
     pub(crate) fn expected(self, frame: &Frame) -> Vec<u8> {
         let BackendEntry { destination_mac, source_mac, .. } = self.entry();
-        let [source, destination] = self.addresses();
-        match self {
-            Self::L2 => Frame { destination_mac, source_mac, hops: frame.hops - 1, ..frame.clone() }.bytes(),
-            Self::Ipv4 | Self::Ipv6 => {
-                Tunnel { destination_mac, source_mac, source, destination }.wrap(frame)
-            }
+        match self.tunnel() {
+            None => Frame { destination_mac, source_mac, hops: frame.hops - 1, ..frame.clone() }.bytes(),
+            Some(tunnel) => tunnel.wrap(frame),
         }
     }
 }
@@ -140,9 +178,13 @@ impl World {
 
     /// Checks a frame that must be sent in this way.
     pub(crate) fn check_sent(&mut self, about: &str, way: Way, by: Outcome, frame: &Frame) {
+        self.check_sent_as(about, way.expected(frame), by, frame);
+    }
+
+    /// Checks a frame that must be sent as these bytes.
+    pub(crate) fn check_sent_as(&mut self, about: &str, output: Vec<u8>, by: Outcome, frame: &Frame) {
         let opens = frame.transport == Transport::Tcp(Flags::Syn);
-        let expected =
-            Expected::Sent { by, output: way.expected(frame), ip_length: frame.ip_length(), opens };
+        let expected = Expected::Sent { by, output, ip_length: frame.ip_length(), opens };
         self.check(about, &frame.bytes(), &expected);
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use toml::Spanned;
 
+use super::outer_source;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use crate::config::{Agent, OnExit, Problem, XdpMode};
+use crate::config::{Agent, OnExit, OuterSource, Problem, XdpMode};
 
 /// The kernel's `IFNAMSIZ` without the final NUL: bytes.
 const INTERFACE_NAME_BYTES: usize = 15;
@@ -18,8 +19,10 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let pin_path = Key("pin_path", "\"/sys/fs/bpf/meshlb\"");
     let pin_path = section.or(pin_path, value::absolute_path, Agent::PIN_PATH.into());
     let seed = section.optional(Key("seed", "\"0123456789abcdef\""), seed).map(Spanned::into_inner);
+    let outer_source = Key("outer_source", "[\"10.255.0.0/16\", \"fd00:1::/64\"]");
+    let outer_source = section.or(outer_source, outer_source::read, OuterSource::default());
     section.finish();
-    Some(Agent { interfaces: names?.into_inner(), xdp_mode, on_exit, pin_path, seed })
+    Some(Agent { interfaces: names?.into_inner(), xdp_mode, on_exit, pin_path, seed, outer_source })
 }
 
 fn interfaces(node: &Node<'_>) -> Read<Vec<String>> {

@@ -64,7 +64,9 @@ fn check_reach(
             family(address),
             family(vip)
         ))
-        .advise("with `forward = \"l2\"` both are of one family; `forward = \"ipip\"` takes any pair");
+        .advise(
+            "with `forward = \"l2\"` both are of one family; \"ipip\", \"gue\" and \"geneve\" take any pair",
+        );
         report.add(problem.at(backend.span()).beside(l2.span(), "packets are not wrapped"));
     }
 }

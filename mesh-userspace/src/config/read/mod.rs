@@ -8,6 +8,7 @@ mod agent;
 mod backend;
 mod faces;
 mod health;
+mod outer_source;
 mod report;
 mod section;
 mod service;

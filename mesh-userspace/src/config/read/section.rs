@@ -189,7 +189,7 @@ impl<'a, 'r> Section<'a, 'r> {
 
 fn unknown_key_advice(path: &str, key: &str, known: &[&'static str]) -> String {
     if (path, key) == ("service.backend", "port") {
-        "leave it away: a backend is sent packets on the service's port, which `l2` and `ipip` do not change"
+        "leave it away: a backend is sent packets on the service's port, which no way to forward changes"
             .to_owned()
     } else if let Some(nearest) = nearest(key, known) {
         format!("did you mean `{nearest}`?")

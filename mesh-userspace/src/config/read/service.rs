@@ -11,7 +11,7 @@ use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Problem, Scheduler, Service, Tracking};
+use crate::config::{Forward, Oversized, Problem, Scheduler, Service, Tracking};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -37,6 +37,9 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let scheduler =
         section.or(Key("scheduler", "\"maglev\""), value::choice("scheduler"), Scheduler::default());
     let forward = section.required(Key("forward", "\"ipip\""), value::choice("way to forward"));
+    let tunnel_port = section.optional(Key("tunnel_port", "6080"), value::number("the port", 1..=u16::MAX));
+    let oversized =
+        section.or(Key("oversized", "\"drop\""), value::choice("treatment"), Oversized::default());
     let tracking =
         section.or(Key("tracking", "\"adaptive\""), value::choice("tracking"), Tracking::default());
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
@@ -45,6 +48,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let backends = section.sections("backend", backend::backend);
     let header = section.span();
     backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
+    check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
     check_table_size(table_size.as_ref(), backends.len(), section.report());
     section.finish();
 
@@ -62,6 +66,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             protocol,
             scheduler,
             forward: forward?.into_inner(),
+            tunnel_port: tunnel_port.map(Spanned::into_inner),
+            oversized,
             tracking,
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
             table_size: table_size.map(Spanned::into_inner),
@@ -105,6 +111,17 @@ fn table_size(node: &Node<'_>) -> Read<u32> {
             .advise(format!("the next prime is {}", next_prime(size))));
     }
     Ok(size)
+}
+
+/// Only what is wrapped in UDP has a port.
+fn check_tunnel_port(port: Option<&Spanned<u16>>, forward: Option<&Spanned<Forward>>, report: &mut Report) {
+    let (Some(port), Some(forward)) = (port, forward) else { return };
+    let way = *forward.get_ref();
+    if matches!(way, Forward::L2 | Forward::Ipip) {
+        let problem = Problem::new(format!("`tunnel_port` has no meaning for `forward = \"{way}\"`"))
+            .advise("leave `tunnel_port` away, or write `forward = \"gue\"` or `forward = \"geneve\"`");
+        report.add(problem.at(port.span()).beside(forward.span(), "packets are not wrapped in UDP"));
+    }
 }
 
 fn check_table_size(size: Option<&Spanned<u32>>, backends: usize, report: &mut Report) {

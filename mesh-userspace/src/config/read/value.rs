@@ -162,7 +162,7 @@ fn bad_address(written: &str) -> Problem {
 }
 
 /// Why no packet can be balanced to or from `address`, and what to write instead.
-fn refusal(address: IpAddr) -> Option<(&'static str, String)> {
+pub(super) fn refusal(address: IpAddr) -> Option<(&'static str, String)> {
     let plain = "write the address of one host, such as \"203.0.113.10\"".to_owned();
     let mapped = match address {
         IpAddr::V4(_) => None,

@@ -13,6 +13,7 @@ use mesh_tests::lab::{Lab, neighbour};
 use mesh_userspace::config::Forward;
 use mesh_userspace::dataplane::Dataplane as _;
 use mesh_userspace::dataplane::kernel::Sizes;
+use mesh_userspace::delivery::Delivery;
 
 use crate::cases::{Case, Family, Group, Packets, Slots, Way};
 use crate::facts::Facts;
@@ -63,7 +64,7 @@ impl Scene {
     fn fill(&mut self, part: Part) -> Result<()> {
         let (address, source) = ends(part.case.way);
         for id in self.owners(part).chain([self.heir(part)]) {
-            self.lab.backend(id, neighbour(address, source, forward(part.case.way)))?;
+            self.lab.backend(id, neighbour(address, source, &Delivery::plain(forward(part.case.way))))?;
         }
         let (base, size) = (self.base(part), self.group.size);
         self.lab.service(traffic::service(part.case, part.number), part.id, base, size, Slot::default())?;
