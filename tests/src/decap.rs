@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use mesh_userspace::config::XdpMode;
 
 use crate::child::LoggedChild;
 use crate::host::{Host, INTERFACE};
@@ -19,8 +20,13 @@ pub struct Decap(LoggedChild);
 impl Decap {
     /// Starts it on `eth0` of the host for these VIPs and waits until it says that it is attached.
     pub fn start(host: &Host, vips: &[IpAddr]) -> Result<Self> {
+        Self::start_in_mode(host, vips, XdpMode::Auto)
+    }
+
+    /// The same, with XDP in this mode.
+    pub fn start_in_mode(host: &Host, vips: &[IpAddr], mode: XdpMode) -> Result<Self> {
         let mut command = host.command(meshlb::binary()?);
-        command.args(["decap", "--interface", INTERFACE]);
+        command.args(["decap", "--interface", INTERFACE, "--xdp-mode", mode.as_str()]);
         for vip in vips {
             command.arg("--vip").arg(vip.to_string());
         }

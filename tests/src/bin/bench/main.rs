@@ -10,6 +10,7 @@ mod measure;
 mod report;
 mod run;
 mod scene;
+mod system;
 mod traffic;
 mod wrapper;
 
@@ -17,13 +18,19 @@ use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::measure::Effort;
 
 #[derive(Parser)]
-#[command(name = "bench", about = "Measures the balancer's time per packet against a floor (root)")]
+#[command(
+    name = "bench",
+    about = "Measures the balancer's time per packet against a floor (root)",
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Fewer and shorter rounds: less exact, done in half a minute
     #[arg(long)]
     quick: bool,
@@ -33,6 +40,12 @@ struct Arguments {
     /// Only groups of cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure whole connections through MeshLB, other balancers, and none
+    System(system::Arguments),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,6 +63,9 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> Result<()> {
+    if let Some(Command::System(arguments)) = &arguments.command {
+        return system::perform(arguments);
+    }
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
     let report = run::all(effort, &arguments.only)?;
     let text = match arguments.output {

@@ -96,7 +96,7 @@ impl Report {
 }
 
 /// An empty table; the columns after the first `names` are numbers.
-fn table<const N: usize>(header: [&str; N], names: usize) -> Table {
+pub(crate) fn table<const N: usize>(header: [&str; N], names: usize) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for (position, column) in table.column_iter_mut().enumerate() {
