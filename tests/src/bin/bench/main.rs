@@ -5,6 +5,7 @@
 //! `docs/performance.md`. Invariant: a figure is printed only for packets that were counted where they should be.
 
 mod cases;
+mod chart;
 mod facts;
 mod measure;
 mod report;
@@ -15,6 +16,7 @@ mod traffic;
 mod wrapper;
 
 use std::io::{Write as _, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -37,6 +39,9 @@ struct Arguments {
     /// For people or for programs
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Draw the ratios as a chart into this file, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Only groups of cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -72,5 +77,6 @@ fn perform(arguments: &Arguments) -> Result<()> {
         Output::Table => report.table(),
         Output::Json => serde_json::to_string_pretty(&report)?,
     };
-    Ok(writeln!(stdout(), "{text}")?)
+    writeln!(stdout(), "{text}")?;
+    arguments.svg.as_ref().map_or(Ok(()), |path| chart::write(path, &report.cases))
 }
