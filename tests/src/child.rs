@@ -18,9 +18,9 @@ use crate::wait;
 /// Lines of the log that a failure shows.
 const TAIL: usize = 60;
 
-/// A running child; dropping it kills it.
+/// A running child; dropping it kills it. A test that panics shows the end of its log.
 #[derive(Debug)]
-pub(crate) struct LoggedChild {
+pub struct LoggedChild {
     child: Child,
     title: String,
     log: PathBuf,
@@ -29,8 +29,8 @@ pub(crate) struct LoggedChild {
 }
 
 impl LoggedChild {
-    /// Starts the command; its output is appended to `log`.
-    pub(crate) fn spawn(title: &str, mut command: Command, log: PathBuf) -> Result<Self> {
+    /// Starts the command; its output is appended to `log`. Errors call it by its title.
+    pub fn spawn(title: &str, mut command: Command, log: PathBuf) -> Result<Self> {
         let file = File::options().append(true).create(true).open(&log)?;
         let log_start = file.metadata()?.len();
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -43,7 +43,7 @@ impl LoggedChild {
     }
 
     /// What this child has written.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let all = fs::read(&self.log).unwrap_or_default();
         let start = usize::try_from(self.log_start).unwrap_or(usize::MAX);
         String::from_utf8_lossy(all.get(start..).unwrap_or_default()).into_owned()
@@ -55,7 +55,7 @@ impl LoggedChild {
     }
 
     /// Waits until `ready` succeeds; a child that ends before has failed. Errors show the log's end.
-    pub(crate) fn await_ready(
+    pub fn await_ready(
         &mut self,
         within: Duration,
         mut ready: impl FnMut(&Self) -> Result<()>,
@@ -71,8 +71,20 @@ impl LoggedChild {
     }
 
     /// Asks the child to end and waits for it.
-    pub(crate) fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
+        self.await_end(within)
+    }
+
+    /// Waits until the child has done its work, and returns what it has written. Any status but 0 is an error, which
+    /// shows the log's end.
+    pub fn finish(mut self, within: Duration) -> Result<String> {
+        let status = self.await_end(within)?;
+        ensure!(status.success(), "{}: {status}{}", self.title, self.tail());
+        Ok(self.log())
+    }
+
+    fn await_end(&mut self, within: Duration) -> Result<ExitStatus> {
         let title = format!("{} has ended", self.title);
         wait::until(&title, within, || self.ended()?.context("it is running"))
     }

@@ -1,13 +1,14 @@
 //! Removing a topology by its name alone, whoever made it: processes, namespaces, the bpffs mount, files.
 //!
-//! Invariant: only what carries the topology's name is touched, and clearing twice, or at the same time from
-//! two processes, is harmless.
+//! Invariant: only what carries the topology's name, or lives in its namespaces, is touched, and clearing twice, or at
+//! the same time from two processes, is harmless.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -25,12 +26,9 @@ pub(crate) const BPFFS: &str = "bpf";
 /// Removes everything that carries the topology's name. What cannot be removed is reported on stderr: this
 /// runs while unwinding, where there is nobody to return an error to.
 pub(crate) fn clear(topology: &str) {
-    end_processes(topology);
-    for namespace in entries(Path::new(namespace::DIRECTORY)) {
-        if name::owner(&namespace).is_some_and(|(_, owner)| owner == topology) {
-            remove_namespace(&Path::new(namespace::DIRECTORY).join(namespace));
-        }
-    }
+    let namespaces = namespaces(topology);
+    end_processes(topology, &namespaces);
+    namespaces.iter().for_each(|namespace| remove_namespace(namespace));
     let directory = name::directory(topology);
     unmount(&directory.join(BPFFS));
     report(fs::remove_dir_all(&directory), &directory.display());
@@ -53,13 +51,31 @@ fn clear_all(of: impl Fn(u32) -> bool) {
     doomed.map(|(_, topology)| topology).collect::<BTreeSet<_>>().into_iter().for_each(clear);
 }
 
-fn end_processes(topology: &str) {
+fn namespaces(topology: &str) -> Vec<PathBuf> {
+    let names = entries(Path::new(namespace::DIRECTORY)).into_iter();
+    let ours = names.filter(|name| name::owner(name).is_some_and(|(_, owner)| owner == topology));
+    ours.map(|name| Path::new(namespace::DIRECTORY).join(name)).collect()
+}
+
+/// Ends who carries the mark, and who lives in a namespace of the topology: some programs wipe their environment, and
+/// what they start is no child of ours.
+fn end_processes(topology: &str, namespaces: &[PathBuf]) {
     let mark = format!("{MARK}={topology}");
+    let homes: Vec<FileId> = namespaces.iter().filter_map(file_id).collect();
     for pid in entries(Path::new("/proc")).iter().filter_map(|entry| entry.parse::<i32>().ok()) {
-        if Pid::from_raw(pid) != Pid::this() && carries(pid, mark.as_bytes()) {
+        let lives_there = || file_id(format!("/proc/{pid}/ns/net")).is_some_and(|id| homes.contains(&id));
+        if Pid::from_raw(pid) != Pid::this() && (carries(pid, mark.as_bytes()) || lives_there()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Device and inode: what makes two paths the same file.
+type FileId = (u64, u64);
+
+fn file_id(path: impl AsRef<Path>) -> Option<FileId> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn carries(pid: i32, mark: &[u8]) -> bool {

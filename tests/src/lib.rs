@@ -3,7 +3,7 @@
 //!
 //! A [`Topology`] is a set of namespaces around a bridge; a [`Host`] is one of them, in which commands,
 //! closures and futures run; [`HttpServer`], [`Client`] and [`Downloads`] make traffic; [`Agent`] and
-//! [`Decap`] run the `meshlb` binary.
+//! [`Decap`] run the `meshlb` binary, a [`LoggedChild`] is any other program.
 //!
 //! Invariant: whatever a topology made (namespaces, the bpffs mount, files, processes) carries its name and
 //! goes when it is dropped, when a test panics, and when the process is interrupted; what a killed process
@@ -24,7 +24,7 @@ mod meshlb;
 mod name;
 mod namespace;
 mod pass;
-mod preflight;
+pub mod preflight;
 mod registry;
 mod runtime;
 pub mod scene;
@@ -32,6 +32,7 @@ mod topology;
 pub mod wait;
 
 pub use agent::Agent;
+pub use child::LoggedChild;
 pub use client::{Client, Reply};
 pub use decap::Decap;
 pub use downloads::{Download, Downloads, Failure, Progress, Summary};

@@ -1,6 +1,6 @@
 //! What the machine must offer; a missing thing fails the test with advice, it never skips it.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,9 +13,30 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn tool(program: &str, probe: &str, package: &str) -> Result<()> {
-    let status = Command::new(program).arg(probe).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let advice = || format!("`{program}` does not run: install the package `{package}`");
-    let status = status.with_context(advice)?;
+    let status = start(program, probe, package)?;
     ensure!(status.success(), "`{program} {probe}` failed with {status}: reinstall the package `{package}`");
     Ok(())
+}
+
+/// Checks that a program can be started, whatever it thinks of being asked for its version. The error names the package
+/// to install.
+pub fn present(program: &str, package: &str) -> Result<()> {
+    start(program, "--version", package).map(drop)
+}
+
+fn start(program: &str, argument: &str, package: &str) -> Result<ExitStatus> {
+    let status = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.with_context(|| format!("`{program}` does not run: install the package `{package}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_present_even_if_it_does_not_know_its_version() {
+        assert!(present("false", "coreutils").is_ok());
+        let error = present("no-such-program", "a-package").unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-program` does not run: install the package `a-package`");
+    }
 }

@@ -1,9 +1,14 @@
-//! The benchmark runs and its figures are there; how large they are is no matter of a test.
+//! The benchmarks run and their figures are there; how large they are is no matter of a test.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 use std::collections::BTreeSet;
-use std::process::{Command, Output};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Output {
@@ -29,7 +34,7 @@ fn every_case_of_the_quick_benchmark_has_a_figure() {
     }
     let names: BTreeSet<_> =
         cases.iter().map(|case| (case["group"].as_str(), case["case"].as_str())).collect();
-    assert_eq!((cases.len(), names.len()), (17, 17), "{names:?}");
+    assert_eq!((cases.len(), names.len()), (19, 19), "{names:?}");
 }
 
 #[test]
@@ -42,4 +47,76 @@ fn programs_are_reported_with_their_sizes() {
     assert_eq!(names, ["null", "floor4", "floor6", "wrapper", "meshlb"]);
     let facts = ["verified_instructions", "machine_code", "load_milliseconds"];
     assert!(programs.iter().all(|program| facts.iter().all(|key| positive(program, key))), "{programs:?}");
+}
+
+/// Namespaces, files and processes of the benchmark that had this number.
+fn traces_of(pid: u32) -> Vec<String> {
+    let mark = format!("mlb-{pid}-");
+    let names = |directory: &str| {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let mut traces = names("/run/netns");
+    traces.extend(names(std::env::temp_dir().to_str().unwrap()));
+    // Every server is started with a file or in a directory of its topology.
+    let command = |pid: &String| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    traces.extend(names("/proc").iter().map(command));
+    traces.retain(|trace| trace.contains(&mark));
+    traces
+}
+
+#[test]
+fn every_way_of_the_system_benchmark_is_measured_without_an_error() {
+    let child = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["system", "--quick", "--rounds", "1", "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(output.status.success(), "{said}\n{report:#}");
+    let rows = report["ways"].as_array().unwrap();
+    let ways: Vec<_> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["direct", "meshlb-l2", "meshlb-ipip", "nftables", "haproxy", "nginx-stream"]);
+    rows.iter().for_each(assert_true);
+    assert_eq!(traces_of(pid), Vec::<String>::new());
+}
+
+/// All was answered, by every backend, and came by the balancer if there is one.
+fn assert_true(row: &Value) {
+    assert_eq!(row["failure"], Value::Null, "{row:#}");
+    let errors = row["errors"].as_object().unwrap();
+    assert!(errors.len() == 5 && errors.values().all(|count| *count == 0), "{row:#}");
+    let requests = row["requests"].as_u64().unwrap();
+    let accepted = row["accepted_by_backends"].as_array().unwrap();
+    let accepted: Vec<u64> = accepted.iter().map(|count| count.as_u64().unwrap()).collect();
+    assert!(requests > 0 && accepted.iter().sum::<u64>() >= requests, "{row:#}");
+    assert!(accepted.len() == 3 && accepted.iter().all(|count| *count > 0), "{row:#}");
+    let passed = row["passed"].as_u64().unwrap();
+    assert!(if row["way"] == "direct" { passed < requests } else { passed >= requests }, "{row:#}");
+    let figures = &row["figures"];
+    let measured = ["requests_per_second", "latency_p50_microseconds", "latency_p99_microseconds"];
+    assert!(measured.iter().all(|key| positive(figures, key)), "{row:#}");
+    assert!(["up", "down"].iter().all(|way| positive(&figures[way], "gigabits_per_second")), "{row:#}");
+}
+
+#[test]
+fn an_interrupted_system_benchmark_leaves_nothing() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["system", "--quick"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<String> = lines.take_while(|line| !line.contains("round 1")).collect();
+    let all = traces_of(child.id());
+    assert!(all.iter().any(|trace| trace.contains("haproxy")), "{said:?} {all:?}");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(traces_of(child.id()), Vec::<String>::new());
 }

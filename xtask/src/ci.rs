@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
     commands::require_root("ci")?;
     step("format", cargo().args(["fmt", "--all", "--check"]))?;
-    host_tools::ensure()?;
+    host_tools::ensure(host_tools::ALL)?;
     let toolchain = toolchain::ensure(workspace)?;
     say("ci: kernel programs");
     ebpf::clippy(workspace, toolchain)?;

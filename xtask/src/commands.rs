@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::{
-    ebpf, host_tools,
+    ebpf,
+    host_tools::{self, Tool},
     process::{become_program, find_program, is_root, run, say},
     toolchain,
     workspace::{HOST_PACKAGES, Profile, Workspace, cargo, outside_cargo},
@@ -21,20 +22,25 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
 
 /// All tests, or those whose names contain a filter. The last line is the runner's.
 pub(crate) fn test(workspace: &Workspace, filters: &[String], runner: &[String]) -> Result<()> {
-    prepare(workspace, "test")?;
+    prepare(workspace, "test", host_tools::ALL)?;
     run_tests(filters, runner)
 }
 
 /// A binary of the tests' crate, optimised, with the agent beside it.
-pub(crate) fn scenario(workspace: &Workspace, binary: &str, arguments: &[String]) -> Result<()> {
-    prepare(workspace, binary)?;
+pub(crate) fn scenario(
+    workspace: &Workspace,
+    binary: &str,
+    tools: &[&[Tool]],
+    arguments: &[String],
+) -> Result<()> {
+    prepare(workspace, binary, tools)?;
     become_program(build_scenario(workspace, binary)?.args(arguments))
 }
 
 /// What tests and scenarios need: a machine that has it all, and the kernel programs.
-fn prepare(workspace: &Workspace, command: &str) -> Result<()> {
+fn prepare(workspace: &Workspace, command: &str, tools: &[&[Tool]]) -> Result<()> {
     require_root(command)?;
-    host_tools::ensure()?;
+    host_tools::ensure(tools)?;
     ebpf::build(workspace, toolchain::ensure(workspace)?)
 }
 

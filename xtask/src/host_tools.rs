@@ -1,14 +1,19 @@
 //! Programs that tests, demo and benchmarks call.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::{
     apt,
-    process::{find_program, is_root, say},
+    process::{find_program, is_root, say, succeeds},
 };
 
-/// A program, and the package of Debian and most others that has it.
-const TOOLS: [(&str, &str); 4] = [
+/// A program (or the path of a file), and the package of Debian and most others that has it.
+pub(crate) type Tool = (&'static str, &'static str);
+
+/// What everything needs.
+pub(crate) const BASIC: &[Tool] = &[
     // Namespaces, links, addresses, routes.
     ("ip", "iproute2"),
     // Offloads: a veth hands over packets with unfinished checksums unless told otherwise.
@@ -18,12 +23,33 @@ const TOOLS: [(&str, &str); 4] = [
     ("nsenter", "util-linux"),
 ];
 
-/// Installs what is missing.
+/// What the comparison with other balancers needs.
+pub(crate) const COMPARED: &[Tool] = &[
+    // Requests and bytes.
+    ("wrk", "wrk"),
+    ("iperf3", "iperf3"),
+    // The backends' HTTP server, and the balancers.
+    ("nginx", "nginx"),
+    (NGINX_STREAM, "libnginx-mod-stream"),
+    ("haproxy", "haproxy"),
+    ("nft", "nftables"),
+];
+
+/// What all tests need.
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED];
+
+/// Where Debian has the module that balances TCP.
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Packages that bring a service of the same name, which would run from the next start of the machine on.
+const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+
+/// Installs what is missing, and leaves it off.
 ///
 /// # Errors
 /// When it cannot be installed; the error says what to run.
-pub(crate) fn ensure() -> Result<()> {
-    let packages = missing(|program| find_program(program).is_some());
+pub(crate) fn ensure(tools: &[&[Tool]]) -> Result<()> {
+    let packages = missing(&tools.concat(), |program| find_program(program).is_some());
     if packages.is_empty() {
         return Ok(());
     }
@@ -34,12 +60,22 @@ pub(crate) fn ensure() -> Result<()> {
     if !is_root() {
         bail!("missing; run, then try again:\n    sudo apt-get install {list}");
     }
-    say(&format!("missing for tests and demo: {list}"));
-    apt::install(&packages)
+    say(&format!("missing for tests, demo or benchmarks: {list}"));
+    apt::install(&packages)?;
+    SERVICES.iter().filter(|service| packages.iter().any(|package| package == *service)).for_each(keep_off);
+    Ok(())
 }
 
-fn missing(present: impl Fn(&str) -> bool) -> Vec<String> {
-    TOOLS.iter().filter(|(program, _)| !present(program)).map(|(_, package)| (*package).into()).collect()
+/// Keeps a service from starting with the machine. Where there is no systemd, nothing would start it.
+fn keep_off(service: &&str) {
+    if find_program("systemctl").is_some() && !succeeds(Command::new("systemctl").args(["disable", service]))
+    {
+        say(&format!("{service} will start with this machine: `systemctl disable {service}` failed"));
+    }
+}
+
+fn missing(tools: &[Tool], present: impl Fn(&str) -> bool) -> Vec<String> {
+    tools.iter().filter(|(program, _)| !present(program)).map(|(_, package)| (*package).into()).collect()
 }
 
 #[cfg(test)]
@@ -48,8 +84,22 @@ mod tests {
 
     #[test]
     fn only_packages_of_missing_programs_are_wanted() {
-        assert_eq!(missing(|_| true), Vec::<String>::new());
-        assert_eq!(missing(|program| program != "ethtool"), ["ethtool"]);
-        assert_eq!(missing(|_| false), ["iproute2", "ethtool", "curl", "util-linux"]);
+        assert_eq!(missing(BASIC, |_| true), Vec::<String>::new());
+        assert_eq!(missing(BASIC, |program| program != "ethtool"), ["ethtool"]);
+        assert_eq!(missing(BASIC, |_| false), ["iproute2", "ethtool", "curl", "util-linux"]);
+    }
+
+    #[test]
+    fn a_file_counts_as_a_program() {
+        assert_eq!(
+            missing(&[("/dev/no-such-file", "package")], |file| find_program(file).is_some()),
+            ["package"]
+        );
+        assert_eq!(missing(&[("/proc/self/exe", "package")], |file| find_program(file).is_some()), [""; 0]);
+    }
+
+    #[test]
+    fn services_are_those_of_packages() {
+        assert!(SERVICES.iter().all(|service| COMPARED.iter().any(|(_, package)| package == service)));
     }
 }

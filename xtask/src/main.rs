@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::host_tools::{ALL, BASIC};
 use crate::workspace::{Profile, Workspace};
 
 #[derive(Parser)]
@@ -48,7 +49,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Build optimised, then measure (root)
+    /// Build optimised, then measure: the program alone, or with `system` whole connections (root)
     Bench {
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -71,8 +72,11 @@ fn perform(task: &Task) -> Result<()> {
     match task {
         Task::Build { release } => commands::build(&workspace, Profile::of(*release)),
         Task::Test { filters, runner } => commands::test(&workspace, filters, runner),
-        Task::Demo { arguments } => commands::scenario(&workspace, "demo", arguments),
-        Task::Bench { arguments } => commands::scenario(&workspace, "bench", arguments),
+        Task::Demo { arguments } => commands::scenario(&workspace, "demo", &[BASIC], arguments),
+        Task::Bench { arguments } => {
+            let compares = arguments.first().is_some_and(|first| first == "system");
+            commands::scenario(&workspace, "bench", if compares { ALL } else { &[BASIC] }, arguments)
+        }
         Task::Ci => ci::run_all(&workspace),
     }
 }

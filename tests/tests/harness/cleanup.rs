@@ -42,6 +42,17 @@ fn a_panic_leaves_no_namespace_mount_file_or_process() {
     assert_eq!(killer_of(&mut child), Some(Signal::SIGKILL));
 }
 
+#[test]
+fn a_process_that_wiped_its_environment_ends_with_its_topology() {
+    let topology = Topology::builder().build().unwrap();
+    let mut child = topology.client().command("env").args(["-i", "sleep", "1000"]).spawn().unwrap();
+    let environment = format!("/proc/{}/environ", child.id());
+    eventually("the mark is gone", SOON, || fs::read(&environment).is_ok_and(|read| read.is_empty()))
+        .unwrap();
+    drop(topology);
+    assert_eq!(killer_of(&mut child), Some(Signal::SIGKILL));
+}
+
 fn killer_of(child: &mut Child) -> Option<Signal> {
     let running = "it is still running";
     let end = until("the process has ended", SOON, || child.try_wait()?.context(running)).unwrap();

@@ -45,6 +45,8 @@ pub(crate) struct Case {
     pub(crate) way: Way,
     pub(crate) packets: Packets,
     pub(crate) flows: u64,
+    /// How many of the group's services packets go to: to each in turn.
+    pub(crate) visited: u16,
 }
 
 impl Case {
@@ -58,7 +60,7 @@ impl Case {
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) slots: Slots,
-    /// How many services there are; packets go to each in turn.
+    /// How many services there are.
     pub(crate) services: u16,
     /// Backends and slots of each service; the slots are as many as the agent gives by default.
     pub(crate) backends: u16,
@@ -83,10 +85,15 @@ const TCP: Case = Case {
     way: Way::Outer(Family::V4),
     packets: Packets::Established,
     flows: 1000,
+    visited: 1,
 };
 
 const fn tcp(name: &'static str, flows: u64) -> Case {
     Case { name, flows, ..TCP }
+}
+
+const fn spread(name: &'static str, visited: u16) -> Case {
+    Case { visited, ..tcp(name, 100_000) }
 }
 
 const fn pair(name: &'static str, family: Family, outer: Family) -> Case {
@@ -111,6 +118,7 @@ pub(crate) const GROUPS: &[Group] = &[
             tcp("1,000 flows", 1000),
             tcp("100,000 flows", 100_000),
             tcp("1,000,000 flows", MILLION),
+            tcp("10,000,000 flows", 10 * MILLION),
             Case { name: "UDP", protocol: Protocol::Udp, ..TCP },
             pair("IPv6 in IPv6", Family::V6, Family::V6),
             pair("IPv4 in IPv6", Family::V4, Family::V6),
@@ -151,17 +159,17 @@ pub(crate) const GROUPS: &[Group] = &[
         slots: Slots::Steady,
         services: 100,
         backends: 40,
-        size: 16_381,
-        table: UNUSED,
-        cases: &[tcp("100,000 flows", 100_000)],
-    },
-    Group {
-        name: "1,000 services",
-        slots: Slots::Steady,
-        services: 1000,
-        backends: 4,
         size: 4093,
         table: UNUSED,
-        cases: &[tcp("100,000 flows", 100_000)],
+        cases: &[spread("100,000 flows, each in turn", 100)],
+    },
+    Group {
+        name: "10,000 services",
+        slots: Slots::Steady,
+        services: 10_000,
+        backends: 4,
+        size: 1021,
+        table: UNUSED,
+        cases: &[spread("100,000 flows, to one", 1), spread("100,000 flows, each in turn", 10_000)],
     },
 ];

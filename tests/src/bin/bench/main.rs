@@ -5,34 +5,52 @@
 //! `docs/performance.md`. Invariant: a figure is printed only for packets that were counted where they should be.
 
 mod cases;
+mod chart;
 mod facts;
 mod measure;
 mod report;
 mod run;
 mod scene;
+mod system;
 mod traffic;
 mod wrapper;
 
 use std::io::{Write as _, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::measure::Effort;
 
 #[derive(Parser)]
-#[command(name = "bench", about = "Measures the balancer's time per packet against a floor (root)")]
+#[command(
+    name = "bench",
+    about = "Measures the balancer's time per packet against a floor (root)",
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Fewer and shorter rounds: less exact, done in half a minute
     #[arg(long)]
     quick: bool,
     /// For people or for programs
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Draw the ratios as a chart into this file, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Only groups of cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure whole connections through MeshLB, other balancers, and none
+    System(system::Arguments),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,11 +68,15 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> Result<()> {
+    if let Some(Command::System(arguments)) = &arguments.command {
+        return system::perform(arguments);
+    }
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
     let report = run::all(effort, &arguments.only)?;
     let text = match arguments.output {
         Output::Table => report.table(),
         Output::Json => serde_json::to_string_pretty(&report)?,
     };
-    Ok(writeln!(stdout(), "{text}")?)
+    writeln!(stdout(), "{text}")?;
+    arguments.svg.as_ref().map_or(Ok(()), |path| chart::write(path, &report.cases))
 }

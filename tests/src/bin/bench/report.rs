@@ -12,7 +12,7 @@ use crate::facts::Facts;
 pub(crate) struct Report {
     kernel: String,
     processors: usize,
-    cases: Vec<Figure>,
+    pub(crate) cases: Vec<Figure>,
     pub(crate) programs: Vec<Facts>,
 }
 
@@ -26,14 +26,14 @@ pub(crate) struct Floor {
 /// What was measured in one case.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    group: &'static str,
-    case: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) case: &'static str,
     /// Per packet, without the wrapper.
     nanoseconds: f64,
     /// The floors in the same rounds.
     floor: Floor,
     /// As a multiple of the IPv4 floor.
-    ratio: f64,
+    pub(crate) ratio: f64,
     /// As a multiple of the floor that pushes the same outer header; of the IPv4 floor where there is none.
     ratio_to_own_floor: f64,
 }
@@ -96,7 +96,7 @@ impl Report {
 }
 
 /// An empty table; the columns after the first `names` are numbers.
-fn table<const N: usize>(header: [&str; N], names: usize) -> Table {
+pub(crate) fn table<const N: usize>(header: [&str; N], names: usize) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for (position, column) in table.column_iter_mut().enumerate() {

@@ -36,11 +36,10 @@ fn stay_on_this_processor() -> Result<()> {
 
 fn measure(wrapper: &mut Wrapper, group: &'static Group, effort: Effort) -> Result<(Facts, Vec<Figure>)> {
     let mut scene = Scene::new(group)?;
-    let mut baselines = Baselines::new(wrapper, group)?;
+    let mut baselines = Baselines::new(wrapper)?;
     let mut subjects = Vec::new();
     for case in group.cases {
-        subjects
-            .push((case, Subject::new(scene.program()?, traffic::of(case, group.services)?, grown(case))));
+        subjects.push((case, Subject::new(scene.program()?, traffic::of(case)?, grown(case))));
     }
     baselines.each(|subject| subject.warm(wrapper, effort))?;
     for (case, subject) in &mut subjects {
@@ -107,13 +106,9 @@ struct Baselines {
 }
 
 impl Baselines {
-    fn new(wrapper: &mut Wrapper, group: &Group) -> Result<Self> {
+    fn new(wrapper: &mut Wrapper) -> Result<Self> {
         let mut subject = |program, case, grown| {
-            Ok::<_, anyhow::Error>(Subject::new(
-                wrapper.fd(program)?,
-                traffic::of(case, group.services)?,
-                grown,
-            ))
+            Ok::<_, anyhow::Error>(Subject::new(wrapper.fd(program)?, traffic::of(case)?, grown))
         };
         Ok(Self {
             null4: subject("null", &Case::V4, 0)?,

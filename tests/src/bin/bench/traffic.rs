@@ -27,14 +27,14 @@ pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
     ServiceKey { vip, port, protocol: case.protocol }
 }
 
-/// The traffic of a case, spread over `services`.
-pub(crate) fn of(case: &Case, services: u16) -> Result<Traffic> {
+/// The traffic of a case.
+pub(crate) fn of(case: &Case) -> Result<Traffic> {
     let family = match case.family {
         Family::V4 => 4,
         Family::V6 => 6,
     };
     let frame = frame(case, service(case, 0))?;
-    Traffic::new(family, &frame, case.flows, services.into()).context("the frame is too short")
+    Traffic::new(family, &frame, case.flows, case.visited.into()).context("the frame is too short")
 }
 
 fn frame(case: &Case, service: ServiceKey) -> Result<Vec<u8>> {
