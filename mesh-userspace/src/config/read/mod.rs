@@ -8,6 +8,7 @@ mod agent;
 mod backend;
 mod faces;
 mod health;
+mod quic;
 mod report;
 mod section;
 mod service;
