@@ -9,7 +9,7 @@
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -87,6 +87,7 @@ pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
+/// `flags` may: they share a word with `size`, which is written whole.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -98,8 +99,16 @@ pub struct ServiceEntry {
     pub base: u32,
     /// How many slots the service owns.
     pub size: u32,
+    /// What is special about the service: bits of [`flag`].
+    pub flags: u32,
     /// Reserved, zero.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 6],
+}
+
+/// What can be special about a service.
+pub mod flag {
+    /// Packets go by their QUIC connection id, as far as it tells.
+    pub const QUIC: u32 = 1;
 }
 
 /// How packets reach a backend.

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (3, 14));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 14));
     }
 
     #[test]

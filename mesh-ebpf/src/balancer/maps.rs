@@ -5,16 +5,17 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::{bpf_ktime_get_coarse_ns, generated::bpf_redirect},
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray},
 };
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry, ServiceKey},
     flow::{FlowRecord, Ticks, ticks},
     hash, icmp,
     outcome::Outcome,
+    quic::{self, Routed},
     slot::Slot,
     table::{self, Bucket, Client, Clients, WAYS},
 };
@@ -57,6 +58,18 @@ static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Who the flows of each bucket are. The program writes it only.
 #[map]
 static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How connection ids of QUIC services are read.
+#[map]
+static QUIC_CONFIGS: HashMap<quic::ConfigKey, quic::Config> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Whose the server ids in them are: ids of backends.
+#[map]
+static SERVER_IDS: HashMap<quic::ServerIdKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// How packets of QUIC services found their backends.
+#[map]
+static QUIC_PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Routed::COUNTERS, 0);
 
 /// How many errors each CPU sent in this tick.
 #[map]
@@ -197,6 +210,29 @@ fn name(bucket: u32, way: usize, client: &Client) {
     if let Some(clients) = CLIENTS.get_ptr_mut(bucket) {
         // SAFETY: the pointer comes from the map and the way is below `WAYS`; the agent checks the tag.
         unsafe { clients.cast::<Client>().add(way).write(*client) };
+    }
+}
+
+/// How connection ids with a codepoint are read.
+#[inline(always)]
+pub(crate) fn quic_config(service: u32, rotation: u32) -> Option<&'static quic::Config> {
+    // SAFETY: the agent replaces an element as a whole, and the kernel keeps the old one until this packet is through.
+    unsafe { QUIC_CONFIGS.get(quic::ConfigKey { service, rotation }) }
+}
+
+/// The backend that has a server id.
+#[inline(always)]
+pub(crate) fn server(key: &quic::ServerIdKey) -> Option<u32> {
+    // SAFETY: as in `quic_config`; the id is copied at once.
+    unsafe { SERVER_IDS.get(key) }.copied()
+}
+
+/// Counts how a packet of a QUIC service found its backend.
+#[inline(always)]
+pub(crate) fn count_routed(routed: Routed, rotation: u32) {
+    if let Some(counter) = QUIC_PACKETS.get_ptr_mut(routed.counter(rotation)) {
+        // SAFETY: the element belongs to this CPU.
+        unsafe { *counter += 1 };
     }
 }
 

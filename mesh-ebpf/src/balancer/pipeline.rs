@@ -4,6 +4,7 @@ use crate::{
     client::Client,
     forward, maps,
     parse::{self, Flow, IP},
+    quic,
 };
 use mesh_common::{
     abi::ServiceEntry,
@@ -47,7 +48,10 @@ fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> 
         return Err(Outcome::BadLength);
     }
     let hash = flow.client.hash();
-    let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
+    let choice = match quic::backend(&packet, flow, service) {
+        Some(backend) => Choice { backend, opened: false },
+        None => choose(flow, service, hash).ok_or(Outcome::NoBackend)?,
+    };
     let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
     let room = forward::room(backend)?;
     if flow.length > room {

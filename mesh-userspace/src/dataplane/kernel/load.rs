@@ -5,16 +5,18 @@ use super::{
     flows::{self, FlowTable},
     mapped::Mapped,
     pins::{PinError, Pins},
+    quic::QuicMaps,
     services::{self, ServiceTable},
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
     abi::{ABI_VERSION, Meta},
     outcome::Outcome,
+    quic::{ROTATIONS, Routed},
 };
 use std::time::{Duration, Instant};
 
@@ -121,8 +123,9 @@ pub enum LoadError {
 
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, u32); 7] {
+    fn entries(&self) -> [(&'static str, u32); 10] {
         let backends = self.backends.saturating_add(1);
+        let rotations = u32::from(ROTATIONS);
         [
             ("SERVICES", services::places(self.services)),
             ("SLOTS", self.slots),
@@ -131,13 +134,27 @@ impl Sizes {
             ("FLOWS", flows::buckets(self.flows)),
             ("CLIENTS", flows::buckets(self.flows)),
             ("OUTCOMES", Outcome::COUNT),
+            (QuicMaps::CONFIGS, self.services.saturating_mul(rotations)),
+            (QuicMaps::SERVER_IDS, self.backends.saturating_mul(rotations)),
+            (QuicMaps::PACKETS, Routed::COUNTERS),
         ]
     }
 }
 
 /// Every map of the program; all are pinned.
-const MAPS: [&str; 8] =
-    ["META", "SERVICES", "SLOTS", "BACKENDS", "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS"];
+const MAPS: [&str; 11] = [
+    "META",
+    "SERVICES",
+    "SLOTS",
+    "BACKENDS",
+    "BACKEND_COUNTERS",
+    "OUTCOMES",
+    "FLOWS",
+    "CLIENTS",
+    QuicMaps::CONFIGS,
+    QuicMaps::SERVER_IDS,
+    QuicMaps::PACKETS,
+];
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -169,7 +186,12 @@ impl Kernel {
         let flows =
             FlowTable::new(mapped(&mut ebpf, "FLOWS", buckets)?, mapped(&mut ebpf, "CLIENTS", buckets)?);
         let services = ServiceTable::new(services);
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
+        let quic = QuicMaps::new(
+            typed(&mut ebpf, QuicMaps::CONFIGS, HashMap::try_from)?,
+            typed(&mut ebpf, QuicMaps::SERVER_IDS, HashMap::try_from)?,
+            typed(&mut ebpf, QuicMaps::PACKETS, PerCpuArray::try_from)?,
+        );
+        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, quic, flows })
     }
 }
 
@@ -217,11 +239,14 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
 fn shape(map: &str) -> (MapType, u32, u32, u32) {
     const MAPPED: u32 = 1 << 10;
+    const GROWING: u32 = 1;
     match map {
         "SERVICES" | "BACKENDS" | "FLOWS" => (MapType::Array, 4, 64, MAPPED),
         "SLOTS" => (MapType::Array, 4, 8, MAPPED),
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 24, 0),
-        "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
+        "OUTCOMES" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
+        QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
+        QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
         "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
         _ => (MapType::Array, 4, 16, 0),
     }
