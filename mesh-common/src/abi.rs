@@ -88,6 +88,7 @@ pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
+/// `flags` may: they share a word with `size`, which is written whole.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -99,7 +100,7 @@ pub struct ServiceEntry {
     pub base: u32,
     /// How many slots the service owns.
     pub size: u32,
-    /// What is not plain about the service, one bit each: its packets take the whole way.
+    /// What is not plain about the service: bits of [`flag`]. Its packets take the whole way unless this is 0.
     pub flags: u32,
     /// Reserved, zero.
     pub reserved: [u32; 6],
@@ -111,6 +112,12 @@ pub mod programs {
     pub const WHOLE: u32 = 0;
     /// The program that gets what ours lets pass.
     pub const NEXT: u32 = 1;
+}
+
+/// What can be special about a service.
+pub mod flag {
+    /// Packets go by their QUIC connection id, as far as it tells.
+    pub const QUIC: u32 = 1;
 }
 
 /// How packets reach a backend.

@@ -1,14 +1,15 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`slot`], [`lifecycle`], [`encap`], [`ecn`],
-//! [`outcome`]), so that one piece of code runs in the kernel, in the agent
-//! and in the tests. Beside them stands what the benchmark's programs share with the benchmark ([`bench`](mod@bench)).
+//! [`flow`], [`slot`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]), so that one piece of code runs in the
+//! kernel, in the agent and in the tests. Beside them stands what the benchmark's programs share with the benchmark
+//! ([`bench`](mod@bench)).
 //!
 //! Architecture invariant: nothing here allocates, reads a clock, or touches a map or a packet.
 #![no_std]
 
 pub mod abi;
+pub mod aes;
 pub mod bench;
 pub mod checksum;
 pub mod ecn;
@@ -18,5 +19,6 @@ pub mod hash;
 pub mod icmp;
 pub mod lifecycle;
 pub mod outcome;
+pub mod quic;
 pub mod slot;
 pub mod table;

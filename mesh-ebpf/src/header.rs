@@ -189,6 +189,30 @@ impl Geneve {
     pub const CRITICAL: u8 = 0x40;
 }
 
+/// The beginning of a QUIC packet with a short header (RFC 8999 §5.2).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct QuicShort {
+    /// The highest bit is not set.
+    pub first: u8,
+    /// The first byte of the destination connection id.
+    pub id: u8,
+}
+
+/// The beginning of a QUIC packet with a long header (RFC 8999 §5.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct QuicLong {
+    /// The highest bit is set.
+    pub first: u8,
+    /// The version.
+    pub version: u32,
+    /// Bytes of the destination connection id.
+    pub length: u8,
+    /// The first of these.
+    pub id: u8,
+}
+
 impl Ethernet {
     /// Bytes of the header.
     pub const LENGTH: usize = size_of::<Self>();
@@ -217,6 +241,7 @@ macro_rules! headers {
 
 headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Outer4: 34, Outer6: 54);
 headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
+headers!(QuicShort: 2, QuicLong: 7);
 headers!(u8: 1, u16: 2, u32: 4, u64: 8);
 
 #[expect(unsafe_code, reason = "a promise about the layout")]

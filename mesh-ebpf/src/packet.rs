@@ -8,7 +8,7 @@ use aya_ebpf::{
     bindings::xdp_md,
     helpers::{
         bpf_xdp_get_buff_len,
-        generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+        generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
     },
     programs::XdpContext,
 };
@@ -137,6 +137,22 @@ impl Packet {
     pub fn ingress(&self) -> u32 {
         // SAFETY: as in `data`.
         unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Copies `length` bytes from `offset` bytes on, wherever in the frame they are, to the beginning of `words`.
+    /// There must be fewer than `words` have, and at least one (kernel 5.18).
+    #[inline(always)]
+    #[must_use]
+    pub fn load<const N: usize>(&self, offset: usize, words: &mut [u64; N], length: usize) -> Option<()> {
+        // verifier: a length that is not known is compared with constants.
+        if length == 0 || length >= 8 * N {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^32 bytes")]
+        let (offset, length) = (offset as u32, length as u32);
+        // SAFETY: `words` have room for `length` bytes; the helper checks the frame's.
+        let done = unsafe { bpf_xdp_load_bytes(self.context, offset, words.as_mut_ptr().cast(), length) };
+        (done == 0).then_some(())
     }
 
     /// Cuts the frame to `length` bytes, which are fewer than it has.

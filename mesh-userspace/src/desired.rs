@@ -1,7 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's drains.
 
 use crate::{
-    config::{self, Config, Forward, ServiceKey, Tracking},
+    config::{self, Config, Forward, Quic, ServiceKey, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
@@ -62,6 +62,8 @@ pub struct Service {
     pub panic: bool,
     /// Its backends by address.
     pub backends: BTreeMap<IpAddr, Backend>,
+    /// How connection ids are read, and whose the server ids in them are.
+    pub quic: Vec<Quic>,
 }
 
 impl Service {
@@ -141,6 +143,7 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         table_size: service.table_size(),
         panic,
         backends,
+        quic: service.quic.clone(),
     }
 }
 

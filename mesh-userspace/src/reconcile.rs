@@ -291,6 +291,9 @@ mod tests {
             fn outcomes(&self) -> Result<BTreeMap<mesh_common::outcome::Outcome, u64>, DataplaneError> {
                 self.0.outcomes()
             }
+            fn routed(&self) -> Result<BTreeMap<(mesh_common::quic::Routed, u32), u64>, DataplaneError> {
+                self.0.routed()
+            }
             fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
                 self.0.retain_flows(now, visit);
             }

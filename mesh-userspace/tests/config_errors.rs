@@ -10,6 +10,8 @@
 
 #[path = "config_errors/properties.rs"]
 mod properties;
+#[path = "config_errors/quic.rs"]
+mod quic;
 #[path = "config_errors/relations.rs"]
 mod relations;
 #[path = "config_errors/reports.rs"]

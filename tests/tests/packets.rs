@@ -31,6 +31,8 @@ mod lengths;
 mod not_ours;
 #[path = "packets/outcomes.rs"]
 mod outcomes;
+#[path = "packets/quic.rs"]
+mod quic;
 #[path = "packets/random.rs"]
 mod random;
 #[path = "packets/records.rs"]

@@ -14,6 +14,7 @@ mod maps;
 mod parse;
 mod pipeline;
 mod plain;
+mod quic;
 mod tables;
 mod tunnels;
 

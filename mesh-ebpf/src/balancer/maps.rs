@@ -5,9 +5,10 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     helpers::generated::{bpf_jiffies64, bpf_redirect},
     macros::map,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use mesh_common::{
@@ -15,6 +16,7 @@ use mesh_common::{
     flow::{Ticks, ticks},
     icmp,
     outcome::Outcome,
+    quic::{self, Routed},
 };
 
 /// The seed of the flow hash; set at load time.
@@ -38,6 +40,18 @@ static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 /// Whether there is a next program; set at load time, so that without one nothing is left of the call.
 #[unsafe(no_mangle)]
 static HAS_NEXT: Global<u32> = Global::new(0);
+
+/// How connection ids of QUIC services are read.
+#[map]
+static QUIC_CONFIGS: HashMap<quic::ConfigKey, quic::Config> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Whose the server ids in them are: ids of backends.
+#[map]
+static SERVER_IDS: HashMap<quic::ServerIdKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// How packets of QUIC services found their backends.
+#[map]
+static QUIC_PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Routed::COUNTERS, 0);
 
 /// How many errors each CPU sent in this tick.
 #[map]
@@ -71,6 +85,29 @@ pub(crate) fn call_next(context: &XdpContext) {
 #[inline(always)]
 pub(crate) fn seed() -> u64 {
     SEED.load()
+}
+
+/// How connection ids with a codepoint are read.
+#[inline(always)]
+pub(crate) fn quic_config(service: u32, rotation: u32) -> Option<&'static quic::Config> {
+    // SAFETY: the agent replaces an element as a whole, and the kernel keeps the old one until this packet is through.
+    unsafe { QUIC_CONFIGS.get(quic::ConfigKey { service, rotation }) }
+}
+
+/// The backend that has a server id.
+#[inline(always)]
+pub(crate) fn server(key: &quic::ServerIdKey) -> Option<u32> {
+    // SAFETY: as in `quic_config`; the id is copied at once.
+    unsafe { SERVER_IDS.get(key) }.copied()
+}
+
+/// Counts how a packet of a QUIC service found its backend.
+#[inline(always)]
+pub(crate) fn count_routed(routed: Routed, rotation: u32) {
+    if let Some(counter) = QUIC_PACKETS.get_ptr_mut(routed.counter(rotation)) {
+        // SAFETY: the element belongs to this CPU.
+        unsafe { *counter += 1 };
+    }
 }
 
 /// Counts a packet that was sent to a backend, by the outcome that says how.

@@ -4,6 +4,7 @@ use crate::{
     client::Client,
     flows, forward, maps,
     parse::{self, Flow, IP},
+    quic,
     tables::Tables,
 };
 use mesh_common::{
@@ -52,7 +53,10 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Result<Ou
         return Err(Outcome::BadLength);
     }
     let hash = flow.client.hash();
-    let choice = choose(tables, flow, service, hash).ok_or(Outcome::NoBackend)?;
+    let choice = match quic::backend(&packet, flow, service) {
+        Some(backend) => Choice { backend, opened: false },
+        None => choose(tables, flow, service, hash).ok_or(Outcome::NoBackend)?,
+    };
     let backend = tables.backend(choice.backend).filter(|entry| entry.forward != 0);
     let backend = backend.ok_or(Outcome::NoBackend)?;
     match backend.room {

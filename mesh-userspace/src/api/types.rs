@@ -29,6 +29,18 @@ pub struct Status {
     pub flows: FlowUse,
     /// Packets by the name of the outcome their journey ended with.
     pub outcomes: BTreeMap<String, u64>,
+    /// Packets of QUIC services, by what led them to their backends. None from agents that know no QUIC.
+    #[serde(default)]
+    pub quic: QuicPackets,
+}
+
+/// Packets of all QUIC services. Not all of them reached a backend: see the outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuicPackets {
+    /// By `connection_id`, or by the hash of their flow for one of the other reasons.
+    pub routed: BTreeMap<String, u64>,
+    /// By the codepoint of connection ids that servers have chosen; 7 says "by no configuration".
+    pub rotations: BTreeMap<String, u64>,
 }
 
 /// An interface the balancer is attached to.
@@ -88,7 +100,7 @@ pub struct ServiceView {
     pub vip: String,
     /// Its port.
     pub port: u16,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `quic`.
     pub protocol: String,
     /// `maglev`.
     pub scheduler: String,

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a [`Config`] that came out of [`load`] or [`parse`] is valid as a whole: no identity appears twice,
 //! every number is in its range, everything fits the limits. Nothing here opens a socket or asks a clock; only
-//! [`load`] touches a file. What depends on the host (that an interface exists) is the agent's to check.
+//! [`load`] touches a file, and whatever parses one that names a `key_file`, that. What depends on the host (that an
+//! interface exists) is the agent's to check.
 
 use std::path::Path;
 
@@ -13,9 +14,11 @@ mod faces;
 mod health;
 mod key;
 mod limits;
+mod quic;
 mod read;
 mod render;
 mod restart;
+mod secret;
 mod service;
 mod source;
 mod table;
@@ -28,6 +31,7 @@ pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{Health, ProbeKind};
 pub use key::ServiceKey;
 pub use limits::Limits;
+pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::choice::choices;
-use super::{Health, ServiceKey, table};
+use super::{Health, Quic, ServiceKey, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -13,16 +13,27 @@ choices! {
         Tcp = "tcp",
         /// UDP.
         Udp = "udp",
+        /// QUIC over UDP: packets go by their connection id, as far as it tells.
+        Quic = "quic",
     }
 }
 
 impl Protocol {
+    /// What packets say that they are: QUIC is UDP.
+    #[must_use]
+    pub const fn transport(self) -> Self {
+        match self {
+            Self::Tcp => Self::Tcp,
+            Self::Udp | Self::Quic => Self::Udp,
+        }
+    }
+
     /// How long a changed slot keeps sending unknown packets to its former backend, unless configured.
     #[must_use]
     pub const fn default_window(self) -> Duration {
         match self {
             Self::Tcp => Duration::from_secs(30 * 60),
-            Self::Udp => Duration::from_secs(60),
+            Self::Udp | Self::Quic => Duration::from_secs(60),
         }
     }
 }
@@ -107,6 +118,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// Who gets the packets; no address twice.
     pub backends: Vec<Backend>,
+    /// How connection ids are read; empty unless the protocol is QUIC. No rotation twice.
+    pub quic: Vec<Quic>,
 }
 
 impl Service {

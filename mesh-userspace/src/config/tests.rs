@@ -150,14 +150,14 @@ fn uncomment(text: String, line: &str) -> String {
 fn every_key_is_documented_where_it_belongs() {
     let text = "[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
                 [limits]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n[service.health]\nqqqqqqqq = 1\n\
-                [[service.backend]]\nqqqqqqqq = 1\n";
+                [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n";
     let error = parse("test.toml", text).unwrap_err();
     let unknown = error.problems().iter().filter_map(|problem| {
         let section = problem.message().strip_prefix("unknown key `qqqqqqqq` in ")?;
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 8, "{error}");
+    assert_eq!(sections.len(), 9, "{error}");
     for (section, keys) in sections {
         let chapter =
             DOCUMENT.split("\n## ").find(|chapter| chapter.starts_with(&format!("`{section}`"))).unwrap();

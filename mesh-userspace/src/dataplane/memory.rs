@@ -1,7 +1,7 @@
 //! The dataplane's double: the same value and ops, without a kernel.
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op};
-use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome};
+use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome, quic::Routed};
 use std::collections::BTreeMap;
 
 /// Maps in memory.
@@ -41,6 +41,10 @@ impl Dataplane for Memory {
     }
 
     fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError> {
         Ok(BTreeMap::new())
     }
 

@@ -14,6 +14,7 @@ use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey},
     flow::{FlowRecord, Ticks},
     outcome::Outcome,
+    quic::{self, Routed},
     slot::Slot,
 };
 use std::{
@@ -43,10 +44,28 @@ pub enum Op {
         /// Its value.
         slot: Slot,
     },
-    /// Makes a service known; its slots stand already.
+    /// Makes a service known, whose slots stand already, or changes its flags.
     AddService(ServiceEntry),
     /// Makes a service unknown; its packets are no longer ours.
     RemoveService(ServiceKey),
+    /// Writes how connection ids with a codepoint are read, new or changed.
+    WriteQuicConfig {
+        /// Of which service and codepoint.
+        key: quic::ConfigKey,
+        /// Lengths and key.
+        parameters: quic::Parameters,
+    },
+    /// Reads connection ids with a codepoint no more.
+    RemoveQuicConfig(quic::ConfigKey),
+    /// Gives a server id to a backend, or to another one.
+    WriteServerId {
+        /// The server id.
+        key: quic::ServerIdKey,
+        /// The backend's id.
+        backend: u32,
+    },
+    /// Makes a server id nobody's.
+    RemoveServerId(quic::ServerIdKey),
     /// Waits until no packet is on its way that has seen the maps as they were before.
     Grace,
 }
@@ -60,6 +79,10 @@ pub struct Actual {
     pub backends: BTreeMap<u32, BackendEntry>,
     /// The whole slot map; services own ranges of it.
     pub slots: Vec<Slot>,
+    /// How the connection ids of services are read.
+    pub quic: BTreeMap<quic::ConfigKey, quic::Parameters>,
+    /// The ids of backends by their server ids.
+    pub server_ids: BTreeMap<quic::ServerIdKey, u32>,
 }
 
 impl Actual {
@@ -81,6 +104,10 @@ impl Actual {
             }
             Op::AddService(entry) => drop(self.services.insert(entry.key, entry)),
             Op::RemoveService(key) => drop(self.services.remove(&key)),
+            Op::WriteQuicConfig { key, parameters } => drop(self.quic.insert(key, parameters)),
+            Op::RemoveQuicConfig(key) => drop(self.quic.remove(&key)),
+            Op::WriteServerId { key, backend } => drop(self.server_ids.insert(key, backend)),
+            Op::RemoveServerId(key) => drop(self.server_ids.remove(&key)),
             Op::Grace => {}
         }
     }
@@ -93,15 +120,17 @@ impl Actual {
         (base..).zip(self.slots.iter().skip(start).take(size).copied())
     }
 
-    /// Whether every slot of every service names backends that are there and stand behind that service.
+    /// Whether every slot and server id of every service names backends that are there and stand behind that service.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let stands =
             |id: u32, service: u32| id == 0 || self.backends.get(&id).is_some_and(|b| b.service == service);
-        self.services.values().all(|service| {
-            self.slots_of(service)
-                .all(|(_, slot)| stands(slot.current(), service.id) && stands(slot.untracked(), service.id))
-        })
+        self.server_ids.iter().all(|(key, id)| *id != 0 && stands(*id, key.service))
+            && self.services.values().all(|service| {
+                self.slots_of(service).all(|(_, slot)| {
+                    stands(slot.current(), service.id) && stands(slot.untracked(), service.id)
+                })
+            })
     }
 }
 
@@ -179,6 +208,13 @@ pub trait Dataplane: Send {
     ///
     /// The kernel refused.
     fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, DataplaneError>;
+
+    /// How many packets of QUIC services went which way, by the codepoint of their connection ids, over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError>;
 
     /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`. `now` is the kernel's
     /// time.

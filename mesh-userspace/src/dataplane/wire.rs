@@ -17,7 +17,7 @@ pub fn abi_key(key: ServiceKey) -> abi::ServiceKey {
     let port = key.port.to_be_bytes();
     let number = match key.protocol {
         Protocol::Tcp => protocol::TCP,
-        Protocol::Udp => protocol::UDP,
+        Protocol::Udp | Protocol::Quic => protocol::UDP,
     };
     match key.vip {
         IpAddr::V4(vip) => abi::ServiceKey::v4(vip.octets(), port, number),

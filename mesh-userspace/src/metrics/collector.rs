@@ -53,6 +53,15 @@ fn agent(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
 fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let outcomes = s.outcomes.iter().map(|(outcome, &n)| ([("outcome", outcome.as_str())], n));
     counter(to, "packets", "Packets by the outcome of their journey", outcomes)?;
+    let routed = s.quic.routed.iter().map(|(way, &n)| ([("routed", way.as_str())], n));
+    counter(to, "quic_packets", "Packets of QUIC services by what led them to their backends", routed)?;
+    let rotations = s.quic.rotations.iter().map(|(rotation, &n)| ([("rotation", rotation.as_str())], n));
+    counter(
+        to,
+        "quic_rotation_packets",
+        "Packets of QUIC services by the codepoint of connection ids that servers have chosen",
+        rotations,
+    )?;
     scalar(to, "flow_entries", "Entries in use of the flow tables, both families", s.flows.used)?;
     scalar(to, "flow_capacity", "Entries the flow tables have room for, both families", s.flows.capacity)
 }

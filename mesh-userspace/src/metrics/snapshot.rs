@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::types::{BackendView, FlowUse, ServiceView};
+use crate::api::types::{BackendView, FlowUse, QuicPackets, ServiceView};
 
 /// All that the metrics say, taken by the agent's loop when somebody scrapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub backends: Vec<BackendView>,
     /// Packets by the name of their outcome.
     pub outcomes: BTreeMap<String, u64>,
+    /// Packets of QUIC services, by what led them to their backends.
+    pub quic: QuicPackets,
     /// How full the flow tables are.
     pub flows: FlowUse,
     /// Reloads since the agent started.

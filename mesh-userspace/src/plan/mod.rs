@@ -1,11 +1,13 @@
 //! The plan: which ops lead from what the maps hold to what they should hold.
 //!
 //! Invariants: after every single op no slot of a service names a backend that is not there; an id is free again only
-//! after no slot and no flow record names it; slots change by [`mesh_common::lifecycle`] alone, so that no live flow
-//! changes its backend. Pure: time comes as an argument, what happened before as [`History`] and [`Sweep`].
+//! after no slot, no server id and no flow record names it; slots change by [`mesh_common::lifecycle`] alone, so that
+//! no live flow changes its backend. Pure: time comes as an argument, what happened before as [`History`] and
+//! [`Sweep`].
 
 mod history;
 mod ids;
+mod quic;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use ids::{ServiceIds, Slots, free_backend};
 use mesh_common::{
     abi::{self, BackendEntry, ServiceEntry},
     lifecycle::{self, Rules},
+    quic::ServerIdKey,
     slot::{Phase, Slot},
 };
 use std::{
@@ -81,6 +84,8 @@ struct Planner<'a> {
     taken: BTreeSet<u32>,
     /// Entries that differ from what is there.
     written: BTreeMap<u32, BackendEntry>,
+    /// The backends by their server ids, as they will be.
+    server_ids: BTreeMap<ServerIdKey, u32>,
     /// Ids that a configured backend has, or a slot names.
     wanted: BTreeSet<u32>,
     plan: Plan,
@@ -98,6 +103,7 @@ impl<'a> Planner<'a> {
             ids: actual.backends.iter().map(identity).collect(),
             taken: actual.backends.keys().copied().collect(),
             written: BTreeMap::new(),
+            server_ids: actual.server_ids.clone(),
             wanted: BTreeSet::new(),
             plan: Plan::default(),
         }
@@ -106,7 +112,8 @@ impl<'a> Planner<'a> {
     /// Removes services that are no longer wanted, and waits until no packet is in their tables.
     fn retire(&mut self, desired: &Desired) {
         let keep: BTreeSet<abi::ServiceKey> = desired.services.keys().map(|key| abi_key(*key)).collect();
-        let gone: Vec<_> = self.actual.services.values().filter(|entry| !keep.contains(&entry.key)).collect();
+        let (kept, gone): (Vec<&ServiceEntry>, Vec<_>) =
+            self.actual.services.values().partition(|entry| keep.contains(&entry.key));
         for entry in &gone {
             self.plan.ops.push(Op::RemoveService(entry.key));
             self.slots.release(entry);
@@ -115,6 +122,7 @@ impl<'a> Planner<'a> {
         if !gone.is_empty() {
             self.plan.ops.push(Op::Grace);
         }
+        self.retire_quic(&kept.iter().map(|entry| entry.id).collect());
     }
 
     fn service(&mut self, key: ServiceKey, service: &desired::Service) {
@@ -131,8 +139,8 @@ impl<'a> Planner<'a> {
         let Some(base) = self.slots.take(service.table_size) else {
             return self.problem(service, "has no slots: raise limits.slots");
         };
-        let size = service.table_size;
-        let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
+        let (size, flags) = (service.table_size, quic::flags(service));
+        let entry = ServiceEntry { key: abi_key(key), id, base, size, flags, ..ServiceEntry::default() };
         self.backends(key, service, id);
         let rules = rules(key, service);
         for (index, current) in (base..).zip(self.targets(service, &entry)) {
@@ -140,12 +148,14 @@ impl<'a> Planner<'a> {
             self.plan.ops.push(Op::WriteSlot { index, slot });
             self.wanted.insert(current);
         }
+        self.write_quic(service, id);
         self.plan.ops.push(Op::AddService(entry));
         self.deaths(service, id);
     }
 
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
         self.backends(key, service, entry.id);
+        self.change_quic(service, entry);
         let (alive, rules) = (self.alive(service, entry.id), rules(key, service));
         let targets = self.targets(service, entry);
         for ((index, slot), current) in self.actual.slots_of(entry).zip(targets) {
@@ -259,11 +269,13 @@ impl<'a> Planner<'a> {
         let unwanted = self.actual.backends.keys().copied().filter(|id| !self.wanted.contains(id));
         self.plan.unreferenced = unwanted.collect();
         let Circumstances { history, sweep, .. } = self.circumstances;
-        let mut free = self.plan.unreferenced.iter().filter(|id| history.is_free(**id, sweep)).peekable();
-        if free.peek().is_some() {
+        let unreferenced = self.plan.unreferenced.iter().copied();
+        let free: BTreeSet<u32> = unreferenced.filter(|id| history.is_free(*id, sweep)).collect();
+        self.free_server_ids(&free);
+        if !free.is_empty() {
             self.plan.ops.push(Op::Grace);
         }
-        self.plan.ops.extend(free.map(|id| Op::RemoveBackend { id: *id }));
+        self.plan.ops.extend(free.into_iter().map(|id| Op::RemoveBackend { id }));
     }
 
     fn problem(&mut self, service: &desired::Service, what: &str) {

@@ -68,7 +68,7 @@ pub fn keeps_record(
 ) -> bool {
     let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
     let bound = match (protocol, flow.record.state) {
-        (Protocol::Udp, _) => Duration::from_nanos(u64::from(UDP_IDLE) << 30),
+        (Protocol::Udp | Protocol::Quic, _) => Duration::from_nanos(u64::from(UDP_IDLE) << 30),
         (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
         (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
         (Protocol::Tcp, _) => window.max(ESTABLISHED_IDLE),

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    config::{Forward, Protocol},
+    config::{Forward, Protocol, Quic, ServerId},
     delivery::Delivery,
     desired::{Backend, Role},
     nexthop::NextHop,
 };
+use mesh_common::quic::{ConfigKey, Parameters};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -33,7 +34,24 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
         table_size: SIZE,
         panic: false,
         backends: backends.iter().map(backend).collect(),
+        quic: Vec::new(),
     }
+}
+
+/// A configuration in which the backend with last byte `n` has the server id `n + shift`.
+fn quic(backends: &Wish, rotation: u8, length: u8, shift: u8) -> Quic {
+    let parameters = Parameters { server_id_length: length, nonce_length: 8, key: None };
+    let id = |n: u8| ServerId([vec![n + shift], vec![0; usize::from(length) - 1]].concat());
+    let server_ids = backends.iter().map(|(n, ..)| (id(*n), IpAddr::from([10, 0, 0, *n]))).collect();
+    Quic { rotation, parameters, server_ids }
+}
+
+/// Up to two configurations.
+fn quic_modes() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
+    let modes = prop::collection::btree_map(0u8..3, (1u8..3, 0u8..3), 0..3);
+    modes.prop_map(|modes| {
+        modes.into_iter().map(|(rotation, (length, shift))| (rotation, length, shift)).collect()
+    })
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -48,11 +66,16 @@ fn tracking_mode() -> impl Strategy<Value = Tracking> {
 }
 
 fn wishes() -> impl Strategy<Value = Desired> {
-    let services = prop::collection::btree_map((1u8..6).prop_map(key), (wish(), tracking_mode()), 0..5);
+    let service_of = (wish(), tracking_mode(), quic_modes());
+    let services = prop::collection::btree_map((1u8..6).prop_map(key), service_of, 0..5);
     services.prop_map(|services| Desired {
         services: services
             .into_iter()
-            .map(|(key, (wish, tracking))| (key, service(&wish, tracking)))
+            .map(|(key, (wish, tracking, modes))| {
+                let modes =
+                    modes.into_iter().map(|(rotation, length, shift)| quic(&wish, rotation, length, shift));
+                (key, desired::Service { quic: modes.collect(), ..service(&wish, tracking) })
+            })
             .collect(),
     })
 }
@@ -141,12 +164,44 @@ proptest! {
                 prop_assert_eq!(slot.current() == 0, service.shares().is_empty());
             }
         }
+        prop_assert_eq!(server_ids(&world.actual), wanted_server_ids(&world.actual, desired));
         for backend in world.actual.backends.values() {
             let service = world.actual.services.values().find(|entry| entry.id == backend.service);
             let key = desired.services.iter().find(|(key, _)| service.is_some_and(|s| s.key == abi_key(**key)));
             prop_assert!(key.is_some_and(|(_, s)| s.backends.contains_key(&host_address(backend.address))));
         }
     }
+}
+
+/// Whose the server ids are that a packet may bring: service, rotation, server id, backend.
+type Owners = BTreeSet<(abi::ServiceKey, u32, [u64; 2], IpAddr)>;
+
+fn server_ids(actual: &Actual) -> Owners {
+    let service = |id| actual.services.values().find(|entry| entry.id == id).unwrap();
+    let owner = |(key, backend): (&ServerIdKey, &u32)| {
+        let service = service(key.service);
+        assert!(actual.quic.contains_key(&ConfigKey { service: key.service, rotation: key.rotation }));
+        assert_eq!(service.flags, abi::flag::QUIC);
+        (service.key, key.rotation, key.id, host_address(actual.backends[backend].address))
+    };
+    actual.server_ids.iter().map(owner).collect()
+}
+
+fn wanted_server_ids(actual: &Actual, desired: &Desired) -> Owners {
+    let fits = |(key, _): &(&ServiceKey, _)| actual.services.contains_key(&abi_key(**key));
+    let mut owners = Owners::new();
+    for (key, service) in desired.services.iter().filter(fits) {
+        for (config, (id, address)) in
+            service.quic.iter().flat_map(|config| config.server_ids.iter().map(move |owner| (config, owner)))
+        {
+            let place = ServerIdKey::new(0, config.rotation, &id.0);
+            let id = actual.services[&abi_key(*key)].id;
+            if actual.backends.values().any(|b| b.service == id && host_address(b.address) == *address) {
+                owners.insert((abi_key(*key), place.rotation, place.id, *address));
+            }
+        }
+    }
+    owners
 }
 
 fn one(backends: &Wish) -> Desired {
@@ -230,4 +285,92 @@ fn what_does_not_fit_is_a_problem_and_the_rest_goes_on() {
     let plan = world.reconcile(&Desired { services: services.collect() }).unwrap();
     assert_eq!(world.actual.services.len(), 3);
     assert_eq!(plan.problems.len(), 2, "{:?}", plan.problems);
+}
+
+fn one_quic(backends: &Wish, quic: Vec<Quic>) -> Desired {
+    let service = desired::Service { quic, ..service(backends, Tracking::Adaptive) };
+    Desired { services: BTreeMap::from([(key(1), service)]) }
+}
+
+/// The backends that have the server ids, by their last byte.
+fn owners(world: &World) -> Vec<u8> {
+    let last = |address: IpAddr| *crate::dataplane::wire_address(address).last().unwrap();
+    server_ids(&world.actual).into_iter().map(|(.., address)| last(address)).collect()
+}
+
+const TWO: [(u8, Role, bool); 2] = [(1, Role::Active, true), (2, Role::Active, true)];
+
+#[test]
+fn a_removed_backend_keeps_its_server_id_until_its_own_id_is_free() {
+    let (mut world, both) = (World::new(), TWO.to_vec());
+    world.reconcile(&one_quic(&both, vec![quic(&both, 0, 1, 0)])).unwrap();
+    assert_eq!(owners(&world), [1, 2]);
+    let alone = vec![TWO[0]];
+    let without = one_quic(&alone, vec![quic(&alone, 0, 1, 0)]);
+    for _ in 0..2 {
+        world.reconcile(&without).unwrap();
+        assert_eq!(owners(&world), [1, 2], "connections live there");
+        world.pass(WINDOW);
+    }
+    world.reconcile(&without).unwrap();
+    world.sweep();
+    let plan = world.reconcile(&without).unwrap();
+    assert_eq!(owners(&world), [1]);
+    let [.., Op::RemoveServerId(_), Op::Grace, Op::RemoveBackend { id: 2 }] = plan.ops.as_slice() else {
+        panic!("{:?}", plan.ops);
+    };
+}
+
+#[test]
+fn a_server_id_goes_to_another_backend_at_once() {
+    let (mut world, both) = (World::new(), TWO.to_vec());
+    world.reconcile(&one_quic(&both, vec![quic(&vec![TWO[0]], 0, 1, 0)])).unwrap();
+    assert_eq!(owners(&world), [1]);
+    let second = vec![TWO[1]];
+    let mut taken = quic(&second, 0, 1, 0);
+    taken.server_ids = BTreeMap::from([(ServerId(vec![1]), IpAddr::from([10, 0, 0, 2]))]);
+    world.reconcile(&one_quic(&second, vec![taken])).unwrap();
+    assert_eq!(owners(&world), [2]);
+}
+
+#[test]
+fn a_service_becomes_quic_only_when_everything_is_there_and_ceases_before_anything_goes() {
+    let (mut world, both) = (World::new(), TWO.to_vec());
+    world.reconcile(&one(&both)).unwrap();
+    let plan = world.reconcile(&one_quic(&both, vec![quic(&both, 3, 2, 0)])).unwrap();
+    let [
+        Op::WriteServerId { .. },
+        Op::WriteServerId { .. },
+        Op::WriteQuicConfig { .. },
+        Op::AddService(entry),
+    ] = plan.ops.as_slice()
+    else {
+        panic!("{:?}", plan.ops);
+    };
+    assert_eq!(entry.flags, abi::flag::QUIC);
+    let plan = world.reconcile(&one(&both)).unwrap();
+    let [Op::AddService(entry), Op::RemoveQuicConfig(_), Op::RemoveServerId(_), Op::RemoveServerId(_)] =
+        plan.ops.as_slice()
+    else {
+        panic!("{:?}", plan.ops);
+    };
+    assert_eq!(entry.flags, 0);
+}
+
+#[test]
+fn server_ids_of_another_length_do_not_outlive_their_configuration() {
+    let (mut world, both) = (World::new(), TWO.to_vec());
+    world.reconcile(&one_quic(&both, vec![quic(&both, 0, 1, 0)])).unwrap();
+    let alone = vec![TWO[0]];
+    world.reconcile(&one_quic(&alone, vec![quic(&alone, 0, 2, 0)])).unwrap();
+    assert_eq!(owners(&world), [1], "with two bytes, the second's id would be read as another");
+}
+
+#[test]
+fn a_removed_services_connection_ids_go_with_it() {
+    let (mut world, both) = (World::new(), TWO.to_vec());
+    world.reconcile(&one_quic(&both, vec![quic(&both, 0, 1, 0), quic(&both, 1, 1, 0)])).unwrap();
+    assert_eq!((world.actual.quic.len(), world.actual.server_ids.len()), (2, 4));
+    world.reconcile(&Desired::default()).unwrap();
+    assert_eq!((world.actual.quic.len(), world.actual.server_ids.len()), (0, 0));
 }

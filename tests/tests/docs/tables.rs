@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mesh_common::abi::ABI_VERSION;
 use mesh_common::outcome::{DecapOutcome, Outcome, Verdict};
+use mesh_common::quic::Routed;
 use mesh_userspace::decap;
 use mesh_userspace::metrics::{Snapshot, render};
 
@@ -43,6 +44,13 @@ fn every_outcome_of_the_decapsulator_is_documented_in_order_with_its_verdict() {
     let coded = DecapOutcome::ALL.iter().map(|outcome| (outcome.label(), word(outcome.verdict())));
     let coded: Vec<_> = coded.map(|(label, verdict)| (label.to_owned(), verdict.to_owned())).collect();
     assert_eq!(documented("## The decapsulator"), coded);
+}
+
+#[test]
+fn every_way_of_quic_packets_is_documented_in_order() {
+    let rows = Document::read("docs/packet-walk.md").table("## A QUIC packet", 0);
+    let documented: Vec<_> = rows.iter().map(|row| code(&row[0])).collect();
+    assert_eq!(documented, Routed::ALL.map(Routed::label));
 }
 
 #[test]

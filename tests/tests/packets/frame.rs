@@ -47,7 +47,9 @@ pub(crate) struct Frame {
     pub(crate) fragment_offset: u16,
     /// IPv4's identification, IPv6's flow label.
     pub(crate) id: u16,
-    /// Bytes behind the transport header.
+    /// What stands behind the transport header, before the payload.
+    pub(crate) content: Vec<u8>,
+    /// Bytes of the payload, which is garbage.
     pub(crate) payload: usize,
     /// Bytes behind the IP packet: what Ethernet pads short frames with.
     pub(crate) padding: usize,
@@ -68,6 +70,7 @@ impl Frame {
             more_fragments: false,
             fragment_offset: 0,
             id: 0x1234,
+            content: Vec::new(),
             payload: 0,
             padding: 0,
         }
@@ -83,7 +86,7 @@ impl Frame {
 
     /// Bytes from the IP header on, without padding.
     pub(crate) fn ip_length(&self) -> usize {
-        self.headers() + self.payload
+        self.headers() + self.content.len() + self.payload
     }
 
     /// Bytes of the IP and transport headers.
@@ -146,7 +149,7 @@ impl Frame {
     }
 
     fn segment(&self) -> Vec<u8> {
-        let payload = garbage(self.payload);
+        let payload = [self.content.clone(), garbage(self.payload)].concat();
         let header = match self.transport {
             Transport::Tcp(flags) => self.tcp(flags, &payload),
             Transport::Udp => self.udp(&payload),

@@ -120,7 +120,7 @@ pub(crate) fn opening(service: &ServiceKey) -> Frame {
     let client = SocketAddr::new(client.parse().unwrap(), 4000);
     let transport = match service.protocol {
         Protocol::Tcp => Transport::Tcp(Flags::Syn),
-        Protocol::Udp => Transport::Udp,
+        Protocol::Udp | Protocol::Quic => Transport::Udp,
     };
     Frame::new(client, SocketAddr::new(service.vip, service.port), transport)
 }

@@ -6,13 +6,14 @@ use crate::{
         clock,
         state::{Agent, ifindex},
     },
-    api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status},
+    api::types::{FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
     config,
     dataplane::{Dataplane as _, kernel::LoadedProgram},
     desired::Role,
     metrics::Snapshot,
     nexthop::Resolution,
 };
+use mesh_common::quic::Routed;
 use std::{collections::BTreeMap, net::IpAddr};
 use tracing::warn;
 
@@ -38,6 +39,7 @@ impl Agent {
             programs: self.reconciler.dataplane().loaded().programs.iter().map(program).collect(),
             flows: self.flow_use(),
             outcomes: self.outcomes(),
+            quic: self.quic_packets(),
         }
     }
 
@@ -137,6 +139,16 @@ impl Agent {
         }
     }
 
+    fn quic_packets(&mut self) -> QuicPackets {
+        self.reconciler.dataplane().routed().map_or_else(
+            |error| {
+                warn!(%error, "could not read the counters of QUIC packets");
+                QuicPackets::default()
+            },
+            |counters| quic_packets(&counters),
+        )
+    }
+
     pub(in crate::agent) fn snapshot(&mut self) -> Snapshot {
         Snapshot {
             version: VERSION.to_owned(),
@@ -144,8 +156,40 @@ impl Agent {
             services: self.service_views(),
             backends: self.backend_views(),
             outcomes: self.outcomes(),
+            quic: self.quic_packets(),
             flows: self.flow_use(),
             reloads: self.reloads,
         }
+    }
+}
+
+/// Sums by way; and by codepoint, where it is a server that has written it.
+fn quic_packets(counters: &BTreeMap<(Routed, u32), u64>) -> QuicPackets {
+    let mut packets = QuicPackets::default();
+    for ((way, rotation), count) in counters {
+        *packets.routed.entry(way.label().to_owned()).or_default() += count;
+        if way.has_rotation() {
+            *packets.rotations.entry(rotation.to_string()).or_default() += count;
+        }
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_that_servers_chose_count_for_a_rotation() {
+        let mut counters: BTreeMap<_, _> = Routed::counters().map(|counter| (counter, 0)).collect();
+        counters.insert((Routed::ConnectionId, 2), 5);
+        counters.insert((Routed::UnknownId, 2), 1);
+        counters.insert((Routed::ConnectionId, 0), 7);
+        counters.insert((Routed::Initial, 0), 100);
+        counters.insert((Routed::Malformed, 0), 1000);
+        let QuicPackets { routed, rotations } = quic_packets(&counters);
+        assert_eq!((routed["connection_id"], routed["initial"], routed["unknown_id"]), (12, 100, 1));
+        assert_eq!((rotations["0"], rotations["1"], rotations["2"]), (7, 0, 6));
+        assert_eq!((routed.len(), rotations.len()), (6, 8));
     }
 }

@@ -1,5 +1,7 @@
 //! `meshlb status`: what is wrong first, then how it goes.
 
+use std::collections::BTreeMap;
+
 use crate::api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status};
 use crate::cli::format::{age, count, percent};
 use crate::cli::table::Column::{Number, Text};
@@ -7,7 +9,14 @@ use crate::cli::table::{pairs, table};
 
 /// A short screen.
 pub(in crate::cli) fn status(status: &Status) -> String {
-    let parts = [head(status), problems(status), facts(status), services(&status.services), outcomes(status)];
+    let parts = [
+        head(status),
+        problems(status),
+        facts(status),
+        services(&status.services),
+        outcomes(status),
+        quic(status),
+    ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
@@ -69,18 +78,25 @@ fn state(s: &ServiceHealth) -> &'static str {
     }
 }
 
-/// Those that happened; the others are in the JSON.
 fn outcomes(s: &Status) -> String {
-    let seen = s.outcomes.iter().filter(|(_, n)| **n > 0);
-    let rows: Vec<_> = seen.map(|(outcome, n)| vec![outcome.clone(), count(*n)]).collect();
-    if rows.is_empty() { String::new() } else { table(&[Text("OUTCOME"), Number("PACKETS")], rows) }
+    packets("OUTCOME", &s.outcomes)
+}
+
+fn quic(s: &Status) -> String {
+    packets("QUIC BY", &s.quic.routed)
+}
+
+/// Those that happened; the others are in the JSON.
+fn packets(what: &'static str, counts: &BTreeMap<String, u64>) -> String {
+    let seen = counts.iter().filter(|(_, n)| **n > 0);
+    let rows: Vec<_> = seen.map(|(name, n)| vec![name.clone(), count(*n)]).collect();
+    if rows.is_empty() { String::new() } else { table(&[Text(what), Number("PACKETS")], rows) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+    use crate::api::types::QuicPackets;
 
     fn calm() -> Status {
         let health = |service: &str, up, down, draining, panic| ServiceHealth {
@@ -122,6 +138,10 @@ mod tests {
                 ("no_backend".into(), 0),
                 ("not_a_service".into(), 789),
             ]),
+            quic: QuicPackets {
+                routed: BTreeMap::from([("connection_id".into(), 5678), ("malformed".into(), 0)]),
+                ..QuicPackets::default()
+            },
         }
     }
 
@@ -146,7 +166,10 @@ ssh      panic      1     2         0
 
 OUTCOME        PACKETS
 forwarded         1.2M
-not_a_service      789";
+not_a_service      789
+
+QUIC BY        PACKETS
+connection_id     5678";
         assert_eq!(status(&calm()).replace(env!("CARGO_PKG_VERSION"), "0.1.0"), expected);
     }
 

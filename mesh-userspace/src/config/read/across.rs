@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::report::Report;
 use super::service::Placed;
-use crate::config::{Limits, Problem};
+use crate::config::{Limits, Problem, ServiceKey};
 
 pub(super) fn check(services: &[Placed], limits: Limits, report: &mut Report) {
     check_names(services, report);
@@ -26,12 +26,18 @@ fn check_names(services: &[Placed], report: &mut Report) {
     }
 }
 
+/// QUIC and UDP are one protocol to packets.
 fn check_keys(services: &[Placed], report: &mut Report) {
-    for (first, second) in repeated(services, |placed| placed.service.key()) {
+    let identity = |placed: &Placed| {
+        let key = placed.service.key();
+        ServiceKey { protocol: key.protocol.transport(), ..key }
+    };
+    for (first, second) in repeated(services, identity) {
         let (key, line) = (second.service.key(), report.line(first.vip.start));
-        let problem =
-            Problem::new(format!("{key} is already the service {:?} in line {line}", first.service.name))
-                .advise("change the VIP, port or protocol, or move the backends to the first service");
+        let as_udp = if key == first.service.key() { "" } else { ", for QUIC is UDP" };
+        let name = &first.service.name;
+        let problem = Problem::new(format!("{key} is already the service {name:?} in line {line}{as_udp}"))
+            .advise("change the VIP, port or protocol, or move the backends to the first service");
         report.add(problem.at(second.vip.clone()).beside(first.vip.clone(), "first here"));
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
+use super::quic::{self, Member};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value;
@@ -17,18 +18,21 @@ pub(super) struct Behind<'a> {
 }
 
 /// A backend, placed where its address is written.
-pub(super) fn backend(mut section: Section<'_, '_>) -> Option<Spanned<Backend>> {
+pub(super) fn backend(mut section: Section<'_, '_>) -> Option<Member> {
     let address = section.required(Key("address", "\"10.0.1.1\""), value::address);
     let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    let has_id = section.has("server_id");
+    let server_ids = section.optional(Key("server_id", "\"0a1b2c\""), quic::server_ids);
     section.finish();
     let address = address?;
-    Some(Spanned::new(address.span(), Backend { address: address.into_inner(), weight }))
+    let backend = Spanned::new(address.span(), Backend { address: address.into_inner(), weight });
+    Some((backend, has_id.then_some(server_ids)))
 }
 
 /// Reports backends that appear twice or that the service cannot reach.
-pub(super) fn check(backends: &[Spanned<Backend>], behind: Behind<'_>, report: &mut Report) {
+pub(super) fn check(backends: &[Member], behind: Behind<'_>, report: &mut Report) {
     let mut seen = HashMap::new();
-    for backend in backends {
+    for (backend, _) in backends {
         if let Some(first) = seen.insert(backend.get_ref().address, backend.span()) {
             let message = format!(
                 "backend {} is already in line {}",

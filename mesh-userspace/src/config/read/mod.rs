@@ -9,6 +9,7 @@ mod backend;
 mod faces;
 mod health;
 mod outer_source;
+mod quic;
 mod report;
 mod section;
 mod service;

@@ -121,6 +121,11 @@ impl<'a, 'r> Section<'a, 'r> {
         array.iter().filter_map(|node| self.open(name, node, true).and_then(&read)).collect()
     }
 
+    /// Whether a key is written, right or wrong.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(name))
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
         for key in self.table.into_iter().flatten().map(|(key, _)| key) {

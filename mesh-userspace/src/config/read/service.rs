@@ -6,10 +6,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::backend::{self, Behind};
-use super::health;
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
+use super::{health, quic};
 use crate::config::table::{is_prime, next_prime};
 use crate::config::{Forward, Oversized, Problem, Scheduler, Service, Tracking};
 
@@ -45,11 +45,15 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
     let table_size = section.optional(Key("table_size", "65521"), table_size);
     let probes = section.section("health").map(health::health);
+    let configs = section.sections("quic", |section| Some(quic::config(section)));
     let backends = section.sections("backend", backend::backend);
     let header = section.span();
     backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
     check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
     check_table_size(table_size.as_ref(), backends.len(), section.report());
+    let said =
+        quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
+    let quic = quic::assigned(said, section.report());
     section.finish();
 
     let (name, vip, protocol) = (name?, vip?, protocol?.into_inner());
@@ -58,7 +62,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         name: name.span(),
         vip: vip.span(),
         table_size: table_size.as_ref().map(Spanned::span),
-        backends: backends.iter().map(Spanned::span).collect(),
+        backends: backends.iter().map(|(backend, _)| backend.span()).collect(),
         service: Service {
             name: name.into_inner(),
             vip: vip.into_inner(),
@@ -72,7 +76,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
             table_size: table_size.map(Spanned::into_inner),
             health: probes.flatten(),
-            backends: backends.into_iter().map(Spanned::into_inner).collect(),
+            backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
+            quic,
         },
     };
     Some(placed)

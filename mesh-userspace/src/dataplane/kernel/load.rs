@@ -5,16 +5,18 @@ use super::{
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
     pins::{PinError, Pins},
+    quic::QuicMaps,
     services::{self, ServiceTable},
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
     outcome::Outcome,
+    quic::{ROTATIONS, Routed},
 };
 use nix::time::{ClockId, clock_getres};
 use std::time::{Duration, Instant};
@@ -146,12 +148,16 @@ pub enum LoadError {
 
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, &'static str, u32); 4] {
+    fn entries(&self) -> [(&'static str, &'static str, u32); 7] {
+        let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
             ("CLIENTS", "buckets of flows", self.layout().buckets),
             ("OUTCOMES", "outcomes", Outcome::COUNT),
             ("PROGRAMS", "programs", 2),
+            (QuicMaps::CONFIGS, "QUIC configurations", self.services.saturating_mul(rotations)),
+            (QuicMaps::SERVER_IDS, "server ids", self.backends.saturating_mul(rotations)),
+            (QuicMaps::PACKETS, "counters", Routed::COUNTERS),
         ]
     }
 
@@ -170,10 +176,21 @@ impl Sizes {
 const TABLES: &str = "TABLES";
 
 /// Every map of the programs; all are pinned.
-const MAPS: [&str; 6] = ["META", TABLES, "BACKEND_COUNTERS", "OUTCOMES", "CLIENTS", "PROGRAMS"];
+const MAPS: [&str; 9] = [
+    "META",
+    TABLES,
+    "BACKEND_COUNTERS",
+    "OUTCOMES",
+    "CLIENTS",
+    "PROGRAMS",
+    QuicMaps::CONFIGS,
+    QuicMaps::SERVER_IDS,
+    QuicMaps::PACKETS,
+];
 
-/// `BPF_F_MMAPABLE`.
+/// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`.
 const MAPPED: u32 = 1 << 10;
+const GROWING: u32 = 1;
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -204,7 +221,12 @@ impl Kernel {
         let flows = Mapped::new("flows", &tables, layout.flows_at(), layout.buckets);
         let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", layout.buckets)?);
         let services = ServiceTable::new(services);
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
+        let quic = QuicMaps::new(
+            typed(&mut ebpf, QuicMaps::CONFIGS, HashMap::try_from)?,
+            typed(&mut ebpf, QuicMaps::SERVER_IDS, HashMap::try_from)?,
+            typed(&mut ebpf, QuicMaps::PACKETS, PerCpuArray::try_from)?,
+        );
+        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, quic, flows })
     }
 }
 
@@ -308,8 +330,10 @@ fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
-        "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
+        "OUTCOMES" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
+        QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
+        QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
         _ => (MapType::Array, 4, 16, 0),
     }
 }

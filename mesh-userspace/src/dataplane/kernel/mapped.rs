@@ -6,6 +6,7 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
+    quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
 };
@@ -23,6 +24,13 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
+
+// SAFETY: as above; the sizes that are asserted where they are defined leave no room for any.
+unsafe impl aya::Pod for Plain<ConfigKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Config> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<ServerIdKey> {}
 
 /// Elements that are made of whole words.
 ///

@@ -8,6 +8,7 @@ mod flows;
 mod load;
 mod mapped;
 mod pins;
+mod quic;
 mod services;
 mod syscalls;
 
@@ -29,9 +30,11 @@ use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry},
     flow::Ticks,
     outcome::Outcome,
+    quic::{Config, Routed},
     slot::Slot,
     table,
 };
+use quic::QuicMaps;
 use services::ServiceTable;
 use std::collections::BTreeMap;
 use syscalls::wait_for_packets;
@@ -63,6 +66,7 @@ pub struct Kernel {
     backends: Mapped<BackendEntry>,
     counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
+    quic: QuicMaps,
     flows: FlowTable,
 }
 
@@ -118,7 +122,8 @@ impl Dataplane for Kernel {
         let backends = (0u32..).zip(self.backends.iter()).filter(|(_, entry)| entry.forward != 0).collect();
         let services: BTreeMap<_, ServiceEntry> =
             self.services.iter().map(|entry| (entry.key, entry)).collect();
-        Ok(Actual { services, backends, slots: self.slots.iter().collect() })
+        let (quic, server_ids) = (self.quic.configs()?, self.quic.server_ids()?);
+        Ok(Actual { services, backends, slots: self.slots.iter().collect(), quic, server_ids })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
@@ -128,6 +133,10 @@ impl Dataplane for Kernel {
             Op::WriteSlot { index, slot } => self.slots.write(index, &slot, 0),
             Op::AddService(entry) => self.services.add(entry),
             Op::RemoveService(key) => self.services.remove(key),
+            Op::WriteQuicConfig { key, parameters } => self.quic.write_config(key, &Config::new(&parameters)),
+            Op::RemoveQuicConfig(key) => self.quic.remove_config(key),
+            Op::WriteServerId { key, backend } => self.quic.write_server_id(key, backend),
+            Op::RemoveServerId(key) => self.quic.remove_server_id(key),
             Op::Grace => {
                 wait_for_packets();
                 Ok(())
@@ -156,6 +165,10 @@ impl Dataplane for Kernel {
         let sent = self.sent()?;
         outcomes.extend([(Outcome::Transmitted, sent.transmitted), (Outcome::Redirected, sent.redirected)]);
         Ok(outcomes)
+    }
+
+    fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError> {
+        self.quic.routed()
     }
 
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {

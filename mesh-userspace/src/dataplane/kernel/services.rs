@@ -39,7 +39,12 @@ impl ServiceTable {
         self.entries.iter().filter(|entry| entry.key != ServiceKey::default())
     }
 
+    /// Adds a service, or changes what may change of one that stands.
     pub(super) fn add(&mut self, entry: ServiceEntry) -> Result<(), DataplaneError> {
+        let places = self.places_of(entry.key);
+        if !places.is_empty() {
+            return places.into_iter().try_for_each(|place| self.entries.write(place, &entry, MARK));
+        }
         let keys: Vec<ServiceKey> = self.entries.iter().map(|entry| entry.key).collect();
         let chain = chain(&keys, entry.key).ok_or(DataplaneError::ServicesFull)?;
         // From the free end backwards: each step copies a service to its other place.
@@ -54,10 +59,12 @@ impl ServiceTable {
     }
 
     pub(super) fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
-        let size = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let found = (0..size).zip(self.entries.iter()).filter(|(_, entry)| entry.key == key);
-        let places: Vec<u32> = found.map(|(place, _)| place).collect();
-        places.into_iter().try_for_each(|place| self.entries.clear(place, MARK))
+        self.places_of(key).into_iter().try_for_each(|place| self.entries.clear(place, MARK))
+    }
+
+    fn places_of(&self, key: ServiceKey) -> Vec<u32> {
+        let found = (0u32..).zip(self.entries.iter()).filter(|(_, entry)| entry.key == key);
+        found.map(|(place, _)| place).collect()
     }
 }
 

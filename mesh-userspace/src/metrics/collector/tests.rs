@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::api::types::{FlowUse, SlotPhases};
+use crate::api::types::{FlowUse, QuicPackets, SlotPhases};
 use crate::metrics::Reloads;
 
 fn snapshot() -> Snapshot {
@@ -27,6 +27,10 @@ fn snapshot() -> Snapshot {
         services: vec![service],
         backends: vec![backend("10.0.1.1", "up", 5), backend("fd00::2", "draining", u64::MAX / 64)],
         outcomes: BTreeMap::from([("forwarded_ipip".into(), 5), ("not_a_service".into(), 12)]),
+        quic: QuicPackets {
+            routed: BTreeMap::from([("connection_id".into(), 9), ("initial".into(), 2)]),
+            rotations: BTreeMap::from([("0".into(), 9)]),
+        },
         flows: FlowUse { used: 3, capacity: 524_288 },
         reloads: Reloads { ok: 4, failed: 1 },
     }
@@ -48,6 +52,13 @@ meshlb_config_reloads_total{result="failed"} 1
 # TYPE meshlb_packets counter
 meshlb_packets_total{outcome="forwarded_ipip"} 5
 meshlb_packets_total{outcome="not_a_service"} 12
+# HELP meshlb_quic_packets Packets of QUIC services by what led them to their backends
+# TYPE meshlb_quic_packets counter
+meshlb_quic_packets_total{routed="connection_id"} 9
+meshlb_quic_packets_total{routed="initial"} 2
+# HELP meshlb_quic_rotation_packets Packets of QUIC services by the codepoint of connection ids that servers have chosen
+# TYPE meshlb_quic_rotation_packets counter
+meshlb_quic_rotation_packets_total{rotation="0"} 9
 # HELP meshlb_flow_entries Entries in use of the flow tables, both families
 # TYPE meshlb_flow_entries gauge
 meshlb_flow_entries 3
@@ -105,7 +116,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 5);
+    assert_eq!(counters.len(), 7);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn frame(case: &Case, service: ServiceKey) -> Result<Vec<u8>> {
     };
     let mut frame = Vec::new();
     match (case.protocol, case.packets) {
-        (Protocol::Udp, _) => ip.udp(0, service.port).write(&mut frame, &PAYLOAD)?,
+        (Protocol::Udp | Protocol::Quic, _) => ip.udp(0, service.port).write(&mut frame, &PAYLOAD)?,
         (Protocol::Tcp, Packets::Established) => {
             ip.tcp(0, service.port, 1, 1000).ack(1).write(&mut frame, &PAYLOAD)?;
         }

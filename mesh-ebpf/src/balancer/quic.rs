@@ -1,0 +1,106 @@
+//! Packets of QUIC services, as far as they go by their connection id.
+
+use crate::{
+    maps,
+    parse::{Flow, IP},
+    tables::Tables,
+};
+use mesh_common::{
+    abi::{ServiceEntry, flag},
+    flow::Signs,
+    quic::{self, Routed, ServerIdKey},
+};
+use mesh_ebpf::{
+    header::{QuicLong, QuicShort},
+    packet::Packet,
+};
+
+/// The living backend that the connection id of a packet names. `None`: the packet goes by the hash of its flow.
+#[inline(always)]
+pub(crate) fn backend<C>(packet: &Packet, flow: &Flow<C>, service: &ServiceEntry) -> Option<u32> {
+    if service.flags & flag::QUIC == 0 || flow.signs != Signs::DATAGRAM {
+        return None;
+    }
+    let datagram = Datagram { at: IP + flow.headers, end: IP + usize::from(flow.length) };
+    match find_counted(packet, &datagram, service.id) {
+        0 => None,
+        backend => Some(backend),
+    }
+}
+
+/// Where the payload of a UDP datagram stands in the frame.
+struct Datagram {
+    at: usize,
+    end: usize,
+}
+
+/// As [`find`], with 0 for nobody.
+///
+/// verifier: a program of its own, for its stack, and so that it stands once for both families.
+#[inline(never)]
+fn find_counted(packet: &Packet, datagram: &Datagram, service: u32) -> u32 {
+    let mut rotation = 0;
+    let found = find(packet, datagram, service, &mut rotation);
+    maps::count_routed(found.err().unwrap_or(Routed::ConnectionId), rotation);
+    found.unwrap_or(0)
+}
+
+/// The living backend that the connection id names, or why there is none; notes the id's codepoint.
+#[inline(always)]
+fn find(packet: &Packet, datagram: &Datagram, service: u32, rotation: &mut u32) -> Result<u32, Routed> {
+    let id = connection_id(packet, datagram)?;
+    *rotation = u32::from(quic::rotation(id.first));
+    let config = maps::quic_config(service, *rotation).ok_or(Routed::Unroutable)?;
+    let length = config.block_length();
+    if id.rest + length > id.end {
+        return Err(Routed::Malformed);
+    }
+    let mut block = [0; 3];
+    packet.load(id.rest, &mut block, length).ok_or(Routed::Malformed)?;
+    let server = config.server_id(block.map(u64::from_be));
+    let key = ServerIdKey { service, rotation: *rotation, id: server };
+    let backend = maps::server(&key).ok_or(Routed::UnknownId)?;
+    let is_alive = Tables::open().is_some_and(|tables| tables.is_alive(backend));
+    if is_alive { Ok(backend) } else { Err(Routed::DeadBackend) }
+}
+
+/// A destination connection id.
+struct ConnectionId {
+    /// Its first byte.
+    first: u8,
+    /// Where the others stand.
+    rest: usize,
+    /// Where it ends; a short header does not say, so that it may end before.
+    end: usize,
+}
+
+#[inline(always)]
+fn connection_id(packet: &Packet, datagram: &Datagram) -> Result<ConnectionId, Routed> {
+    let &Datagram { at, end } = datagram;
+    let header: &QuicShort = packet.view(at).ok_or(Routed::Malformed)?;
+    if at + size_of::<QuicShort>() > end {
+        return Err(Routed::Malformed);
+    }
+    if quic::is_long(header.first) {
+        return long_connection_id(packet, datagram);
+    }
+    Ok(ConnectionId { first: header.id, rest: at + size_of::<QuicShort>(), end })
+}
+
+#[inline(always)]
+fn long_connection_id(packet: &Packet, datagram: &Datagram) -> Result<ConnectionId, Routed> {
+    let &Datagram { at, end } = datagram;
+    let header: &QuicLong = packet.view(at).ok_or(Routed::Malformed)?;
+    if at + size_of::<QuicLong>() > end {
+        return Err(Routed::Malformed);
+    }
+    if quic::is_client_chosen(header.first, u32::from_be(header.version)) {
+        return Err(Routed::Initial);
+    }
+    let rest = at + size_of::<QuicLong>();
+    let last = rest + usize::from(header.length) - 1;
+    if header.length == 0 || last > end {
+        return Err(Routed::Malformed);
+    }
+    Ok(ConnectionId { first: header.id, rest, end: last })
+}
