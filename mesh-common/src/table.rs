@@ -63,10 +63,22 @@ const _: () = assert!(size_of::<Bucket>() == 64 && size_of::<Clients>() == 128);
 #[inline(always)]
 #[must_use]
 pub const fn tag(hash: u64, service: u32) -> u64 {
-    match hash ^ (service as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) {
+    match hash ^ salt(service) {
         0 => 1,
         tag => tag,
     }
+}
+
+/// The hash of a flow, from its tag and its service.
+#[inline(always)]
+#[must_use]
+pub const fn hash(tag: u64, service: u32) -> u64 {
+    tag ^ salt(service)
+}
+
+#[inline(always)]
+const fn salt(service: u32) -> u64 {
+    (service as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The two buckets where a flow may stand, in a table of `size` buckets.
@@ -191,6 +203,13 @@ mod tests {
         fn another_flows_value_is_recognised(tag: u64, bit in 20u32..32) {
             let value = pack(tag, &FlowRecord { backend: 1, seen: 2, state: 3 });
             prop_assert_eq!(unpack(tag ^ (1 << bit), value, 2), None);
+        }
+
+        #[test]
+        fn a_tag_tells_its_flows_hash(flow: u64, service: u32) {
+            // But for the one that would be 0.
+            let tag = tag(flow, service);
+            prop_assert!(tag == 1 || hash(tag, service) == flow);
         }
 
         #[test]
