@@ -1,8 +1,9 @@
-//! What the kernel programs have in common: the view of a packet.
+//! What the kernel programs have in common: the view of a packet, and keys of tries.
 #![no_std]
 
 pub mod header;
 pub mod packet;
+pub mod trie;
 
 /// What every object of programs ends with: its panic handler, and its licence as the kernel looks for it.
 #[macro_export]

@@ -9,6 +9,7 @@ pub use program::{DecapError, Decapsulator};
 
 use crate::{config::XdpMode, dataplane::kernel::attach_best};
 use anyhow::Context as _;
+use ipnet::IpNet;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::{
@@ -25,7 +26,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// The interface is not there or cannot be attached to, or the kernel refuses the program.
-pub async fn run(interface: &str, vips: &[IpAddr], mode: XdpMode) -> anyhow::Result<()> {
+pub async fn run(interface: &str, vips: &[IpNet], mode: XdpMode) -> anyhow::Result<()> {
     crate::logging::init(&crate::config::Log::default())?;
     let mut decapsulator = Decapsulator::load()?;
     decapsulator.set_vips(&vips.iter().copied().collect())?;

@@ -3,9 +3,10 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{HashMap, LpmTrie, PerCpuArray},
 };
 use mesh_common::{abi::halves, outcome::DecapOutcome};
+use mesh_ebpf::trie::Whole;
 
 /// An address as two words: keys are looked up from the stack, which must be aligned.
 type Address = [u64; 2];
@@ -14,9 +15,9 @@ type Address = [u64; 2];
 #[map]
 static OWN_ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(1024, 0);
 
-/// The VIPs that tunnel packets may carry; IPv4 as IPv4-mapped addresses.
+/// The VIPs that tunnel packets may carry, as prefixes; IPv4 as IPv4-mapped addresses.
 #[map]
-static VIPS: HashMap<Address, u8> = HashMap::with_max_entries(65_536, 0);
+static VIPS: LpmTrie<Address, u8> = LpmTrie::with_max_entries(65_536, 0);
 
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapOutcome::COUNT, 0);
@@ -28,7 +29,7 @@ pub(crate) fn is_own_address(address: [u8; 16]) -> bool {
 
 #[inline(always)]
 pub(crate) fn is_vip(address: [u8; 16]) -> bool {
-    VIPS.get_ptr(halves(address)).is_some()
+    VIPS.get(Whole::new(halves(address)).key()).is_some()
 }
 
 #[inline(always)]

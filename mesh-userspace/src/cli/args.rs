@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::api::{DEFAULT_FLOWS, MAX_FLOWS};
 use crate::config::XdpMode;
@@ -105,9 +106,9 @@ pub struct DecapArgs {
     /// Interface on which the wrapped packets arrive.
     #[arg(long, value_name = "NAME")]
     pub interface: String,
-    /// VIPs whose packets are unwrapped.
-    #[arg(long = "vip", value_name = "ADDR", required = true, num_args = 1..)]
-    pub vips: Vec<IpAddr>,
+    /// VIPs whose packets are unwrapped: addresses, or prefixes.
+    #[arg(long = "vip", value_name = "ADDR", required = true, num_args = 1.., value_parser = parse_vip)]
+    pub vips: Vec<IpNet>,
     /// How the program is attached.
     #[arg(long, value_name = "MODE", default_value = XdpMode::Auto.as_str(), value_parser = xdp_mode())]
     pub xdp_mode: XdpMode,
@@ -118,6 +119,17 @@ fn parse_limit(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|limit| (1..=MAX_FLOWS).contains(limit))
         .ok_or_else(|| format!("not a number from 1 to {MAX_FLOWS}"))
+}
+
+fn parse_vip(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from).ok();
+    let prefix: Option<IpNet> = address.or_else(|| text.parse().ok());
+    let prefix = prefix.ok_or_else(|| "neither an address nor a prefix".to_owned())?;
+    if prefix == prefix.trunc() {
+        Ok(prefix)
+    } else {
+        Err(format!("bits are set behind the prefix: write {}, or {}", prefix.trunc(), prefix.addr()))
+    }
 }
 
 fn xdp_mode() -> impl TypedValueParser<Value = XdpMode> {
@@ -158,6 +170,7 @@ mod tests {
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",
+            "meshlb decap --interface eth0 --vip 203.0.113.0/24 2001:db8::/64",
         ] {
             parse(line).unwrap_or_else(|kind| panic!("{line}: {kind}"));
         }
@@ -171,6 +184,8 @@ mod tests {
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),
+            ("meshlb decap --interface eth0 --vip 203.0.113.1/24", ErrorKind::ValueValidation),
+            ("meshlb decap --interface eth0 --vip web", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0", ErrorKind::MissingRequiredArgument),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --xdp-mode fast", ErrorKind::InvalidValue),
             ("meshlb top", ErrorKind::InvalidSubcommand),

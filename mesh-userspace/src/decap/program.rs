@@ -3,9 +3,13 @@
 use crate::dataplane::wire_address;
 use aya::{
     Ebpf, EbpfError,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{
+        HashMap, Map, MapData, MapError, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{ProgramError, Xdp},
 };
+use ipnet::IpNet;
 use mesh_common::{abi::halves, outcome::DecapOutcome};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +29,9 @@ const OUTCOMES: &str = "OUTCOMES";
 
 /// IPv4 as IPv4-mapped addresses, in two words.
 type Addresses = HashMap<MapData, [u64; 2], u8>;
+
+/// The same as bytes, with how many bits count.
+type Prefixes = LpmTrie<MapData, [u8; 16], u8>;
 
 /// Why the decapsulator cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +64,7 @@ pub enum DecapError {
 pub struct Decapsulator {
     ebpf: Ebpf,
     own: Addresses,
-    vips: Addresses,
+    vips: Prefixes,
     outcomes: PerCpuArray<MapData, u64>,
     /// Instructions that the verifier walked through (kernel 5.16).
     pub verified_instructions: Option<u32>,
@@ -73,8 +80,8 @@ impl Decapsulator {
     /// The kernel refuses.
     pub fn load() -> Result<Self, DecapError> {
         let mut ebpf = Ebpf::load(OBJECT)?;
-        let [own, vips] =
-            [take(&mut ebpf, OWN, HashMap::try_from)?, take(&mut ebpf, VIPS, HashMap::try_from)?];
+        let own = take(&mut ebpf, OWN, HashMap::try_from)?;
+        let vips = take(&mut ebpf, VIPS, LpmTrie::try_from)?;
         let outcomes = take(&mut ebpf, OUTCOMES, PerCpuArray::try_from)?;
         let started = Instant::now();
         let xdp = program(&mut ebpf)?;
@@ -90,16 +97,16 @@ impl Decapsulator {
     ///
     /// The kernel refuses.
     pub fn set_own_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DecapError> {
-        replace(&mut self.own, addresses).map_err(|source| DecapError::Map { map: OWN, source })
+        replace_addresses(&mut self.own, addresses).map_err(|source| DecapError::Map { map: OWN, source })
     }
 
-    /// Which VIPs tunnel packets may carry, instead of those before.
+    /// Which VIPs tunnel packets may carry, addresses or prefixes, instead of those before.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub fn set_vips(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DecapError> {
-        replace(&mut self.vips, addresses).map_err(|source| DecapError::Map { map: VIPS, source })
+    pub fn set_vips(&mut self, vips: &BTreeSet<IpNet>) -> Result<(), DecapError> {
+        replace_prefixes(&mut self.vips, vips).map_err(|source| DecapError::Map { map: VIPS, source })
     }
 
     /// How many packets ended in each outcome, over all CPUs.
@@ -141,7 +148,7 @@ fn take<T>(
 }
 
 /// Changes only what differs, so that an address that stays is never missing.
-fn replace(map: &mut Addresses, addresses: &BTreeSet<IpAddr>) -> Result<(), MapError> {
+fn replace_addresses(map: &mut Addresses, addresses: &BTreeSet<IpAddr>) -> Result<(), MapError> {
     let wanted: BTreeSet<[u64; 2]> = addresses.iter().map(|address| halves(wire_address(*address))).collect();
     let there: BTreeSet<[u64; 2]> = map.keys().collect::<Result<_, _>>()?;
     for gone in there.difference(&wanted) {
@@ -151,4 +158,23 @@ fn replace(map: &mut Addresses, addresses: &BTreeSet<IpAddr>) -> Result<(), MapE
         map.insert(new, 1, 0)?;
     }
     Ok(())
+}
+
+/// As [`replace_addresses`].
+fn replace_prefixes(map: &mut Prefixes, prefixes: &BTreeSet<IpNet>) -> Result<(), MapError> {
+    let wanted: BTreeSet<(u32, [u8; 16])> = prefixes.iter().map(wire_prefix).collect();
+    let part = |key: Result<Key<[u8; 16]>, MapError>| key.map(|key| (key.prefix_len(), key.data()));
+    let there: BTreeSet<(u32, [u8; 16])> = map.keys().map(part).collect::<Result<_, _>>()?;
+    for (length, address) in there.difference(&wanted) {
+        map.remove(&Key::new(*length, *address))?;
+    }
+    for (length, address) in wanted.difference(&there) {
+        map.insert(&Key::new(*length, *address), 1, 0)?;
+    }
+    Ok(())
+}
+
+fn wire_prefix(prefix: &IpNet) -> (u32, [u8; 16]) {
+    let unmapped = 128 - prefix.max_prefix_len();
+    (u32::from(unmapped + prefix.prefix_len()), wire_address(prefix.network()))
 }

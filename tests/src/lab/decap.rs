@@ -21,7 +21,7 @@ impl DecapLab {
         crate::preflight::check()?;
         let mut decapsulator = Decapsulator::load()?;
         decapsulator.set_own_addresses(&own.iter().copied().collect::<BTreeSet<_>>())?;
-        decapsulator.set_vips(&vips.iter().copied().collect::<BTreeSet<_>>())?;
+        decapsulator.set_vips(&vips.iter().map(|vip| (*vip).into()).collect())?;
         Ok(Self { decapsulator })
     }
 

@@ -105,7 +105,7 @@ fn the_recipes_for_backends_can_be_followed() {
     let backend = topology.backend(1).unwrap();
     let commands = operations.commands();
     let addresses: Vec<_> = commands.iter().filter(|command| command.starts_with("ip ")).collect();
-    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert_eq!(addresses.len(), 4, "{addresses:?}");
     for command in addresses {
         let output = backend.command("ip").args(command.split(' ').skip(1)).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");

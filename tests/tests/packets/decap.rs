@@ -168,6 +168,36 @@ fn a_vip_that_is_served_no_more_is_no_vip() {
 }
 
 #[test]
+fn a_prefix_of_vips_is_all_of_them_and_no_other() {
+    let mut lab = lab();
+    let prefixes = ["192.0.2.8/30", "2001:db8::/126"].map(|prefix| prefix.parse().unwrap());
+    lab.decapsulator.set_vips(&BTreeSet::from(prefixes)).unwrap();
+    for tunnel in tunnels() {
+        let Tunnel { destination_mac, source_mac, .. } = tunnel;
+        for service in [&services()[0], &services()[2]] {
+            let at = |vip: &str| {
+                let mut frame = Frame { destination_mac, source_mac, ..opening(service) };
+                frame.destination.set_ip(vip.parse().unwrap());
+                frame
+            };
+            let v4 = service.vip.is_ipv4();
+            let (within, outside) = if v4 {
+                (["192.0.2.8", "192.0.2.11"], ["192.0.2.7", "192.0.2.12"])
+            } else {
+                (["2001:db8::", "2001:db8::3"], ["2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8::4"])
+            };
+            for vip in within {
+                let frame = at(vip);
+                check(&mut lab, vip, &tunnel.wrap(&frame), DecapOutcome::Decapsulated, &frame.bytes());
+            }
+            for vip in outside {
+                check_kept(&mut lab, vip, &tunnel.wrap(&at(vip)), DecapOutcome::NotAVip);
+            }
+        }
+    }
+}
+
+#[test]
 fn outer_headers_with_options_and_fragments_pass() {
     let mut lab = lab();
     for (frame, packet) in wrapped().into_iter().filter(|(_, packet)| packet[ETHERNET] == 0x45) {
