@@ -43,5 +43,7 @@ mod tracking;
 mod tunnels;
 #[path = "packets/undeliverable.rs"]
 mod undeliverable;
+#[path = "packets/wide.rs"]
+mod wide;
 #[path = "packets/world.rs"]
 mod world;

@@ -23,6 +23,9 @@ pub(crate) trait Client: Copy {
     /// The client's port, in the byte order of the wire.
     fn port(&self) -> u16;
 
+    /// The client of a flow that has no ports.
+    fn without_port(self) -> Self;
+
     /// The client as the flow table names it.
     #[inline(always)]
     fn named(&self, tag: u64, service: u32) -> table::Client {
@@ -72,6 +75,11 @@ impl Client for Client4 {
     fn port(&self) -> u16 {
         self.port
     }
+
+    #[inline(always)]
+    fn without_port(self) -> Self {
+        Self { port: 0, ..self }
+    }
 }
 
 impl Client for Client6 {
@@ -95,5 +103,10 @@ impl Client for Client6 {
     #[inline(always)]
     fn port(&self) -> u16 {
         self.port
+    }
+
+    #[inline(always)]
+    fn without_port(self) -> Self {
+        Self { port: 0, ..self }
     }
 }

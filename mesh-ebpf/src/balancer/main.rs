@@ -11,6 +11,7 @@ mod icmp;
 mod maps;
 mod parse;
 mod pipeline;
+mod wide;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use mesh_common::outcome::Verdict;

@@ -8,7 +8,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::{bpf_ktime_get_coarse_ns, generated::bpf_redirect},
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, LpmTrie, PerCpuArray},
 };
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry, ServiceKey},
@@ -18,6 +18,7 @@ use mesh_common::{
     slot::Slot,
     table::{self, Bucket, Client, Clients, WAYS},
 };
+use mesh_ebpf::trie::Whole;
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
@@ -58,6 +59,18 @@ static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CLIENTS: Array<Clients> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Which group's rules hold for an address; IPv4 as IPv4-mapped addresses.
+#[map]
+static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
+
+/// The services of each group, by `abi::rule_key`.
+#[map]
+static RULES: LpmTrie<u64, ServiceEntry> = LpmTrie::with_max_entries(1, 0);
+
+/// 1 while there are wide services.
+#[map]
+static WIDE: Array<u32> = Array::with_max_entries(1, 0);
+
 /// How many errors each CPU sent in this tick.
 #[map]
 static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -87,6 +100,25 @@ pub(crate) fn service(key: ServiceKey) -> Option<&'static ServiceEntry> {
 fn service_at(place: u32, key: ServiceKey) -> Option<&'static ServiceEntry> {
     // The agent writes the key last and clears it first, so that the other fields are those of the key.
     SERVICES.get(place).filter(|entry| entry.key.is(key))
+}
+
+/// Whether there are wide services.
+#[inline(always)]
+pub(crate) fn any_wide() -> bool {
+    WIDE.get(0).is_some_and(|any| *any != 0)
+}
+
+/// The group of an address.
+#[inline(always)]
+pub(crate) fn group(address: [u64; 2]) -> Option<u32> {
+    VIPS.get(Whole::new(address).key()).copied()
+}
+
+/// The wide service of a rule.
+#[inline(always)]
+pub(crate) fn rule(key: u64) -> Option<&'static ServiceEntry> {
+    // The agent replaces a rule as a whole, and its memory is used again after this packet only.
+    RULES.get(Whole::new(key).key())
 }
 
 /// A slot of a service's table.

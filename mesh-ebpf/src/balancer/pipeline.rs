@@ -4,6 +4,7 @@ use crate::{
     client::Client,
     forward, maps,
     parse::{self, Flow, IP},
+    wide,
 };
 use mesh_common::{
     abi::ServiceEntry,
@@ -29,24 +30,24 @@ fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
     let ethernet: &Ethernet = packet.view(0).ok_or(Outcome::Truncated)?;
     match ethernet.kind {
         IPV4 => {
-            let flow = parse::ipv4(&packet)?;
-            steer(packet, &flow)
+            let mut flow = parse::ipv4(&packet)?;
+            steer(packet, &mut flow)
         }
         IPV6 => {
-            let flow = parse::ipv6(&packet)?;
-            steer(packet, &flow)
+            let mut flow = parse::ipv6(&packet)?;
+            steer(packet, &mut flow)
         }
         _ => Err(Outcome::NotIp),
     }
 }
 
 #[inline(always)]
-fn steer<C: Client>(packet: Packet, flow: &Flow<C>) -> Result<Outcome, Outcome> {
-    let service = maps::service(flow.service).ok_or(Outcome::NotAService)?;
+fn steer<C: Client>(packet: Packet, flow: &mut Flow<C>) -> Result<Outcome, Outcome> {
+    let service = maps::service(flow.service).map_or_else(|| wide::adopt(flow), Ok)?;
     if !is_whole(&packet, flow) {
         return Err(Outcome::BadLength);
     }
-    let hash = flow.client.hash();
+    let hash = wide::hash(flow, service);
     let choice = choose(flow, service, hash).ok_or(Outcome::NoBackend)?;
     let backend = maps::backend(choice.backend).ok_or(Outcome::NoBackend)?;
     let room = forward::room(backend)?;

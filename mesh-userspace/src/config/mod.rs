@@ -26,7 +26,7 @@ pub use agent::{Agent, OnExit, XdpMode};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{Health, ProbeKind};
-pub use key::ServiceKey;
+pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
 pub use service::{Backend, Forward, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;

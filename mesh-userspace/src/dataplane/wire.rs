@@ -1,7 +1,7 @@
 //! From the agent's types to those of the maps, and back.
 
 use crate::{
-    config::{Forward, Protocol, ServiceKey},
+    config::{Forward, Protocol, ServiceKey, is_address},
     nexthop::NextHop,
 };
 use mesh_common::{
@@ -10,15 +10,29 @@ use mesh_common::{
 };
 use std::net::IpAddr;
 
-/// A service's key as the maps have it.
+/// A service's key as the maps have it: that of its packets if it owns one port of one address.
 #[must_use]
 pub fn abi_key(key: ServiceKey) -> abi::ServiceKey {
-    let port = key.port.to_be_bytes();
     let number = match key.protocol {
         Protocol::Tcp => protocol::TCP,
         Protocol::Udp => protocol::UDP,
+        Protocol::Any => 0,
     };
-    match key.vip {
+    if let (Some(port), true) = (key.ports.single(), is_address(key.vip)) {
+        return exact_key(key.vip.addr(), port, number);
+    }
+    let (length, ports) = (key.vip.prefix_len(), [key.ports.first(), key.ports.last()]);
+    match key.vip.addr() {
+        IpAddr::V4(vip) => abi::ServiceKey::wide4(vip.octets(), length, ports, number),
+        IpAddr::V6(vip) => abi::ServiceKey::wide6(vip.octets(), length, ports, number),
+    }
+}
+
+/// The key of the service of one port of one address, as packets make it.
+#[must_use]
+pub fn exact_key(vip: IpAddr, port: u16, number: u8) -> abi::ServiceKey {
+    let port = port.to_be_bytes();
+    match vip {
         IpAddr::V4(vip) => abi::ServiceKey::v4(vip.octets(), port, number),
         IpAddr::V6(vip) => abi::ServiceKey::v6(vip.octets(), port, number),
     }
@@ -39,9 +53,15 @@ pub fn host_address(address: [u8; 16]) -> IpAddr {
     if encap::is_mapped(address) { IpAddr::from(encap::unmap_ipv4(address)) } else { IpAddr::from(address) }
 }
 
-/// The entry of a living backend behind the service with id `service`.
+/// The entry of a living backend behind the service with id `service`. Without `port`, packets keep theirs.
 #[must_use]
-pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop: &NextHop) -> BackendEntry {
+pub fn backend_entry(
+    service: u32,
+    port: Option<u16>,
+    address: IpAddr,
+    how: Forward,
+    hop: &NextHop,
+) -> BackendEntry {
     let (kind, checksum) = match (how, address, hop.source) {
         (Forward::L2, _, _) => (forward::L2, 0),
         (Forward::Ipip, IpAddr::V4(address), IpAddr::V4(source)) => {
@@ -59,7 +79,7 @@ pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop
         reserved: 0,
         ifindex: hop.ifindex,
         mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
-        port,
+        port: port.unwrap_or(0),
         service,
         checksum,
         source: wire_address(hop.source),

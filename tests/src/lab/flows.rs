@@ -5,10 +5,10 @@ use aya::Pod;
 use aya::maps::{Array, Map, MapData};
 use mesh_common::flow::{Ticks, ticks};
 use mesh_common::table::{self, WAYS};
-use mesh_userspace::dataplane::{Dataplane as _, Flow, flow_hash, wire_address};
+use mesh_userspace::dataplane::{Dataplane as _, Flow, wire_address};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Lab, SEED};
+use super::Lab;
 
 /// The time by the clock that the program asks: the coarse one, which lags a few milliseconds.
 pub fn now() -> Result<Ticks> {
@@ -45,7 +45,7 @@ impl Lab {
     /// Writes a record where the flow stands, else at a free place of its first bucket.
     pub fn write_flow(&self, flow: &Flow) -> Result<()> {
         let (mut buckets, mut clients) = (self.array::<[u64; 8]>("FLOWS")?, self.array("CLIENTS")?);
-        let tag = table::tag(flow_hash(SEED, flow.client), flow.service);
+        let tag = table::tag(flow.hash, flow.service);
         let places = table::buckets(tag, buckets.len());
         let (place, way) = find(&buckets, &places, tag)?
             .or(find(&buckets, &places, 0)?)

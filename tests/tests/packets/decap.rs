@@ -81,7 +81,7 @@ fn padding_large_packets_and_inner_options_and_fragments_stay() {
         let Tunnel { destination_mac, source_mac, .. } = tunnel;
         for service in services() {
             let plain = Frame { destination_mac, source_mac, ..opening(&service) };
-            let v4 = service.vip.is_ipv4();
+            let v4 = service.vip.addr().is_ipv4();
             let frames = [
                 Frame { padding: 20, ..plain.clone() },
                 Frame { payload: 1400, traffic_class: 0xb9, hops: 1, ..plain.clone() },
@@ -180,7 +180,7 @@ fn a_prefix_of_vips_is_all_of_them_and_no_other() {
                 frame.destination.set_ip(vip.parse().unwrap());
                 frame
             };
-            let v4 = service.vip.is_ipv4();
+            let v4 = service.vip.addr().is_ipv4();
             let (within, outside) = if v4 {
                 (["192.0.2.8", "192.0.2.11"], ["192.0.2.7", "192.0.2.12"])
             } else {
@@ -246,7 +246,7 @@ fn plain_traffic_passes() {
     for service in services() {
         let mut frame = opening(&service);
         check_kept(&mut lab, "to a VIP", &frame.bytes(), DecapOutcome::NotATunnel);
-        frame.destination.set_ip(addresses(OWN)[usize::from(service.vip.is_ipv6())]);
+        frame.destination.set_ip(addresses(OWN)[usize::from(service.vip.addr().is_ipv6())]);
         check_kept(&mut lab, "to this host", &frame.bytes(), DecapOutcome::NotATunnel);
         let mut arp = frame.bytes();
         (arp[12], arp[13]) = (8, 6);

@@ -52,6 +52,7 @@ fn flow(tag: u64, value: u64, client: &Client, now: Ticks) -> Option<Flow> {
     Some(Flow {
         client: SocketAddr::new(host_address(client.address), port),
         service: client.service,
+        hash: table::hash(tag, client.service),
         record,
     })
 }

@@ -6,10 +6,12 @@ use super::{
     mapped::Mapped,
     pins::{PinError, Pins},
     services::{self, ServiceTable},
+    wide::{self, WideMaps},
 };
+use crate::config::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::LpmTrie},
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
@@ -30,6 +32,8 @@ pub struct Sizes {
     pub backends: u32,
     /// Most slots.
     pub slots: u32,
+    /// Most rules that wide services are made up of.
+    pub rules: u32,
     /// Recorded flows that the table has good room for.
     pub flows: u32,
 }
@@ -119,9 +123,16 @@ pub enum LoadError {
     Random(getrandom::Error),
 }
 
+impl From<Limits> for Sizes {
+    fn from(limits: Limits) -> Self {
+        let Limits { services, backends, slots, rules, flows } = limits;
+        Self { services, backends, slots, rules, flows }
+    }
+}
+
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, u32); 7] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 10] {
         let backends = self.backends.saturating_add(1);
         [
             ("SERVICES", services::places(self.services)),
@@ -130,14 +141,28 @@ impl Sizes {
             ("BACKEND_COUNTERS", backends),
             ("FLOWS", flows::buckets(self.flows)),
             ("CLIENTS", flows::buckets(self.flows)),
+            ("VIPS", wide::vips(self.services)),
+            ("RULES", wide::rules(self.rules)),
+            ("WIDE", 1),
             ("OUTCOMES", Outcome::COUNT),
         ]
     }
 }
 
 /// Every map of the program; all are pinned.
-const MAPS: [&str; 8] =
-    ["META", "SERVICES", "SLOTS", "BACKENDS", "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS"];
+const MAPS: [&str; 11] = [
+    "META",
+    "SERVICES",
+    "SLOTS",
+    "BACKENDS",
+    "BACKEND_COUNTERS",
+    "OUTCOMES",
+    "FLOWS",
+    "CLIENTS",
+    "VIPS",
+    "RULES",
+    "WIDE",
+];
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -168,8 +193,13 @@ impl Kernel {
         let buckets = flows::buckets(sizes.flows);
         let flows =
             FlowTable::new(mapped(&mut ebpf, "FLOWS", buckets)?, mapped(&mut ebpf, "CLIENTS", buckets)?);
+        let wide = WideMaps {
+            vips: typed(&mut ebpf, "VIPS", LpmTrie::try_from)?,
+            rules: typed(&mut ebpf, "RULES", LpmTrie::try_from)?,
+            wide: typed(&mut ebpf, "WIDE", Array::try_from)?,
+        };
         let services = ServiceTable::new(services);
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
+        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows, wide })
     }
 }
 
@@ -214,15 +244,21 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
     Ok(Some(meta))
 }
 
+/// The flag of arrays that are mapped into the agent's memory.
+pub(super) const MAPPED: u32 = 1 << 10;
+
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
-fn shape(map: &str) -> (MapType, u32, u32, u32) {
-    const MAPPED: u32 = 1 << 10;
+pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
+    const ON_DEMAND: u32 = 1;
     match map {
         "SERVICES" | "BACKENDS" | "FLOWS" => (MapType::Array, 4, 64, MAPPED),
         "SLOTS" => (MapType::Array, 4, 8, MAPPED),
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 24, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
+        "VIPS" => (MapType::LpmTrie, 20, 4, ON_DEMAND),
+        "RULES" => (MapType::LpmTrie, 12, 64, ON_DEMAND),
+        "WIDE" => (MapType::Array, 4, 4, 0),
         _ => (MapType::Array, 4, 16, 0),
     }
 }

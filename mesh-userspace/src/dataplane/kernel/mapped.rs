@@ -20,6 +20,8 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<ServiceEntry> {}
 
 /// Elements that are made of whole words.
 ///

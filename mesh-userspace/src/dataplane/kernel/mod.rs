@@ -10,6 +10,7 @@ mod mapped;
 mod pins;
 mod services;
 mod syscalls;
+mod wide;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
@@ -34,6 +35,7 @@ use mesh_common::{
 use services::ServiceTable;
 use std::collections::BTreeMap;
 use syscalls::wait_for_packets;
+use wide::WideMaps;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
 #[repr(transparent)]
@@ -57,6 +59,7 @@ pub struct Kernel {
     counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
     flows: FlowTable,
+    wide: WideMaps,
 }
 
 impl Kernel {
@@ -100,7 +103,8 @@ impl Dataplane for Kernel {
         let backends = (0u32..).zip(self.backends.iter()).filter(|(_, entry)| entry.forward != 0).collect();
         let services: BTreeMap<_, ServiceEntry> =
             self.services.iter().map(|entry| (entry.key, entry)).collect();
-        Ok(Actual { services, backends, slots: self.slots.iter().collect() })
+        let routes = self.wide.read(&services)?;
+        Ok(Actual { services, backends, slots: self.slots.iter().collect(), routes })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
@@ -110,6 +114,7 @@ impl Dataplane for Kernel {
             Op::WriteSlot { index, slot } => self.slots.write(index, &slot, 0),
             Op::AddService(entry) => self.services.add(entry),
             Op::RemoveService(key) => self.services.remove(key),
+            Op::Route => self.wide.route(&self.services.iter().map(|entry| (entry.key, entry)).collect()),
             Op::Grace => {
                 wait_for_packets();
                 Ok(())
