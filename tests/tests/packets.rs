@@ -27,6 +27,8 @@ mod history;
 mod icmp;
 #[path = "packets/lengths.rs"]
 mod lengths;
+#[path = "packets/memory.rs"]
+mod memory;
 #[path = "packets/not_ours.rs"]
 mod not_ours;
 #[path = "packets/outcomes.rs"]

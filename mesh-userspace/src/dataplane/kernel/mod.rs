@@ -7,6 +7,7 @@ mod attach;
 mod flows;
 mod load;
 mod mapped;
+mod memory;
 mod pins;
 mod services;
 mod syscalls;
@@ -15,6 +16,7 @@ mod wide;
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
 pub use load::{LoadError, Loaded, Sizes};
+pub use memory::{InTries, MapMemory, memory};
 pub use pins::{PinError, Pins};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op};
