@@ -37,6 +37,8 @@ mod outcomes;
 mod random;
 #[path = "packets/records.rs"]
 mod records;
+#[path = "packets/scale.rs"]
+mod scale;
 #[path = "packets/tracked.rs"]
 mod tracked;
 #[path = "packets/tracking.rs"]
