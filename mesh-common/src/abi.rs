@@ -6,7 +6,7 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
-use crate::table::Bucket;
+use crate::{encap::map_ipv4, table::Bucket};
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
@@ -26,14 +26,25 @@ pub mod protocol {
 
 /// What identifies a service: VIP, port, protocol, packed so that an IPv4 service differs in its first word alone.
 ///
-/// Addresses and ports keep the byte order of the wire.
+/// Addresses and ports keep the byte order of the wire. A *wide* service, which owns more than one port of one address,
+/// has a key that no packet makes ([`Self::wide4`], [`Self::wide6`]): packets find it by [`rule_key`].
+///
+/// ```text
+///         63 … 56      55 … 48   47 … 32      31 … 0
+/// word 0: 4 or 6       protocol  port         IPv4 VIP, or 0
+///         0x14, 0x16   protocol  first port   IPv4 VIP, or prefix length << 16 | last port
+/// word 1: 0, or the first half of the IPv6 VIP; wide IPv4: prefix length << 16 | last port
+/// word 2: 0, or the second half of the IPv6 VIP
+/// ```
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey(pub [u64; 3]);
 
+#[expect(clippy::cast_possible_truncation, reason = "fields are cut out of words on purpose")]
 impl ServiceKey {
     const V4: u64 = 4 << 56;
     const V6: u64 = 6 << 56;
+    const WIDE: u64 = 0x10 << 56;
 
     /// The key of an IPv4 service; `vip` and `port` as they stand in the packet.
     #[inline(always)]
@@ -51,6 +62,87 @@ impl ServiceKey {
         Self([Self::V6 | Self::port_and_protocol(port, protocol), high, low])
     }
 
+    /// The key of a wide IPv4 service; `vip` as it stands in packets, `length` that of its prefix.
+    #[must_use]
+    pub const fn wide4(vip: [u8; 4], length: u8, ports: [u16; 2], protocol: u8) -> Self {
+        let [first, last] = ports;
+        let Self([key, ..]) = Self::v4(vip, first.to_be_bytes(), protocol);
+        Self([key | Self::WIDE, Self::length_and_last(length, last), 0])
+    }
+
+    /// The key of a wide IPv6 service; `vip` as it stands in packets, `length` that of its prefix.
+    #[must_use]
+    pub const fn wide6(vip: [u8; 16], length: u8, ports: [u16; 2], protocol: u8) -> Self {
+        let [first, last] = ports;
+        let Self([key, high, low]) = Self::v6(vip, first.to_be_bytes(), protocol);
+        Self([key | Self::WIDE | Self::length_and_last(length, last), high, low])
+    }
+
+    const fn length_and_last(length: u8, last: u16) -> u64 {
+        (length as u64) << 16 | last as u64
+    }
+
+    /// Whether the service owns more than one port of one address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        self.0[0] & Self::WIDE != 0
+    }
+
+    /// The IP protocol number; 0 for a wide service of any protocol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        (self.0[0] >> 48) as u8
+    }
+
+    /// The port, of a wide service the first, in wire order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn port(self) -> [u8; 2] {
+        ((self.0[0] >> 32) as u16).to_ne_bytes()
+    }
+
+    /// The same with port 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_port(self) -> Self {
+        let Self([first, second, third]) = self;
+        Self([first & !(0xffff << 32), second, third])
+    }
+
+    /// The VIP, of a wide service the first, in two words; IPv4 as an IPv4-mapped address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(self) -> [u64; 2] {
+        let Self([first, second, third]) = self;
+        if self.is_v4() { halves(map_ipv4((first as u32).to_ne_bytes())) } else { [second, third] }
+    }
+
+    #[inline(always)]
+    const fn is_v4(self) -> bool {
+        self.0[0] >> 56 & 0xf == 4
+    }
+
+    /// What a wide service owns; `None` for a service of one port of one address.
+    #[must_use]
+    pub const fn extent(self) -> Option<Extent> {
+        let Self([first, second, _]) = self;
+        if !self.is_wide() {
+            return None;
+        }
+        let v4 = self.is_v4();
+        let rest = if v4 { second } else { first };
+        let length = (rest >> 16) as u8;
+        Some(Extent {
+            address: whole(self.address()),
+            length: if v4 { length.saturating_add(96) } else { length },
+            first: u16::from_be_bytes(self.port()),
+            last: rest as u16,
+            protocol: self.protocol(),
+        })
+    }
+
     /// Whether both name the same service; word by word, for `==` becomes a call that compares bytes in the kernel.
     #[inline(always)]
     #[must_use]
@@ -65,6 +157,40 @@ impl ServiceKey {
     const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u64 {
         (u16::from_ne_bytes(port) as u64) << 32 | (protocol as u64) << 48
     }
+}
+
+/// What a wide service owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first address; IPv4 as an IPv4-mapped address.
+    pub address: [u8; 16],
+    /// The length of the prefix, of an IPv4-mapped address 96 to 128.
+    pub length: u8,
+    /// The first port, in host order.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+    /// The IP protocol number; 0 for every protocol.
+    pub protocol: u8,
+}
+
+/// The class of a protocol in [`rule_key`]: TCP and UDP have one each, all others, which have no ports here, share 0.
+#[inline(always)]
+#[must_use]
+pub const fn class(number: u8) -> u8 {
+    if matches!(number, protocol::TCP | protocol::UDP) { number } else { 0 }
+}
+
+/// Bits of a rule's key before those of the port.
+pub const RULE_HEAD: u32 = 48;
+
+/// The data of a rule's key, as it stands in memory: group (big endian), [`class`], 0, port in wire order.
+#[inline(always)]
+#[must_use]
+pub const fn rule_key(group: u32, class: u8, port: [u8; 2]) -> u64 {
+    let [a, b, c, d] = group.to_be_bytes();
+    let [high, low] = port;
+    u64::from_ne_bytes([a, b, c, d, class, 0, high, low])
 }
 
 /// An IPv6 address as two words in the byte order of memory.
@@ -174,7 +300,7 @@ pub struct BackendEntry {
     /// is put in front. 0 while there is no way.
     pub room: u16,
     /// In host order: the UDP port at which the backend unwraps, if packets are wrapped in UDP; else the port at the
-    /// backend.
+    /// backend, 0: that of the packet.
     pub port: u16,
     /// The service that this backend stands behind.
     pub service: u32,
@@ -322,6 +448,46 @@ mod tests {
         let v6 = ServiceKey::v6([0; 16], [0, 80], protocol::TCP);
         assert_ne!(v4, v6);
         assert_ne!(v4, ServiceKey::default());
+    }
+
+    #[test]
+    fn wide_services_tell_what_they_own() {
+        let v4 = ServiceKey::wide4([203, 0, 113, 0], 24, [8000, 8100], protocol::TCP);
+        let address = map_ipv4([203, 0, 113, 0]);
+        let owned = Extent { address, length: 120, first: 8000, last: 8100, protocol: protocol::TCP };
+        assert_eq!((v4.is_wide(), v4.extent()), (true, Some(owned)));
+        let prefix = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let v6 = ServiceKey::wide6(prefix, 64, [0, 65535], 0);
+        let owned = Extent { address: prefix, length: 64, first: 0, last: 65535, protocol: 0 };
+        assert_eq!((v6.is_wide(), v6.extent()), (true, Some(owned)));
+    }
+
+    #[test]
+    fn no_packet_makes_the_key_of_a_wide_service() {
+        let [exact, wide] = [
+            ServiceKey::v4([192, 0, 2, 1], [0, 80], protocol::TCP),
+            ServiceKey::wide4([192, 0, 2, 1], 32, [80, 80], protocol::TCP),
+        ];
+        assert!(!exact.is(wide) && !wide.is(exact) && exact.extent().is_none());
+        assert!(wide.is(wide) && !wide.is(ServiceKey::wide4([192, 0, 2, 1], 32, [80, 81], protocol::TCP)));
+        let v6 = |ports| ServiceKey::wide6([1; 16], 128, ports, protocol::UDP);
+        assert!(!v6([1, 2]).is(v6([1, 3])) && !v6([1, 1]).is(ServiceKey::v6([1; 16], [0, 1], protocol::UDP)));
+    }
+
+    #[test]
+    fn an_exact_key_tells_its_parts() {
+        let v4 = ServiceKey::v4([192, 0, 2, 1], [0, 80], protocol::UDP);
+        assert_eq!((v4.protocol(), v4.port(), v4.is_wide()), (17, [0, 80], false));
+        assert_eq!(whole(v4.address()), map_ipv4([192, 0, 2, 1]));
+        assert_eq!(v4.without_port(), ServiceKey::v4([192, 0, 2, 1], [0, 0], protocol::UDP));
+        let v6 = ServiceKey::v6([7; 16], [1, 2], protocol::TCP);
+        assert_eq!((v6.protocol(), v6.port(), whole(v6.address())), (6, [1, 2], [7; 16]));
+    }
+
+    #[test]
+    fn rules_are_told_by_their_bits_from_the_first_on() {
+        assert_eq!(rule_key(0x0102_0304, 17, [5, 6]).to_ne_bytes(), [1, 2, 3, 4, 17, 0, 5, 6]);
+        assert_eq!([6, 17, 132, 0].map(class), [6, 17, 0, 0]);
     }
 
     #[test]

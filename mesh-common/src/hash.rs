@@ -36,6 +36,16 @@ pub const fn flow6(seed: u64, address: [u8; 16], port: [u8; 2]) -> u64 {
     mix(seed, second ^ (second >> 32) ^ port << 48)
 }
 
+/// The hash of a flow of a wide service: `hash`, its client's, with whom it is to, for one client and port may have flows
+/// to many VIPs and ports of such a service. The destination as two words (IPv4 as an IPv4-mapped address), `port` in
+/// wire order.
+#[inline(always)]
+#[must_use]
+pub const fn towards(hash: u64, destination: [u64; 2], port: [u8; 2]) -> u64 {
+    let [high, low] = destination;
+    mix(mix(hash, low), high ^ u16::from_ne_bytes(port) as u64)
+}
+
 /// The slot of a flow within a table of `size` slots: the upper half of the hash, by multiply-shift (Lemire 2019).
 #[inline(always)]
 #[must_use]
@@ -98,5 +108,16 @@ mod tests {
             address[14..].copy_from_slice(&a.to_be_bytes());
             slot(flow6(7, address, [1, 2]), 256)
         }));
+    }
+
+    #[test]
+    fn flows_of_one_client_to_a_wide_service_spread_evenly() {
+        let client = flow4(7, [10, 0, 0, 1], [1, 2]);
+        let vip = |last: u16| {
+            let [high, low] = last.to_be_bytes();
+            halves(crate::encap::map_ipv4([203, 0, high, low]))
+        };
+        assert_spread((0u16..65535).map(|last| slot(towards(client, vip(last), [0, 80]), 256)));
+        assert_spread((0u16..65535).map(|port| slot(towards(client, vip(1), port.to_be_bytes()), 256)));
     }
 }

@@ -67,7 +67,7 @@ outcomes! {
     Redirected = "redirected" => Redirect,
     /// Neither IPv4 nor IPv6: ARP, LLDP, tagged frames. Normal.
     NotIp = "not_ip" => Pass,
-    /// Neither TCP nor UDP, or behind IPv6 extension headers. Normal.
+    /// Neither TCP nor UDP nor to a service of any protocol, or behind IPv6 extension headers. Normal.
     OtherProtocol = "other_protocol" => Pass,
     /// No service has this address, port and protocol. Normal: the host's own traffic.
     NotAService = "not_a_service" => Pass,

@@ -64,7 +64,19 @@ const _: () = assert!(size_of::<Bucket>() == 64 && size_of::<Clients>() == 224);
 #[inline(always)]
 #[must_use]
 pub const fn key(hash: u64, service: u32) -> u64 {
-    hash ^ (service as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    hash ^ salt(service)
+}
+
+/// The hash of a flow, from its key and its service.
+#[inline(always)]
+#[must_use]
+pub const fn hash(key: u64, service: u32) -> u64 {
+    key ^ salt(service)
+}
+
+#[inline(always)]
+const fn salt(service: u32) -> u64 {
+    (service as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The two buckets where a flow may stand, in a table of `size` buckets.
@@ -221,6 +233,11 @@ mod tests {
         fn another_flows_record_is_recognised(key: u64, bit in CHECK_SHIFT..64) {
             let word = pack(key, &FlowRecord { backend: 1, seen: 2, state: 3 });
             prop_assert_eq!(unpack(key ^ (1 << bit), word, 2), None);
+        }
+
+        #[test]
+        fn a_key_tells_its_flows_hash(flow: u64, service: u32) {
+            prop_assert_eq!(hash(key(flow, service), service), flow);
         }
 
         #[test]

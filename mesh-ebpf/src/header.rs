@@ -213,6 +213,11 @@ pub struct QuicLong {
     pub id: u8,
 }
 
+impl Ports {
+    /// Of a protocol that has none.
+    pub const NONE: Self = Self { source: 0, destination: 0 };
+}
+
 impl Ethernet {
     /// Bytes of the header.
     pub const LENGTH: usize = size_of::<Self>();

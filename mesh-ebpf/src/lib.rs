@@ -1,9 +1,10 @@
-//! What the kernel programs have in common: the view of a packet.
+//! What the kernel programs have in common: the view of a packet, and keys of tries.
 #![no_std]
 #![feature(asm_experimental_arch)]
 
 pub mod header;
 pub mod packet;
+pub mod trie;
 pub mod verifier;
 
 /// What every object of programs ends with: its panic handler, and its licence as the kernel looks for it.

@@ -15,3 +15,4 @@ pub mod metrics;
 pub mod nexthop;
 pub mod plan;
 pub mod reconcile;
+pub mod wide;

@@ -4,7 +4,7 @@
 
 use crate::{
     config::{Config, Limits},
-    dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key, flow_hash},
+    dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key},
     desired::Desired,
     maglev::Tables,
     plan::{Circumstances, History, Plan, Sweep, keeps_record, plan},
@@ -81,18 +81,25 @@ impl<D: Dataplane> Reconciler<D> {
     ///
     /// An op failed; those before it are done, and the next call goes on from there.
     pub fn reconcile(&mut self, desired: &Desired, now: Instant) -> Result<usize, DataplaneError> {
-        let plan = self.plan(desired, now);
-        for op in &plan.ops {
-            self.apply(op, now)?;
+        let (mut plan, mut ops) = (self.carry_out(desired, now)?, 0);
+        while plan.is_partial {
+            ops += plan.ops.len();
+            plan = self.carry_out(desired, now)?;
         }
-        self.history.conclude(&plan, &self.sweep, now);
         let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
         self.tables.retain(|base| bases.contains(&base));
         if self.problems != plan.problems {
             plan.problems.iter().for_each(|problem| warn!(problem, "could not make actual what is desired"));
             self.problems.clone_from(&plan.problems);
         }
-        Ok(plan.ops.len())
+        Ok(ops + plan.ops.len())
+    }
+
+    fn carry_out(&mut self, desired: &Desired, now: Instant) -> Result<Plan, DataplaneError> {
+        let plan = self.plan(desired, now);
+        plan.ops.iter().try_for_each(|op| self.apply(op, now))?;
+        self.history.conclude(&plan, &self.sweep, now);
+        Ok(plan)
     }
 
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
@@ -145,12 +152,11 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn sweep(&mut self, config: &Config, now: Instant) -> Result<(), DataplaneError> {
         let ticks = self.dataplane.now()?;
         let owners = owners(config, &self.actual);
-        let seed = self.dataplane.seed();
         let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
         let slots = &self.actual.slots;
         self.dataplane.retain_flows(ticks, &mut |flow| {
             let Some(owner) = owners.get(&flow.service) else { return false };
-            let index = owner.base + hash::slot(flow_hash(seed, flow.client), owner.size);
+            let index = owner.base + hash::slot(flow.hash, owner.size);
             let slot =
                 usize::try_from(index).ok().and_then(|index| slots.get(index)).copied().unwrap_or_default();
             let keeps = keeps(flow, slot, owner, ticks);
@@ -318,7 +324,7 @@ mod tests {
         let (now, config) = (Instant::now(), config(&[1]));
         let mut memory = Memory::new(config.limits.slots);
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
-        memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, record });
+        memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, hash: 0, record });
         let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
         assert_eq!(reconciler.flows(10).unwrap().0.len(), 1);
         reconciler.sweep(&config, now).unwrap();

@@ -92,6 +92,12 @@ impl Case {
         self.text = String::from_utf8(self.text).unwrap().replacen(from, to, 1).into_bytes();
         self
     }
+
+    /// Another advice.
+    fn advising(mut self, advice: &'static str) -> Self {
+        self.advice = advice;
+        self
+    }
 }
 
 /// The valid configuration with the first `from` replaced.

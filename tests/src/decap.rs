@@ -1,6 +1,6 @@
 //! `meshlb decap` in a backend: the far end of the tunnels.
 
-use std::net::IpAddr;
+use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -20,13 +20,13 @@ const END: Duration = Duration::from_secs(10);
 pub struct Decap(LoggedChild);
 
 impl Decap {
-    /// Starts it on `eth0` of the host for these VIPs and waits until it says that it is attached.
-    pub fn start(host: &Host, vips: &[IpAddr]) -> Result<Self> {
+    /// Starts it on `eth0` of the host for these VIPs, addresses or prefixes, and waits until it says that it is attached.
+    pub fn start(host: &Host, vips: &[impl Display]) -> Result<Self> {
         Self::start_with(host, vips, &[])
     }
 
     /// The same, with further arguments.
-    pub fn start_with(host: &Host, vips: &[IpAddr], arguments: &[&str]) -> Result<Self> {
+    pub fn start_with(host: &Host, vips: &[impl Display], arguments: &[&str]) -> Result<Self> {
         let mut command = host.command(meshlb::binary()?);
         command.args(["decap", "--interface", INTERFACE]);
         for vip in vips {

@@ -32,14 +32,14 @@ pub const INGRESS: u32 = 1;
 pub const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 /// How large the maps of every lab are.
-pub const SIZES: Sizes = Sizes { services: 64, backends: 64, slots: 4096, flows: 4096 };
+pub const SIZES: Sizes = Sizes { services: 64, backends: 64, slots: 4096, rules: 1024, flows: 4096 };
 
 /// The balancer's program and maps.
 pub struct Lab {
     /// The dataplane.
     pub kernel: Kernel,
     pins: Pins,
-    _bpffs: BpfFs,
+    bpffs: BpfFs,
 }
 
 impl Lab {
@@ -53,14 +53,31 @@ impl Lab {
         let bpffs = BpfFs::mount()?;
         let pins = Pins::open(&bpffs.path().join("meshlb"))?;
         let kernel = Kernel::load(pins.clone(), sizes, Some(SEED))?;
-        Ok(Self { kernel, pins, _bpffs: bpffs })
+        Ok(Self { kernel, pins, bpffs })
     }
 
     /// Adds a service whose `size` slots from `base` on all have this value.
     pub fn service(&mut self, key: ServiceKey, id: u32, base: u32, size: u32, slot: Slot) -> Result<()> {
         self.slots(base, size, slot)?;
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
-        Ok(self.kernel.apply(&Op::AddService(entry))?)
+        self.kernel.apply(&Op::AddService(entry))?;
+        if entry.key.is_wide() { self.route() } else { Ok(()) }
+    }
+
+    /// Removes a service.
+    pub fn remove_service(&mut self, key: ServiceKey) -> Result<()> {
+        self.kernel.apply(&Op::RemoveService(abi_key(key)))?;
+        self.route()
+    }
+
+    fn route(&mut self) -> Result<()> {
+        Ok(self.kernel.apply(&Op::Route)?)
+    }
+
+    /// Loads the program anew over the maps that are there, as the next agent does.
+    pub fn reload(&mut self) -> Result<()> {
+        self.kernel = Kernel::load(self.pins.clone(), SIZES, Some(SEED))?;
+        Ok(())
     }
 
     /// Gives slots a value.
@@ -101,21 +118,42 @@ impl Lab {
 
     /// Runs a packet through the program without a look at the counters: the action and the packet. Faster.
     pub fn send(&mut self, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
-        run(self.kernel.program()?, packet, 0)
+        send(&mut self.kernel, packet)
     }
+
+    /// Where the maps are pinned.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The dataplane for somebody else to hold, and what it lives on.
+    pub fn into_kernel(self) -> (Kernel, impl Sized) {
+        (self.kernel, self.bpffs)
+    }
+}
+
+/// Runs a packet through the program of a dataplane.
+pub fn send(kernel: &mut Kernel, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
+    run(kernel.program()?, packet, 0)
 }
 
 /// A living backend behind the service with id 1, next to the ingress interface.
 #[must_use]
 pub fn neighbour(address: IpAddr, source: IpAddr, how: &Delivery) -> BackendEntry {
-    let hop = NextHop {
+    let key = ServiceKey::exact([192, 0, 2, 10].into(), 80, Protocol::Tcp);
+    backend_entry(1, key, address, how, &next_hop(source))
+}
+
+/// The way to a neighbour next to the ingress interface.
+#[must_use]
+pub const fn next_hop(source: IpAddr) -> NextHop {
+    NextHop {
         ifindex: INGRESS,
         source,
         source_mac: [2, 0, 0, 0, 0, 0xbb],
         destination_mac: [2, 0, 0, 0, 0, 0xcc],
         mtu: 1600,
         direct: true,
-    };
-    let key = ServiceKey { vip: [192, 0, 2, 10].into(), port: 80, protocol: Protocol::Tcp };
-    backend_entry(1, key, address, how, &hop)
+    }
 }

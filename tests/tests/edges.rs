@@ -70,7 +70,7 @@ fn packets_for_a_backend_behind_another_interface_are_redirected_there() {
 fn an_interface_that_has_another_program_is_refused_and_not_robbed() {
     let mut topology = Topology::builder().backends(1).build().unwrap();
     topology.add_vip(V4.parse().unwrap()).unwrap();
-    let _other = Decap::start(topology.balancer(), &[[192, 0, 2, 99].into()]).unwrap();
+    let _other = Decap::start(topology.balancer(), &[IpAddr::from([192, 0, 2, 99])]).unwrap();
     let backend = IpAddr::from(topology.backend(1).unwrap().v4());
     let error = Agent::start(&topology, &config("[\"eth0\"]", backend)).unwrap_err();
     assert!(format!("{error:#}").contains("another XDP program"), "{error:#}");
@@ -252,10 +252,21 @@ fn the_script_puts_a_vip_on_a_backend_silently_and_takes_it_away() {
         assert_eq!([run(&["del", vip]), run(&["del", vip])], [Some(0); 2]);
         assert!(!has(vip));
     }
+    let takes = |family: &str, prefix: &str| {
+        let list = [family, "route", "show", "table", "local", "type", "local", "exact", prefix];
+        !backend.command("ip").args(list).output().unwrap().stdout.is_empty()
+    };
+    for (family, prefix) in [("-4", "198.51.100.0/25"), ("-6", "2001:db8:77::/64")] {
+        assert_eq!([run(&["add", prefix]), run(&["add", prefix])], [Some(0); 2]);
+        assert!(takes(family, prefix));
+        assert_eq!([run(&["del", prefix]), run(&["del", prefix])], [Some(0); 2]);
+        assert!(!takes(family, prefix));
+    }
     let ignore = backend.command("cat").arg("/proc/sys/net/ipv4/conf/all/arp_ignore").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ignore.stdout).trim(), "1");
     assert_eq!(
-        [run(&["add"]), run(&["put", "192.0.2.1"]), run(&["add", "nonsense"])].map(|code| code != Some(0)),
-        [true; 3]
+        [&["add"][..], &["put", "192.0.2.1"], &["add", "nonsense"], &["add", "192.0.2.1/24"]]
+            .map(|arguments| run(arguments) != Some(0)),
+        [true; 4]
     );
 }

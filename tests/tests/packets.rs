@@ -27,6 +27,8 @@ mod history;
 mod icmp;
 #[path = "packets/lengths.rs"]
 mod lengths;
+#[path = "packets/memory.rs"]
+mod memory;
 #[path = "packets/not_ours.rs"]
 mod not_ours;
 #[path = "packets/outcomes.rs"]
@@ -37,6 +39,8 @@ mod quic;
 mod random;
 #[path = "packets/records.rs"]
 mod records;
+#[path = "packets/scale.rs"]
+mod scale;
 #[path = "packets/spread.rs"]
 mod spread;
 #[path = "packets/tracked.rs"]
@@ -47,5 +51,7 @@ mod tracking;
 mod tunnels;
 #[path = "packets/undeliverable.rs"]
 mod undeliverable;
+#[path = "packets/wide.rs"]
+mod wide;
 #[path = "packets/world.rs"]
 mod world;

@@ -60,7 +60,7 @@ fn an_address_for_metrics_that_is_taken_is_told() {
     let scene = plot(V4, Way::L2).set().unwrap();
     let host = scene.topology.backend(1).unwrap();
     // The port of the backend's own server.
-    let error = Decap::start_with(host, &[V4.parse().unwrap()], &["--metrics", "0.0.0.0:8080"]).unwrap_err();
+    let error = Decap::start_with(host, &[V4], &["--metrics", "0.0.0.0:8080"]).unwrap_err();
     assert!(format!("{error:#}").contains("give --metrics another"), "{error:#}");
 }
 
@@ -68,7 +68,7 @@ fn an_address_for_metrics_that_is_taken_is_told() {
 fn tc_takes_over_where_xdp_has_another_program() {
     let scene = plot(V4, Way::IpipV4).set().unwrap();
     let host = scene.topology.backend(1).unwrap();
-    let second = Decap::start(host, &["192.0.2.99".parse().unwrap()]).unwrap();
+    let second = Decap::start(host, &["192.0.2.99"]).unwrap();
     let log = second.log();
     assert!(log.contains("another XDP program") && log.contains("tc (tcx)"), "{log}");
     assert_arrives(&scene);

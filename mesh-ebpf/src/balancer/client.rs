@@ -22,6 +22,9 @@ pub(crate) trait Client: Copy {
     /// The client's port, in the byte order of the wire.
     fn port(&self) -> u16;
 
+    /// The client of a flow that has no ports.
+    fn without_port(self) -> Self;
+
     /// The client as the flow table names it.
     #[inline(always)]
     fn named(&self, key: u64, service: u32) -> table::Client {
@@ -71,6 +74,11 @@ impl Client for Client4 {
     fn port(&self) -> u16 {
         self.port
     }
+
+    #[inline(always)]
+    fn without_port(self) -> Self {
+        Self { port: 0, ..self }
+    }
 }
 
 impl Client for Client6 {
@@ -94,5 +102,10 @@ impl Client for Client6 {
     #[inline(always)]
     fn port(&self) -> u16 {
         self.port
+    }
+
+    #[inline(always)]
+    fn without_port(self) -> Self {
+        Self { port: 0, ..self }
     }
 }

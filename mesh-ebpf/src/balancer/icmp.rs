@@ -23,12 +23,13 @@ pub(crate) fn about_ipv4(packet: &Packet, at: usize, outer: &Ipv4) -> Result<Flo
     let quoted = at + size_of::<Icmp>();
     let header: &Icmp = packet.view(at).ok_or(Outcome::Truncated)?;
     let inner: &Ipv4 = packet.view(quoted).ok_or(Outcome::OtherProtocol)?;
-    let known = icmp::is_error4(header.kind) && inner.version_length >> 4 == 4 && has_ports(inner.protocol);
+    let known =
+        icmp::is_error4(header.kind) && inner.version_length >> 4 == 4 && inner.protocol != icmp::ICMP;
     if !known || inner.is_later_fragment() {
         return Err(Outcome::OtherProtocol);
     }
     let end = quoted + usize::from(inner.version_length & 0xf) * 4;
-    let ports: &Ports = packet.view(end).ok_or(Outcome::OtherProtocol)?;
+    let ports = quoted_ports(packet, end, inner.protocol).ok_or(Outcome::OtherProtocol)?;
     Ok(Flow {
         service: ServiceKey::v4(inner.source.to_ne_bytes(), ports.source.to_ne_bytes(), inner.protocol),
         client: Client4 { address: inner.destination, port: ports.destination },
@@ -45,10 +46,10 @@ pub(crate) fn about_ipv6(packet: &Packet, at: usize, outer: &Ipv6) -> Result<Flo
     let quoted = at + size_of::<Icmp>();
     let header: &Icmp = packet.view(at).ok_or(Outcome::Truncated)?;
     let inner: &Ipv6 = packet.view(quoted).ok_or(Outcome::OtherProtocol)?;
-    if !icmp::is_error6(header.kind) || inner.version() != 6 || !has_ports(inner.next) {
+    if !icmp::is_error6(header.kind) || inner.version() != 6 || inner.next == icmp::ICMPV6 {
         return Err(Outcome::OtherProtocol);
     }
-    let ports: &Ports = packet.view(quoted + Ipv6::LENGTH).ok_or(Outcome::OtherProtocol)?;
+    let ports = quoted_ports(packet, quoted + Ipv6::LENGTH, inner.next).ok_or(Outcome::OtherProtocol)?;
     Ok(Flow {
         service: ServiceKey::v6(whole(inner.source), ports.source.to_ne_bytes(), inner.next),
         client: Client6 { address: inner.destination, port: ports.destination },
@@ -59,9 +60,13 @@ pub(crate) fn about_ipv6(packet: &Packet, at: usize, outer: &Ipv6) -> Result<Flo
     })
 }
 
+/// The ports of a quoted packet: none, if its protocol has none and there may be a service of any protocol.
 #[inline(always)]
-const fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP)
+fn quoted_ports(packet: &Packet, at: usize, number: u8) -> Option<Ports> {
+    match number {
+        protocol::TCP | protocol::UDP => packet.view(at).copied(),
+        _ => maps::any_wide().then_some(Ports::NONE),
+    }
 }
 
 /// Answers an IPv4 packet with "fragmentation needed", if it must not be fragmented or `always`.

@@ -17,6 +17,7 @@ mod plain;
 mod quic;
 mod tables;
 mod tunnels;
+mod wide;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use mesh_common::outcome::{Outcome, Verdict};

@@ -8,16 +8,17 @@ use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     helpers::generated::{bpf_jiffies64, bpf_redirect},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use mesh_common::{
-    abi::{BackendCounters, Meta, programs},
+    abi::{BackendCounters, Meta, ServiceEntry, programs},
     flow::{Ticks, ticks},
     icmp,
     outcome::Outcome,
     quic::{self, Routed},
 };
+use mesh_ebpf::trie::Whole;
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
@@ -52,6 +53,18 @@ static SERVER_IDS: HashMap<quic::ServerIdKey, u32> = HashMap::with_max_entries(1
 /// How packets of QUIC services found their backends.
 #[map]
 static QUIC_PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Routed::COUNTERS, 0);
+
+/// Which group's rules hold for an address; IPv4 as IPv4-mapped addresses.
+#[map]
+static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
+
+/// The services of each group, by `abi::rule_key`.
+#[map]
+static RULES: LpmTrie<u64, ServiceEntry> = LpmTrie::with_max_entries(1, 0);
+
+/// 1 while there are wide services.
+#[map]
+static WIDE: Array<u32> = Array::with_max_entries(1, 0);
 
 /// How many errors each CPU sent in this tick.
 #[map]
@@ -99,6 +112,25 @@ pub(crate) fn quic_config(service: u32, rotation: u32) -> Option<&'static quic::
 pub(crate) fn server(key: &quic::ServerIdKey) -> Option<u32> {
     // SAFETY: as in `quic_config`; the id is copied at once.
     unsafe { SERVER_IDS.get(key) }.copied()
+}
+
+/// Whether there are wide services.
+#[inline(always)]
+pub(crate) fn any_wide() -> bool {
+    WIDE.get(0).is_some_and(|any| *any != 0)
+}
+
+/// The group of an address.
+#[inline(always)]
+pub(crate) fn group(address: [u64; 2]) -> Option<u32> {
+    VIPS.get(Whole::new(address).key()).copied()
+}
+
+/// The wide service of a rule.
+#[inline(always)]
+pub(crate) fn rule(key: u64) -> Option<&'static ServiceEntry> {
+    // The agent replaces a rule as a whole, and its memory is used again after this packet only.
+    RULES.get(Whole::new(key).key())
 }
 
 /// Counts how a packet of a QUIC service found its backend.

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client4, Client6},
-    icmp,
+    icmp, maps,
 };
 use mesh_common::{
     abi::{ServiceKey, protocol, whole},
@@ -103,6 +103,8 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
     match number {
         protocol::TCP => tcp(packet, offset),
         protocol::UDP => udp(packet, offset),
+        // Without ports, it can only be for a service of any protocol.
+        _ if maps::any_wide() => Ok(Transport { ports: Ports::NONE, signs: Signs::DATAGRAM, end: offset }),
         _ => Err(Outcome::OtherProtocol),
     }
 }

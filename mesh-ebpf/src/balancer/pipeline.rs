@@ -6,6 +6,7 @@ use crate::{
     parse::{self, Flow, IP},
     quic,
     tables::Tables,
+    wide,
 };
 use mesh_common::{
     abi::{BackendEntry, ServiceEntry},
@@ -35,24 +36,24 @@ fn steer_any(packet: Packet) -> Result<Outcome, Outcome> {
     let ethernet: &Ethernet = packet.view(0).ok_or(Outcome::Truncated)?;
     match ethernet.kind {
         IPV4 => {
-            let flow = parse::ipv4(&packet)?;
-            steer(packet, tables, &flow)
+            let mut flow = parse::ipv4(&packet)?;
+            steer(packet, tables, &mut flow)
         }
         IPV6 => {
-            let flow = parse::ipv6(&packet)?;
-            steer(packet, tables, &flow)
+            let mut flow = parse::ipv6(&packet)?;
+            steer(packet, tables, &mut flow)
         }
         _ => Err(Outcome::NotIp),
     }
 }
 
 #[inline(always)]
-fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Result<Outcome, Outcome> {
-    let service = tables.service(flow.service).ok_or(Outcome::NotAService)?;
+fn steer<C: Client>(packet: Packet, tables: Tables, flow: &mut Flow<C>) -> Result<Outcome, Outcome> {
+    let service = tables.service(flow.service).map_or_else(|| wide::adopt(flow), Ok)?;
     if !is_whole(&packet, flow) {
         return Err(Outcome::BadLength);
     }
-    let hash = flow.client.hash();
+    let hash = wide::hash(flow, service);
     let choice = match quic::backend(&packet, flow, service) {
         Some(backend) => Choice { backend, opened: false },
         None => choose(tables, flow, service, hash).ok_or(Outcome::NoBackend)?,

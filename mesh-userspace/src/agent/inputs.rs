@@ -70,8 +70,12 @@ impl Inputs {
         let verdicts = self.verdicts();
         let judged =
             |key: &health::Key| verdicts.get(key).is_some_and(|verdict| verdict.state != State::Unknown);
-        let mut backends = config.services.iter().flat_map(|service| &service.backends);
-        backends.all(|backend| resolved(&backend.address)) && probed(config).keys().all(judged)
+        let mut services = config.services.iter();
+        services.all(|service| {
+            let key = |address| health::Key { service: service.key(), address };
+            let mut backends = service.backends.iter().map(|backend| backend.address);
+            backends.all(|address| resolved(&address) && (service.health.is_none() || judged(&key(address))))
+        })
     }
 
     /// How long the first answers may take.

@@ -15,7 +15,7 @@ pub use command::{Command, CommandError};
 use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
-    dataplane::kernel::{Kernel, Pins, Sizes},
+    dataplane::kernel::{Kernel, Pins},
     logging, metrics,
     reconcile::Reconciler,
 };
@@ -99,13 +99,7 @@ async fn serve_metrics(
 
 fn load(config: &Config) -> anyhow::Result<Reconciler<Kernel>> {
     let limits = config.limits;
-    let sizes = Sizes {
-        services: limits.services,
-        backends: limits.backends,
-        slots: limits.slots,
-        flows: limits.flows,
-    };
-    let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, sizes, config.agent.seed)?;
+    let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, limits.into(), config.agent.seed)?;
     let loaded = kernel.loaded();
     for program in &loaded.programs {
         let instructions = program.verified_instructions.unwrap_or(0);

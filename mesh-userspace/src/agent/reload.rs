@@ -32,12 +32,12 @@ impl Agent {
     }
 
     fn forget_drains(&mut self) {
-        let services = &self.config.services;
+        let services = self.config.services.iter().map(|service| (service.key(), service));
+        let services: BTreeMap<ServiceKey, &Service> = services.collect();
         let stands =
             |service: &Service, address| service.backends.iter().any(|backend| backend.address == address);
-        self.drained.retain(|key| {
-            services.iter().any(|service| service.key() == key.service && stands(service, key.address))
-        });
+        self.drained
+            .retain(|key| services.get(&key.service).is_some_and(|service| stands(service, key.address)));
     }
 }
 

@@ -96,11 +96,15 @@ pub struct FlowUse {
 pub struct ServiceView {
     /// Name of the service.
     pub name: String,
-    /// Its address.
+    /// What identifies it, as `203.0.113.10:80/tcp`, `203.0.113.0/24:8000-8100/tcp` or `[2001:db8::/64]:any/any`.
+    pub key: String,
+    /// Its address, or its prefix of addresses.
     pub vip: String,
-    /// Its port.
+    /// Its port; 0 when it has more than one.
     pub port: u16,
-    /// `tcp`, `udp` or `quic`.
+    /// Its ports: `80`, `8000-8100` or `any`.
+    pub ports: String,
+    /// `tcp`, `udp`, `quic` or `any`.
     pub protocol: String,
     /// `maglev`.
     pub scheduler: String,
@@ -180,7 +184,7 @@ pub struct HealthView {
 pub struct FlowView {
     /// Name of the service.
     pub service: String,
-    /// The client, as `192.0.2.1:4242` or `[2001:db8::1]:4242`.
+    /// The client, as `192.0.2.1:4242` or `[2001:db8::1]:4242`; port 0 with a service of any protocol.
     pub client: String,
     /// Address of the backend the flow is kept at.
     pub backend: String,

@@ -26,6 +26,12 @@ fn scaled(n: u64, unit: u64, letter: char) -> String {
     }
 }
 
+/// Bytes in MiB with tenths, rounded up, so that something is never nothing: `0.1`, `28.3`.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    let tenths = (u128::from(bytes) * 10).div_ceil(1 << 20);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// An age of two units at most: `45s`, `3m20s`, `2h5m`, `3d4h`, `20d`.
 pub(super) fn age(seconds: f64) -> String {
     let seconds = std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default().as_secs();
@@ -75,6 +81,12 @@ mod tests {
         for (n, text) in cases {
             assert_eq!(count(n), text);
         }
+    }
+
+    #[test]
+    fn memory_has_tenths_and_is_not_less_than_it_is() {
+        let shown = [0, 1, 1 << 20, (1 << 20) + 1, 29_674_700].map(mebibytes);
+        assert_eq!(shown, ["0.0", "0.1", "1.0", "1.1", "28.3"]);
     }
 
     #[test]

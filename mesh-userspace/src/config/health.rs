@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Health {
     /// What a probe does.
     pub kind: ProbeKind,
-    /// The port that is probed; `None`: the service's.
+    /// The port that is probed; `None`: the service's, which has one.
     pub port: Option<u16>,
     /// From the begin of one probe to the begin of the next.
     pub interval: Duration,

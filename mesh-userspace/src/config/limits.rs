@@ -9,12 +9,14 @@ pub struct Limits {
     pub backends: u32,
     /// Most slots: the sum of the services' table sizes.
     pub slots: u32,
+    /// Most rules: the blocks of ports, over all prefixes, that make up the services wider than one port of one address.
+    pub rules: u32,
     /// Recorded flows that the table has good room for, both families together.
     pub flows: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 1024, backends: 4096, slots: 1 << 20, flows: 1 << 18 }
+        Self { services: 1024, backends: 4096, slots: 1 << 20, rules: 1 << 16, flows: 1 << 18 }
     }
 }

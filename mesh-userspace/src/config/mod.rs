@@ -29,7 +29,7 @@ pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{Health, ProbeKind};
-pub use key::ServiceKey;
+pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};

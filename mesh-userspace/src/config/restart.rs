@@ -40,12 +40,13 @@ fn faces(old: &Config, new: &Config) -> [Change; 4] {
     ]
 }
 
-fn limits(old: Limits, new: Limits) -> [Change; 4] {
-    let Limits { services, backends, slots, flows } = old;
+fn limits(old: Limits, new: Limits) -> [Change; 5] {
+    let Limits { services, backends, slots, rules, flows } = old;
     [
         ("limits.services", services != new.services),
         ("limits.backends", backends != new.backends),
         ("limits.slots", slots != new.slots),
+        ("limits.rules", rules != new.rules),
         ("limits.flows", flows != new.flows),
     ]
 }

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::choice::choices;
-use super::{Health, Quic, ServiceKey, table};
+use super::{Health, Ports, Quic, ServiceKey, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -15,6 +17,8 @@ choices! {
         Udp = "udp",
         /// QUIC over UDP: packets go by their connection id, as far as it tells.
         Quic = "quic",
+        /// Every protocol, by address alone.
+        Any = "any",
     }
 }
 
@@ -25,6 +29,7 @@ impl Protocol {
         match self {
             Self::Tcp => Self::Tcp,
             Self::Udp | Self::Quic => Self::Udp,
+            Self::Any => Self::Any,
         }
     }
 
@@ -33,8 +38,15 @@ impl Protocol {
     pub const fn default_window(self) -> Duration {
         match self {
             Self::Tcp => Duration::from_secs(30 * 60),
-            Self::Udp | Self::Quic => Duration::from_secs(60),
+            Self::Udp | Self::Quic | Self::Any => Duration::from_secs(60),
         }
+    }
+
+    /// Whether flows have a beginning that can be seen, as TCP's have. Flows of a service of any protocol are pairs of
+    /// addresses, which have none.
+    #[must_use]
+    pub const fn has_connections(self) -> bool {
+        matches!(self, Self::Tcp)
     }
 }
 
@@ -88,15 +100,15 @@ choices! {
     }
 }
 
-/// `[[service]]`: a VIP, port and protocol, and the backends behind it.
+/// `[[service]]`: a VIP, ports and a protocol, and the backends behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// The name that people use; unique.
     pub name: String,
-    /// The address that clients talk to.
-    pub vip: IpAddr,
-    /// The port that clients talk to; not 0.
-    pub port: u16,
+    /// The address that clients talk to, or the prefix of such addresses; no bit is set behind the prefix.
+    pub vip: IpNet,
+    /// The ports that clients talk to; all of them with [`Protocol::Any`].
+    pub ports: Ports,
     /// The transport protocol.
     pub protocol: Protocol,
     /// How a packet's slot is picked.
@@ -114,6 +126,8 @@ pub struct Service {
     pub window: Duration,
     /// The table size as configured, a prime; [`Self::table_size`] has the one in force.
     pub table_size: Option<u32>,
+    /// How many backends the table is made for; `None`: those that are configured.
+    pub expected_backends: Option<u32>,
     /// How backends are probed; `None`: all are taken to be up.
     pub health: Option<Health>,
     /// Who gets the packets; no address twice.
@@ -126,14 +140,20 @@ impl Service {
     /// The service's identity.
     #[must_use]
     pub const fn key(&self) -> ServiceKey {
-        ServiceKey { vip: self.vip, port: self.port, protocol: self.protocol }
+        ServiceKey { vip: self.vip, ports: self.ports, protocol: self.protocol }
     }
 
-    /// Slots in the service's table: the configured prime, else one that suits the number of backends: the smallest of
-    /// 1021, 4093, 16381, 65521, 262139, 1048573 that is at least 100 × max(20, 2 × backends).
+    /// Slots in the service's table: the wanted ones, else as many as suit the backends that are configured.
     #[must_use]
     pub fn table_size(&self) -> u32 {
-        self.table_size.unwrap_or_else(|| table::default_size(self.backends.len()))
+        self.wanted_size().unwrap_or_else(|| table::default_size(self.backends.len()))
+    }
+
+    /// Slots in the service's table as far as the configuration speaks of them: the prime itself, or what suits the
+    /// backends that are expected.
+    #[must_use]
+    pub fn wanted_size(&self) -> Option<u32> {
+        self.table_size.or_else(|| self.expected_backends.map(table::size_for))
     }
 }
 

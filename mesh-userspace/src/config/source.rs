@@ -12,8 +12,8 @@ use super::{Config, ConfigError, Location, Problem, read};
 /// The smallest configuration that is accepted.
 pub(super) const SMALLEST: &str = "[agent]\ninterfaces = [\"eth0\"]";
 
-/// Larger files are no configuration: bytes.
-const MOST_BYTES: u64 = 4 << 20;
+/// Larger files are no configuration: bytes. A hundred thousand backends take 5 MiB.
+const MOST_BYTES: u64 = 32 << 20;
 
 /// A configuration's text under its name. Keep it beside the [`Config`] to point into the file later, when the host
 /// turns out not to fit.
@@ -47,7 +47,7 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than 4 MiB, or is not UTF-8.
+    /// The file cannot be read, is larger than 32 MiB, or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         match read_bytes(path) {
@@ -137,7 +137,7 @@ fn unreadable(error: &io::Error) -> Problem {
         }
         PermissionDenied => "run as a user who may read the file, or change its mode".to_owned(),
         IsADirectory => "give the path of a file, such as /etc/meshlb/meshlb.toml".to_owned(),
-        FileTooLarge => "a configuration has at most 4 MiB".to_owned(),
+        FileTooLarge => "a configuration has at most 32 MiB".to_owned(),
         _ => "give the path of a TOML file".to_owned(),
     };
     Problem::new(format!("the configuration cannot be read: {error}")).advise(advice)

@@ -1,20 +1,27 @@
 //! Sizes of tables: primes, as Maglev needs (every backend's walk must reach every slot).
 
-/// The largest primes below powers of 4; at the last, 5242 backends have 100 slots each.
-const SIZES: [u32; 6] = [1021, 4093, 16_381, 65_521, 262_139, 1_048_573];
+/// The largest primes below powers of 2, from 2^8 on; at the last, 10485 backends have 100 slots each.
+const SIZES: [u32; 13] =
+    [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071, 262_139, 524_287, LARGEST];
+
+const LARGEST: u32 = 1_048_573;
 
 /// Slots per backend that keep shares within about 1 % of the weights (Maglev paper, §5.3).
-const SLOTS_PER_BACKEND: usize = 100;
+const SLOTS_PER_BACKEND: u32 = 100;
 
-/// Backends that every table has room for, so that small services do not change their table when they grow.
-const ROOM: usize = 20;
+/// Backends that a table has room for unless told otherwise, so that small services do not outgrow theirs at once.
+const ROOM: u32 = 10;
 
-/// Slots for a service of `backends`, of which as many again may come: the smallest of the sizes that gives each
-/// [`SLOTS_PER_BACKEND`], or the largest.
+/// Slots for a service of so many backends: the smallest of the sizes that gives each [`SLOTS_PER_BACKEND`], or the
+/// largest.
+pub(super) fn size_for(backends: u32) -> u32 {
+    let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    SIZES.into_iter().find(|size| *size >= wanted).unwrap_or(LARGEST)
+}
+
+/// Slots for a service that does not say how many backends it expects beside those that it has.
 pub(super) fn default_size(backends: usize) -> u32 {
-    let wanted = backends.saturating_mul(2).max(ROOM).saturating_mul(SLOTS_PER_BACKEND);
-    let fits = |size: &u32| usize::try_from(*size).is_ok_and(|size| size >= wanted);
-    SIZES.into_iter().find(fits).unwrap_or(1_048_573)
+    size_for(u32::try_from(backends).unwrap_or(u32::MAX).max(ROOM))
 }
 
 /// Whether `number` is a prime; at most 64 Ki divisions.
@@ -35,12 +42,14 @@ mod tests {
     #[test]
     fn default_sizes_are_primes_that_grow_with_the_backends() {
         assert!(SIZES.into_iter().all(is_prime));
-        let sizes = [0, 1, 20, 21, 81, 82, 327, 328, 1310, 1311, 5242, 5243, usize::MAX].map(default_size);
-        let expected = [
-            4093, 4093, 4093, 16_381, 16_381, 65_521, 65_521, 262_139, 262_139, 1_048_573, 1_048_573,
-            1_048_573, 1_048_573,
-        ];
+        let sizes = [0, 1, 10, 11, 20, 21, 40, 41, 10_485, 10_486, usize::MAX].map(default_size);
+        let expected = [1021, 1021, 1021, 2039, 2039, 4093, 4093, 8191, 1_048_573, 1_048_573, 1_048_573];
         assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn who_expects_few_backends_gets_a_small_table() {
+        assert_eq!([1, 2, 3, 5, 6, 10].map(size_for), [251, 251, 509, 509, 1021, 1021]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn everything_but_the_interfaces_has_a_default() {
         seed: None,
         outer_source: OuterSource::default(),
     };
-    let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, flows: 262_144 };
+    let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, rules: 65_536, flows: 262_144 };
     assert_eq!((config.agent, config.limits), (agent, limits));
     assert_eq!(config.api.socket.to_str(), Some("/run/meshlb/meshlb.sock"));
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9440".parse().unwrap()));
@@ -51,7 +51,7 @@ fn a_service_has_the_documented_defaults() {
     assert_eq!((tcp.window, udp.window), (Duration::from_secs(1800), Duration::from_secs(60)));
     assert_eq!((tcp.scheduler, tcp.tracking), (Scheduler::Maglev, Tracking::Adaptive));
     assert_eq!((tcp.tunnel_port, tcp.oversized), (None, Oversized::Drop));
-    assert_eq!((tcp.table_size, tcp.table_size()), (None, 4093));
+    assert_eq!((tcp.table_size, tcp.table_size()), (None, 1021));
     assert_eq!(tcp.backends, [Backend { address: "10.0.1.1".parse().unwrap(), weight: 100 }]);
     let kind = ProbeKind::Http { path: "/".into(), host: None, expect: vec![200] };
     assert_eq!(tcp.health, Some(Health::new(kind)));
@@ -64,7 +64,7 @@ fn every_given_value_arrives() {
     assert_eq!(config.agent.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.agent.seed, Some(0x5ca1_ab1e_0ddb_a115));
     let [web] = config.services.as_slice() else { panic!("{config:?}") };
-    assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", 80, Protocol::Tcp));
+    assert_eq!((web.name.as_str(), web.ports, web.protocol), ("web", Ports::one(80), Protocol::Tcp));
     assert_eq!((web.forward, web.table_size, web.table_size()), (Forward::Gue, Some(65_521), 65_521));
     assert_eq!((web.tunnel_port, web.oversized), (Some(6080), Oversized::Drop));
     let OuterSource { v4, v6 } = config.agent.outer_source;

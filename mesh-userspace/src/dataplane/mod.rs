@@ -8,10 +8,11 @@ mod memory;
 mod wire;
 
 pub use memory::Memory;
-pub use wire::{abi_key, backend_entry, host_address, wire_address};
+pub use wire::{abi_key, backend_entry, exact_key, host_address, wire_address};
 
+use crate::wide::Routes;
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey},
+    abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey, halves},
     flow::{FlowRecord, Ticks},
     outcome::Outcome,
     quic::{self, Routed},
@@ -44,9 +45,10 @@ pub enum Op {
         /// Its value.
         slot: Slot,
     },
-    /// Makes a service known, whose slots stand already, or changes its flags.
+    /// Makes a service known, whose slots stand already, or changes its flags. Packets of a wide one find it after the next
+    /// [`Op::Route`].
     AddService(ServiceEntry),
-    /// Makes a service unknown; its packets are no longer ours.
+    /// Makes a service unknown; its packets are no longer ours, those of a wide one after the next [`Op::Route`].
     RemoveService(ServiceKey),
     /// Writes how connection ids with a codepoint are read, new or changed.
     WriteQuicConfig {
@@ -66,6 +68,8 @@ pub enum Op {
     },
     /// Makes a server id nobody's.
     RemoveServerId(quic::ServerIdKey),
+    /// Makes what leads to wide services that of those which stand.
+    Route,
     /// Waits until no packet is on its way that has seen the maps as they were before.
     Grace,
 }
@@ -83,6 +87,8 @@ pub struct Actual {
     pub quic: BTreeMap<quic::ConfigKey, quic::Parameters>,
     /// The ids of backends by their server ids.
     pub server_ids: BTreeMap<quic::ServerIdKey, u32>,
+    /// What leads to wide services.
+    pub routes: Routes,
 }
 
 impl Actual {
@@ -108,8 +114,16 @@ impl Actual {
             Op::RemoveQuicConfig(key) => drop(self.quic.remove(&key)),
             Op::WriteServerId { key, backend } => drop(self.server_ids.insert(key, backend)),
             Op::RemoveServerId(key) => drop(self.server_ids.remove(&key)),
+            Op::Route => self.routes = Routes::compile(self.services.values(), &self.routes),
             Op::Grace => {}
         }
+    }
+
+    /// Who gets a packet to an address (IPv4 as an IPv4-mapped one) and port; port 0 where the protocol has none.
+    #[must_use]
+    pub fn find(&self, address: [u8; 16], protocol: u8, port: u16) -> Option<&ServiceEntry> {
+        let exact = self.services.get(&exact_key(host_address(address), port, protocol));
+        exact.or_else(|| self.routes.find(address, protocol, port))
     }
 
     /// The slots of a service, in order.
@@ -141,6 +155,8 @@ pub struct Flow {
     pub client: SocketAddr,
     /// The service's id.
     pub service: u32,
+    /// The hash that led to its slot.
+    pub hash: u64,
     /// What the kernel keeps.
     pub record: FlowRecord,
 }
@@ -177,6 +193,9 @@ pub enum DataplaneError {
     /// The service table has no place for another service.
     #[error("the service table is full: raise limits.services")]
     ServicesFull,
+    /// There are more rules than were thought to fit.
+    #[error("map RULES has no place for another rule: raise limits.rules")]
+    RulesFull,
 }
 
 /// Whoever holds the maps.
@@ -239,4 +258,12 @@ pub fn flow_hash(seed: u64, client: SocketAddr) -> u64 {
         IpAddr::V4(address) => mesh_common::hash::flow4(seed, address.octets(), port),
         IpAddr::V6(address) => mesh_common::hash::flow6(seed, address.octets(), port),
     }
+}
+
+/// The hash of a client's flow to a wide service, as the kernel computes it. Flows of a service of any protocol are
+/// pairs of addresses: their ports are 0.
+#[must_use]
+pub fn wide_flow_hash(seed: u64, client: SocketAddr, destination: SocketAddr) -> u64 {
+    let address = halves(wire_address(destination.ip()));
+    mesh_common::hash::towards(flow_hash(seed, client), address, destination.port().to_be_bytes())
 }

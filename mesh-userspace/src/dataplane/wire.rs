@@ -1,7 +1,7 @@
 //! From the agent's types to those of the maps, and back.
 
 use crate::{
-    config::{Oversized, Protocol, ServiceKey},
+    config::{Oversized, Protocol, ServiceKey, is_address},
     delivery::Delivery,
     nexthop::NextHop,
 };
@@ -11,15 +11,29 @@ use mesh_common::{
 };
 use std::net::IpAddr;
 
-/// A service's key as the maps have it.
+/// A service's key as the maps have it: that of its packets if it owns one port of one address.
 #[must_use]
 pub fn abi_key(key: ServiceKey) -> abi::ServiceKey {
-    let port = key.port.to_be_bytes();
     let number = match key.protocol {
         Protocol::Tcp => protocol::TCP,
         Protocol::Udp | Protocol::Quic => protocol::UDP,
+        Protocol::Any => 0,
     };
-    match key.vip {
+    if let (Some(port), true) = (key.ports.single(), is_address(key.vip)) {
+        return exact_key(key.vip.addr(), port, number);
+    }
+    let (length, ports) = (key.vip.prefix_len(), [key.ports.first(), key.ports.last()]);
+    match key.vip.addr() {
+        IpAddr::V4(vip) => abi::ServiceKey::wide4(vip.octets(), length, ports, number),
+        IpAddr::V6(vip) => abi::ServiceKey::wide6(vip.octets(), length, ports, number),
+    }
+}
+
+/// The key of the service of one port of one address, as packets make it.
+#[must_use]
+pub fn exact_key(vip: IpAddr, port: u16, number: u8) -> abi::ServiceKey {
+    let port = port.to_be_bytes();
+    match vip {
         IpAddr::V4(vip) => abi::ServiceKey::v4(vip.octets(), port, number),
         IpAddr::V6(vip) => abi::ServiceKey::v6(vip.octets(), port, number),
     }
@@ -61,8 +75,8 @@ pub fn backend_entry(
         spread: source.spread,
         unused: 0,
         ifindex: hop.ifindex,
-        room: mtu.saturating_sub(encap::overhead(kind, key.vip.is_ipv4())),
-        port: delivery.tunnel_port().unwrap_or(key.port),
+        room: mtu.saturating_sub(encap::overhead(kind, key.vip.addr().is_ipv4())),
+        port: delivery.tunnel_port().or(key.ports.single()).unwrap_or(0),
         service,
         checksum: checksum(kind, source.prefix, address),
         tell: u8::from(delivery.oversized == Oversized::Tell),
@@ -99,7 +113,7 @@ mod tests {
     const WAYS: [Forward; 4] = [Forward::L2, Forward::Ipip, Forward::Gue, Forward::Geneve];
 
     fn entry(vip: &str, address: &str, delivery: &Delivery) -> BackendEntry {
-        let key = ServiceKey { vip: vip.parse().unwrap(), port: 80, protocol: Protocol::Tcp };
+        let key = ServiceKey::exact(vip.parse().unwrap(), 80, Protocol::Tcp);
         let own: IpAddr = if address.contains(':') { "fd00::9" } else { "10.0.0.9" }.parse().unwrap();
         let hop = NextHop { source: own, ..NextHop::some() };
         backend_entry(1, key, address.parse().unwrap(), delivery, &hop)

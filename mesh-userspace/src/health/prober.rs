@@ -80,7 +80,7 @@ impl Prober {
     fn start(&self, key: Key, health: &Health) -> Running {
         let latency = Latency::default();
         let state = self.shared.tx.borrow().get(&key).map_or(State::Unknown, |verdict| verdict.state);
-        let address = SocketAddr::new(key.address, health.port.unwrap_or(key.service.port));
+        let address = SocketAddr::new(key.address, health.port.unwrap_or(key.service.ports.first()));
         let task = Task::new(key, address, health.clone(), state, latency.clone());
         let task = tokio::spawn(task.run(self.shared.clone()));
         Running { health: health.clone(), latency, _task: AbortOnDropHandle::new(task) }

@@ -48,6 +48,7 @@ impl History {
             | Op::RemoveQuicConfig(_)
             | Op::WriteServerId { .. }
             | Op::RemoveServerId(_)
+            | Op::Route
             | Op::Grace => {}
         }
     }

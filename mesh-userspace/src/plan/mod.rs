@@ -16,12 +16,12 @@ pub use history::History;
 pub use sweep::{Sweep, keeps_record};
 
 use crate::{
-    config::{Protocol, ServiceKey, Tracking},
+    config::{ServiceKey, Tracking},
     dataplane::{Actual, Op, abi_key, backend_entry, host_address},
     desired::{self, Desired},
     maglev::Tables,
 };
-use ids::{ServiceIds, Slots, free_backend};
+use ids::{BackendIds, Ids, ServiceIds, Slots};
 use mesh_common::{
     abi::{self, BackendEntry, ServiceEntry},
     lifecycle::{self, Rules},
@@ -51,6 +51,10 @@ pub struct Circumstances<'a> {
     pub now: Instant,
 }
 
+/// A plan of more ops leaves further new services to the next one: an op for each slot of thousands of services at once
+/// would take more memory than all else.
+const MOST_OPS: usize = 1 << 20;
+
 /// What to do, and what cannot be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -58,6 +62,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// What does not fit or cannot be changed, for people.
     pub problems: Vec<String>,
+    /// Whether new services were left to the next plan.
+    pub is_partial: bool,
     /// Backends that nobody wants and no slot names once the ops are done.
     pub unreferenced: BTreeSet<u32>,
 }
@@ -70,6 +76,7 @@ pub fn plan(actual: &Actual, desired: &Desired, circumstances: Circumstances<'_>
     for (key, service) in &desired.services {
         planner.service(*key, service);
     }
+    planner.route();
     planner.free();
     planner.plan
 }
@@ -81,13 +88,15 @@ struct Planner<'a> {
     slots: Slots,
     /// Every backend that there is or will be, with what it will be; ids by service and address.
     ids: BTreeMap<(u32, IpAddr), u32>,
-    taken: BTreeSet<u32>,
+    free_ids: BackendIds,
     /// Entries that differ from what is there.
     written: BTreeMap<u32, BackendEntry>,
     /// The backends by their server ids, as they will be.
     server_ids: BTreeMap<ServerIdKey, u32>,
     /// Ids that a configured backend has, or a slot names.
-    wanted: BTreeSet<u32>,
+    wanted: Ids,
+    /// Whether a wide service was added.
+    is_wider: bool,
     plan: Plan,
 }
 
@@ -101,10 +110,11 @@ impl<'a> Planner<'a> {
             services: ServiceIds::new(actual, circumstances),
             slots: Slots::new(actual),
             ids: actual.backends.iter().map(identity).collect(),
-            taken: actual.backends.keys().copied().collect(),
+            free_ids: BackendIds::new(actual.backends.keys().copied().collect(), circumstances.backends),
             written: BTreeMap::new(),
             server_ids: actual.server_ids.clone(),
-            wanted: BTreeSet::new(),
+            wanted: Ids::new(circumstances.backends),
+            is_wider: false,
             plan: Plan::default(),
         }
     }
@@ -119,15 +129,29 @@ impl<'a> Planner<'a> {
             self.slots.release(entry);
             self.services.retire();
         }
-        if !gone.is_empty() {
+        let stays = self.actual.services.values().filter(|entry| keep.contains(&entry.key));
+        // Also where an agent ended before it was done.
+        let is_routed = self.actual.routes.is_of(stays);
+        if !is_routed {
+            self.plan.ops.push(Op::Route);
+        }
+        if !gone.is_empty() || !is_routed {
             self.plan.ops.push(Op::Grace);
         }
         self.retire_quic(&kept.iter().map(|entry| entry.id).collect());
     }
 
+    /// Leads packets to the wide services that were added, whose slots stand.
+    fn route(&mut self) {
+        if self.is_wider {
+            self.plan.ops.push(Op::Route);
+        }
+    }
+
     fn service(&mut self, key: ServiceKey, service: &desired::Service) {
         match self.actual.services.get(&abi_key(key)) {
             Some(entry) => self.known(key, service, entry),
+            None if self.plan.ops.len() >= MOST_OPS => self.plan.is_partial = true,
             None => self.new_service(key, service),
         }
     }
@@ -150,6 +174,7 @@ impl<'a> Planner<'a> {
         }
         self.write_quic(service, id);
         self.plan.ops.push(Op::AddService(entry));
+        self.is_wider |= entry.key.is_wide();
         self.deaths(service, id);
     }
 
@@ -164,7 +189,8 @@ impl<'a> Planner<'a> {
             if next != slot {
                 self.plan.ops.push(Op::WriteSlot { index, slot: next });
             }
-            self.wanted.extend([next.current(), next.untracked()]);
+            self.wanted.insert(next.current());
+            self.wanted.insert(next.untracked());
         }
         self.deaths(service, entry.id);
     }
@@ -211,12 +237,10 @@ impl<'a> Planner<'a> {
     }
 
     fn new_backend(&mut self, service: &desired::Service, id: u32, address: IpAddr) -> Option<u32> {
-        let free = free_backend(&self.taken, self.circumstances.backends);
-        let Some(free) = free else {
+        let Some(free) = self.free_ids.take() else {
             self.problem(service, &format!("has no place for backend {address}: raise limits.backends"));
             return None;
         };
-        self.taken.insert(free);
         self.ids.insert((id, address), free);
         Some(free)
     }
@@ -266,7 +290,7 @@ impl<'a> Planner<'a> {
 
     /// Frees the ids that nobody wants, no slot names and no record names any more.
     fn free(&mut self) {
-        let unwanted = self.actual.backends.keys().copied().filter(|id| !self.wanted.contains(id));
+        let unwanted = self.actual.backends.keys().copied().filter(|id| !self.wanted.contains(*id));
         self.plan.unreferenced = unwanted.collect();
         let Circumstances { history, sweep, .. } = self.circumstances;
         let unreferenced = self.plan.unreferenced.iter().copied();
@@ -289,5 +313,5 @@ fn rules(key: ServiceKey, service: &desired::Service) -> Rules {
         Tracking::Always => lifecycle::Tracking::Always,
         Tracking::Never => lifecycle::Tracking::Never,
     };
-    Rules { tracking, connections: key.protocol == Protocol::Tcp }
+    Rules { tracking, connections: key.protocol.has_connections() }
 }

@@ -68,7 +68,9 @@ pub fn keeps_record(
 ) -> bool {
     let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
     let bound = match (protocol, flow.record.state) {
-        (Protocol::Udp | Protocol::Quic, _) => Duration::from_nanos(u64::from(UDP_IDLE) << 30),
+        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => {
+            Duration::from_nanos(u64::from(UDP_IDLE) << 30)
+        }
         (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
         (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
         (Protocol::Tcp, _) => window.max(ESTABLISHED_IDLE),
@@ -91,7 +93,7 @@ mod tests {
 
     fn keeps(slot: Slot, state: u32, protocol: Protocol, idle: Ticks) -> bool {
         let record = FlowRecord { backend: 1, seen: 100, state };
-        let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, record };
+        let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, hash: 0, record };
         keeps_record(&flow, slot, Tracking::Adaptive, protocol, WINDOW, 100 + idle)
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::{Forward, Protocol, Quic, ServerId},
+    config::{Forward, Ports, Protocol, Quic, ServerId},
     delivery::Delivery,
     desired::{Backend, Role},
     nexthop::NextHop,
@@ -16,7 +16,7 @@ const SIZE: u32 = 101;
 const WINDOW: Duration = Duration::from_secs(10);
 
 fn key(service: u8) -> ServiceKey {
-    ServiceKey { vip: [192, 0, 2, service].into(), port: 80, protocol: Protocol::Tcp }
+    ServiceKey::exact([192, 0, 2, service].into(), 80, Protocol::Tcp)
 }
 
 type Wish = Vec<(u8, Role, bool)>;
@@ -373,4 +373,117 @@ fn a_removed_services_connection_ids_go_with_it() {
     assert_eq!((world.actual.quic.len(), world.actual.server_ids.len()), (2, 4));
     world.reconcile(&Desired::default()).unwrap();
     assert_eq!((world.actual.quic.len(), world.actual.server_ids.len()), (0, 0));
+}
+
+/// Services wider than one port of one address, and one within them that is not.
+fn wide_key(number: u8) -> ServiceKey {
+    let key = |vip: &str, ports, protocol| ServiceKey { vip: vip.parse().unwrap(), ports, protocol };
+    let range = |first, last| Ports::range(first, last).unwrap();
+    match number {
+        0 => key("192.0.2.0/24", Ports::ANY, Protocol::Any),
+        1 => key("192.0.2.0/24", range(1, 80), Protocol::Tcp),
+        2 => key("192.0.2.0/30", range(80, 90), Protocol::Tcp),
+        3 => key("192.0.2.1/32", range(70, 85), Protocol::Udp),
+        _ => ServiceKey::exact([192, 0, 2, 1].into(), 80, Protocol::Tcp),
+    }
+}
+
+/// Who gets packets, by the name of the service.
+fn answers(actual: &Actual) -> Vec<Option<abi::ServiceKey>> {
+    let to = |last: u8| crate::dataplane::wire_address(IpAddr::from([192, 0, 2, last]));
+    let packets = [0, 1, 4].into_iter().flat_map(|last| {
+        [(6, 79), (6, 80), (6, 90), (6, 91), (17, 80), (132, 0)]
+            .map(move |(number, port)| (last, number, port))
+    });
+    packets.map(|(last, number, port)| actual.find(to(last), number, port).map(|entry| entry.key)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Ids are the same before and after, so that who gets a packet is known by the key.
+    #[test]
+    fn wide_services_come_and_go_without_a_word_to_others(
+        wishes in prop::collection::vec(prop::collection::btree_set(0u8..5, 0..4), 1..8),
+    ) {
+        let mut world = World::new();
+        for wish in wishes {
+            let services = wish.iter().map(|n| (wide_key(*n), service(&vec![(1, Role::Active, true)], Tracking::Adaptive)));
+            let desired = Desired { services: services.collect() };
+            let before = answers(&world.actual);
+            let plan = world.plan(&desired);
+            let mut seen = vec![before.clone()];
+            for op in &plan.ops {
+                world.history.note(op, &world.actual, world.now);
+                world.actual.apply(op);
+                prop_assert!(world.actual.is_consistent(), "after {:?}", op);
+                seen.push(answers(&world.actual));
+            }
+            world.history.conclude(&plan, &world.sweep, world.now);
+            let after = answers(&world.actual);
+            for (packet, (old, new)) in before.iter().zip(&after).enumerate() {
+                let disturbed = seen.iter().any(|answers| answers[packet] != *old);
+                prop_assert!(old != new || !disturbed, "packet {} by {:?}", packet, plan.ops);
+            }
+            prop_assert!(world.actual.routes.is_of(world.actual.services.values()));
+            prop_assert_eq!(world.actual.services.len(), wish.len());
+            world.sweep();
+        }
+    }
+}
+
+#[test]
+fn a_wide_service_is_led_to_once_its_slots_stand_and_waited_for_when_it_goes() {
+    let mut world = World::new();
+    let wish = |n| (wide_key(n), service(&vec![(1, Role::Active, true)], Tracking::Adaptive));
+    let both = Desired { services: BTreeMap::from([wish(0), wish(1)]) };
+    let plan = world.reconcile(&both).unwrap();
+    let kinds = |plan: &Plan| -> Vec<&'static str> {
+        let kind = |op: &Op| match op {
+            Op::AddService(_) => Some("add"),
+            Op::RemoveService(_) => Some("remove"),
+            Op::Route => Some("route"),
+            Op::Grace => Some("grace"),
+            Op::WriteBackend { .. }
+            | Op::RemoveBackend { .. }
+            | Op::WriteSlot { .. }
+            | Op::WriteQuicConfig { .. }
+            | Op::RemoveQuicConfig(_)
+            | Op::WriteServerId { .. }
+            | Op::RemoveServerId(_) => None,
+        };
+        plan.ops.iter().filter_map(kind).collect()
+    };
+    assert_eq!(kinds(&plan), ["add", "add", "route"]);
+    let one = Desired { services: BTreeMap::from([wish(0)]) };
+    assert_eq!(kinds(&world.plan(&one)), ["remove", "route", "grace"]);
+    // An agent ended between removal and route.
+    world.actual.apply(&Op::RemoveService(abi_key(wide_key(1))));
+    assert_eq!(kinds(&world.plan(&one)), ["route", "grace"]);
+    assert_eq!(kinds(&world.plan(&both)), ["route", "grace", "add", "route"]);
+}
+
+#[test]
+fn thousands_of_services_are_planned_in_parts() {
+    let mut world = World::new();
+    let size = 524_287;
+    world.actual = Actual::empty(4 * size);
+    let big = |n: u8| {
+        (
+            key(n),
+            desired::Service {
+                table_size: size,
+                ..service(&vec![(1, Role::Active, true)], Tracking::Adaptive)
+            },
+        )
+    };
+    let desired = Desired { services: (1..=4).map(big).collect() };
+    let first = world.plan(&desired);
+    first.ops.iter().for_each(|op| world.actual.apply(op));
+    assert!(first.is_partial && first.problems.is_empty());
+    assert!(world.actual.services.len() < 4 && world.actual.is_consistent());
+    let second = world.plan(&desired);
+    second.ops.iter().for_each(|op| world.actual.apply(op));
+    assert!(!second.is_partial && world.actual.is_consistent());
+    assert_eq!(world.actual.services.len(), 4);
 }

@@ -1,6 +1,6 @@
 //! Values that are right alone and wrong together.
 
-use super::{case, check};
+use super::{case, check, read};
 
 #[test]
 fn identities_that_appear_twice_are_refused_at_the_second() {
@@ -45,6 +45,22 @@ fn a_tunnel_port_without_udp_is_refused() {
 }
 
 #[test]
+fn a_vip_or_a_protocol_without_ports_of_its_own_is_told_from_one_that_has() {
+    let vips = |to, message| case("203.0.113.10", to, "40:11", message, "own interface");
+    check(&[
+        vips("10.0.0.0/8", "the backend 10.0.1.1 lies within the service's VIPs"),
+        case("2001:db8::53", "2001:db8::/64", "52:11", "lies within the service's VIPs", "own interface"),
+        case("\"tcp\"", "\"any\"", "21:8", "not every protocol has the port 80", "`port = \"any\"`"),
+        case("\"tcp\"", "\"any\"", "21:8", "has the port 8000-8100", "the protocol \"tcp\" or \"udp\"")
+            .with("port = 80\n", "port = \"8000-8100\"\n"),
+        case("port = 8080\n", "", "28:1", "`port` is missing in [service.health]", "`port = 8080`")
+            .with("port = 80\n", "port = \"8000-8100\"\n"),
+        case("port = 8080\n", "", "28:1", "`port` is missing in [service.health]", "probed on")
+            .with("port = 80\n", "port = \"any\"\n"),
+    ]);
+}
+
+#[test]
 fn outer_sources_that_nobody_can_have_are_refused() {
     let seed = "\"0123456789abcdef\"";
     let source = |sources: &str, at, message, advice| {
@@ -67,6 +83,62 @@ fn outer_sources_that_nobody_can_have_are_refused() {
 }
 
 #[test]
+fn ranges_of_ports_that_overlap_in_part_are_refused() {
+    let dns = "vip = \"2001:db8::53\"\nport = 53\nprotocol = \"udp\"\nforward = \"l2\"";
+    let beside = |vip: &str, ports: &str, protocol: &str| {
+        format!("vip = \"{vip}\"\nport = {ports}\nprotocol = \"{protocol}\"\nforward = \"ipip\"")
+    };
+    let ranges = |first: &str, second: &str, place, message| {
+        case(dns, &beside("203.0.113.10", second, "tcp"), place, message, "contain the other")
+            .with("port = 80\n", &format!("port = {first}\n"))
+    };
+    check(&[
+        ranges(
+            "\"8000-8100\"",
+            "\"8050-8150\"",
+            "48:8",
+            "203.0.113.10:8050-8150/tcp overlaps 203.0.113.10:8000-8100/tcp, the service \"web\" in line 21",
+        ),
+        ranges("\"8050-8150\"", "\"8100-8100\"", "48:8", "does not rise").advising("`port = 8100`"),
+        ranges("\"8050-8150\"", "\"8000-8050\"", "48:8", "8000-8050/tcp overlaps"),
+        ranges("\"80-90\"", "\"85-65535\"", "48:8", "85-65535/tcp overlaps"),
+    ]);
+    let fine = |first: &str, other: &str| {
+        let text = case(dns, other, "", "", "").with("port = 80\n", &format!("port = {first}\n")).text;
+        read(&text).unwrap_or_else(|error| panic!("{error}"));
+    };
+    fine("\"8000-8100\"", &beside("203.0.113.10", "\"8050-8100\"", "tcp"));
+    fine("\"8000-8100\"", &beside("203.0.113.10", "8050", "tcp"));
+    fine("\"8000-8100\"", &beside("203.0.113.10", "\"any\"", "tcp"));
+    fine("\"8000-8100\"", &beside("203.0.113.10", "\"8101-8200\"", "tcp"));
+    fine("\"8000-8100\"", &beside("203.0.113.10", "\"8050-8150\"", "udp"));
+    fine("\"8000-8100\"", &beside("203.0.113.0/24", "\"8050-8150\"", "tcp"));
+    fine("\"any\"", &beside("203.0.113.10", "\"any\"", "any"));
+}
+
+#[test]
+fn expectations_that_contradict_are_refused() {
+    let expected = |backends: &str| format!("expected_backends = {backends}\n");
+    check(&[
+        case(
+            "table_size = 1021\n",
+            &expected("1"),
+            "27:21",
+            "`expected_backends` is 1, and there are 2",
+            "may be",
+        ),
+        case("table_size = 1021\n", &expected("0"), "27:21", "the number of backends 0", "from 1"),
+        case(
+            "table_size = 1021\n",
+            &("table_size = 1021\n".to_owned() + &expected("5")),
+            "28:21",
+            "`expected_backends` has no meaning beside `table_size`",
+            "leave one",
+        ),
+    ]);
+}
+
+#[test]
 fn tables_that_cannot_work_are_refused() {
     let one_more = "2001:db8::2\"\n[[service.backend]]\naddress = \"10.0.0.3";
     check(&[
@@ -83,7 +155,15 @@ fn what_does_not_fit_the_limits_is_refused() {
     check(&[
         case("services = 2", "services = 1", "45:1", "2 services, at most 1", "raise `services` in [limits]"),
         case("backends = 3", "backends = 2", "52:11", "3 backends, at most 2", "raise `backends`"),
-        case("slots = 20000", "slots = 5000", "45:1", "5114 slots, at most 5000", "raise `slots`"),
+        case("slots = 20000", "slots = 2000", "45:1", "2042 slots, at most 2000", "raise `slots`"),
+        case(
+            "slots = 20000\n",
+            "slots = 20000\nrules = 3\n",
+            "22:8",
+            "ranges of ports and prefixes make more than 3 rules",
+            "raise `rules` in [limits]",
+        )
+        .with("port = 80\n", "port = \"8000-8100\"\n"),
         case("slots = 20000", "slots = 1000", "27:14", "1021 slots, at most 1000", "raise `slots`"),
     ]);
 }

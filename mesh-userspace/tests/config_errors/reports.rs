@@ -36,7 +36,7 @@ fn files_that_cannot_be_read_are_told_apart() {
     assert!(not_a_file.problems()[0].message().contains("directory"), "{not_a_file}");
 
     let endless = config::load("/dev/zero".as_ref()).unwrap_err();
-    assert!(endless.problems()[0].advice().contains("at most 4 MiB"), "{endless}");
+    assert!(endless.problems()[0].advice().contains("at most 32 MiB"), "{endless}");
 }
 
 #[test]

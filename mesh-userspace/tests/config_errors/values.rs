@@ -36,7 +36,20 @@ fn addresses_that_no_host_has_are_refused() {
     let vip = |to, message, advice| case("203.0.113.10", to, "20:7", message, advice);
     check(&[
         vip("web.example", "not an IP address", "names are not resolved"),
-        vip("203.0.113.0/24", "not an IP address", "prefixes are not supported yet"),
+        vip(
+            "203.0.113.1/24",
+            "bits set behind its prefix",
+            "\"203.0.113.0/24\", or the one address \"203.0.113.1\"",
+        ),
+        vip("2001:db8::1/64", "bits set behind its prefix", "\"2001:db8::/64\""),
+        vip("203.0.113.0/33", "\"203.0.113.0/33\" is not a prefix", "at most 32 or 128"),
+        vip("203.0.113.0/", "is not a prefix", "\"203.0.113.0/24\""),
+        vip("0.0.0.0/0", "0.0.0.0/0 contains the unspecified address", "single hosts have"),
+        vip("::/0", "::/0 contains the unspecified address", "single hosts have"),
+        vip("224.0.0.0/4", "contains a multicast address", "single hosts have"),
+        vip("126.0.0.0/7", "contains a loopback address", "single hosts have"),
+        vip("::ffff:192.0.2.0/120", "written as IPv6", "single hosts have"),
+        case("10.0.1.1", "10.0.1.0/24", "40:11", "not an IP address", "without the length of a prefix"),
         vip("203.0.113.10:80", "not an IP address", "\"203.0.113.10\""),
         vip("[2001:db8::1]", "not an IP address", "without brackets"),
         vip("0.0.0.0", "the unspecified address", "one host"),
@@ -54,6 +67,8 @@ fn addresses_that_no_host_has_are_refused() {
 
 #[test]
 fn numbers_out_of_range_are_refused() {
+    let ports =
+        |to: &str, message, advice| case("port = 80\n", &format!("port = {to}\n"), "21:8", message, advice);
     check(&[
         case("port = 80", "port = 0", "21:8", "the port 0 is out of range", "1 to 65535"),
         case("port = 80", "port = 65536", "21:8", "the port 65536", "1 to 65535"),
@@ -64,9 +79,15 @@ fn numbers_out_of_range_are_refused() {
             "port 9999",
             "1 to 65535",
         ),
-        case("port = 80\n", "port = \"8000-8100\"\n", "21:8", "not supported yet", "one service per port"),
-        case("port = 80\n", "port = \"any\"\n", "21:8", "not supported yet", "one service per port"),
-        case("port = 80\n", "port = \"http\"\n", "21:8", "is not a port", "1 to 65535"),
+        ports("\"80\"", "is text, not a number", "without quotes"),
+        ports("\"8100-8000\"", "\"8100-8000\" does not rise", "`port = \"8000-8100\"`"),
+        ports("\"8000-8000\"", "\"8000-8000\" does not rise", "`port = 8000`"),
+        ports("\"0-100\"", "neither a port nor a range", "1 to 65535"),
+        ports("\"100-65536\"", "neither a port nor a range", "\"8000-8100\""),
+        ports("\"100-\"", "neither a port nor a range", "\"any\""),
+        ports("\"all\"", "neither a port nor a range", "\"any\""),
+        ports("\"http\"", "neither a port nor a range", "1 to 65535"),
+        ports("\"80,443\"", "neither a port nor a range", "1 to 65535"),
         case("\"ipip\"", "\"gue\"\ntunnel_port = 0", "25:15", "the port 0 is out of range", "1 to 65535"),
         case("weight = 100", "weight = -1", "41:10", "the weight -1", "0 to 65535"),
         case("weight = 100", "weight = 65536", "41:10", "the weight 65536", "0 to 65535"),

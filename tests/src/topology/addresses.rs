@@ -1,6 +1,6 @@
 //! Who has which address. Subnets repeat in every topology: namespaces keep them apart.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
 
@@ -53,11 +53,6 @@ pub(crate) fn backend(index: usize) -> Result<u8> {
 /// `ip` commands for default routes of both families.
 pub(crate) fn default_routes((v4, v6): Pair) -> String {
     format!("route add 0.0.0.0/0 via {v4}\nroute add ::/0 via {v6}\n")
-}
-
-/// The prefix that is one address.
-pub(crate) fn single(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
 #[cfg(test)]

@@ -20,8 +20,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
+use ipnet::IpNet;
+use mesh_userspace::config::is_address;
 
-use self::addresses::{FABRIC, single};
+use self::addresses::FABRIC;
 pub use self::builder::Builder;
 use self::wiring::SILENT_VIPS;
 use crate::cleanup::BPFFS;
@@ -37,7 +39,7 @@ pub struct Topology {
     shape: Builder,
     switch: Namespace,
     hosts: Hosts,
-    vips: Vec<IpAddr>,
+    vips: Vec<IpNet>,
     /// The programs at far ends, by the host's name.
     native: Mutex<BTreeMap<String, Ebpf>>,
     lease: Lease,
@@ -118,9 +120,14 @@ impl Topology {
 
     /// Routes the VIP to the balancer and gives it to every backend.
     pub fn add_vip(&mut self, vip: IpAddr) -> Result<()> {
-        let gateway = self.balancer().address_like(vip);
+        self.add_vips(vip.into())
+    }
+
+    /// As [`Topology::add_vip`], for all addresses of a prefix.
+    pub fn add_vips(&mut self, vip: IpNet) -> Result<()> {
+        let gateway = self.balancer().address_like(vip.addr());
         let from = self.router().unwrap_or(self.client());
-        from.ip(&format!("route replace {} via {gateway}\n", single(vip)))?;
+        from.ip(&format!("route replace {vip} via {gateway}\n"))?;
         self.backends().iter().try_for_each(|backend| own(backend, vip))?;
         self.vips.push(vip);
         Ok(())
@@ -146,7 +153,11 @@ impl Topology {
     }
 }
 
-fn own(backend: &Host, vip: IpAddr) -> Result<()> {
-    let nodad = if vip.is_ipv6() { " nodad" } else { "" };
-    backend.ip(&format!("addr add {} dev lo{nodad}\n", single(vip)))
+/// One address is given to `lo`; of a prefix, `lo` takes the packets.
+fn own(backend: &Host, vip: IpNet) -> Result<()> {
+    backend.ip(&match (vip, is_address(vip)) {
+        (_, false) => format!("route add local {vip} dev lo\n"),
+        (IpNet::V4(_), true) => format!("addr add {vip} dev lo\n"),
+        (IpNet::V6(_), true) => format!("addr add {vip} dev lo nodad\n"),
+    })
 }

@@ -35,14 +35,14 @@ impl Readme {
         let text = Document::read("README.md").blocks_in("toml").remove(0);
         let config = mesh_userspace::config::parse("README.md", &text).unwrap();
         let service = &config.services[0];
+        let (vip, port) = (service.vip.addr(), service.ports.first());
         let mut topology = Topology::builder().backends(service.backends.len()).build().unwrap();
-        topology.add_vip(service.vip).unwrap();
+        topology.add_vip(vip).unwrap();
         let hosts = topology.backends();
-        let servers =
-            hosts.iter().map(|host| HttpServer::start(host, service.port, host.name()).unwrap()).collect();
-        let decaps = hosts.iter().map(|host| Decap::start(host, &[service.vip]).unwrap()).collect();
+        let servers = hosts.iter().map(|host| HttpServer::start(host, port, host.name()).unwrap()).collect();
+        let decaps = hosts.iter().map(|host| Decap::start(host, &[vip]).unwrap()).collect();
         let agent = Agent::start(&topology, &translated(&text)).unwrap();
-        Self { agent, vip: service.vip, _servers: servers, _decaps: decaps, topology }
+        Self { agent, vip, _servers: servers, _decaps: decaps, topology }
     }
 
     fn meshlb(&self, command: &str) -> Output {
@@ -105,7 +105,7 @@ fn the_recipes_for_backends_can_be_followed() {
     let backend = topology.backend(1).unwrap();
     let commands = operations.commands();
     let addresses: Vec<_> = commands.iter().filter(|command| command.starts_with("ip ")).collect();
-    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert_eq!(addresses.len(), 4, "{addresses:?}");
     for command in addresses {
         let output = backend.command("ip").args(command.split(' ').skip(1)).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");

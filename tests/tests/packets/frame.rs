@@ -15,6 +15,8 @@ pub(crate) const ETHERNET: usize = 14;
 pub(crate) enum Transport {
     Tcp(Flags),
     Udp,
+    /// The payload of another protocol, by its number.
+    Other(u8),
 }
 
 /// The flags of a TCP segment that say what becomes of its connection.
@@ -27,7 +29,7 @@ pub(crate) enum Flags {
     Rst,
 }
 
-/// A frame with a TCP or UDP packet in it.
+/// A frame with a packet in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) destination_mac: [u8; 6],
@@ -95,6 +97,7 @@ impl Frame {
         ip + match self.transport {
             Transport::Tcp(_) => 20,
             Transport::Udp => 8,
+            Transport::Other(_) => 0,
         }
     }
 
@@ -145,6 +148,7 @@ impl Frame {
         match self.transport {
             Transport::Tcp(_) => IpNumber::TCP,
             Transport::Udp => IpNumber::UDP,
+            Transport::Other(number) => IpNumber(number),
         }
     }
 
@@ -153,6 +157,7 @@ impl Frame {
         let header = match self.transport {
             Transport::Tcp(flags) => self.tcp(flags, &payload),
             Transport::Udp => self.udp(&payload),
+            Transport::Other(_) => Vec::new(),
         };
         [header, payload].concat()
     }

@@ -21,7 +21,7 @@ fn seeds() -> Vec<Frame> {
     let padded = plain.iter().map(|frame| Frame { payload: 5, padding: 9, hops: 2, ..frame.clone() });
     let ended = plain.iter().map(|frame| match frame.transport {
         Transport::Tcp(_) => Frame { transport: Transport::Tcp(Flags::FinAck), ..frame.clone() },
-        Transport::Udp => Frame { hops: 1, ..frame.clone() },
+        Transport::Udp | Transport::Other(_) => Frame { hops: 1, ..frame.clone() },
     });
     options.chain(padded).chain(ended).chain(plain.clone()).collect()
 }

@@ -15,15 +15,23 @@ use crate::world::{BACKEND, Expected, SLOTS, Way, World, opening, services, xdp}
 
 /// A packet that the backend sent to the client: what errors are about.
 fn answer(service: &ServiceKey) -> Frame {
-    let Frame { source, destination, transport, .. } = opening(service);
-    let transport = if transport == Transport::Udp { Transport::Udp } else { Transport::Tcp(Flags::Ack) };
+    answer_to(&opening(service))
+}
+
+/// A packet that the backend sent to the client of this one.
+pub(crate) fn answer_to(frame: &Frame) -> Frame {
+    let Frame { source, destination, transport, .. } = *frame;
+    let transport = match transport {
+        Transport::Tcp(_) => Transport::Tcp(Flags::Ack),
+        Transport::Udp | Transport::Other(_) => transport,
+    };
     Frame::new(destination, source, transport)
 }
 
-type Quoted<'a> = &'a [u8];
+pub(crate) type Quoted<'a> = &'a [u8];
 
 /// An error from a router on the way to the client.
-fn error(vip: IpAddr, quoted: Quoted<'_>, kind4: Icmpv4Type, kind6: Icmpv6Type) -> Vec<u8> {
+pub(crate) fn error(vip: IpAddr, quoted: Quoted<'_>, kind4: Icmpv4Type, kind6: Icmpv6Type) -> Vec<u8> {
     let mut packet = Vec::new();
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x11], [2, 0, 0, 0, 0, 0xaa]);
     match vip {
@@ -42,7 +50,7 @@ fn error(vip: IpAddr, quoted: Quoted<'_>, kind4: Icmpv4Type, kind6: Icmpv6Type) 
     packet
 }
 
-fn kinds() -> Vec<(Icmpv4Type, Icmpv6Type)> {
+pub(crate) fn kinds() -> Vec<(Icmpv4Type, Icmpv6Type)> {
     let needed = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
     vec![
         (Icmpv4Type::DestinationUnreachable(needed), Icmpv6Type::PacketTooBig { mtu: 1400 }),
@@ -78,13 +86,13 @@ fn errors_about_a_flow_reach_its_backend() {
     let mut world = World::new(Way::L2);
     for service in services() {
         // A router quotes the header and 8 bytes at least.
-        let ip = if service.vip.is_ipv4() { 20 } else { 40 };
+        let ip = if service.vip.addr().is_ipv4() { 20 } else { 40 };
         let packet = answer(&service).bytes();
         for length in [ip + 8, packet.len() - ETHERNET] {
             let quoted = &packet[ETHERNET..ETHERNET + length.min(packet.len() - ETHERNET)];
             for (kind4, kind6) in kinds() {
-                let input = error(service.vip, quoted, kind4, kind6);
-                let output = at_neighbour(&input, service.vip);
+                let input = error(service.vip.addr(), quoted, kind4, kind6);
+                let output = at_neighbour(&input, service.vip.addr());
                 let ip_length = input.len() - ETHERNET;
                 let expected = Expected::Sent { by: Outcome::Transmitted, output, ip_length, opens: false };
                 world.check(&format!("{service:?}, {length} bytes quoted"), &input, &expected);
@@ -103,7 +111,7 @@ fn an_error_follows_the_record_of_its_flow_and_leaves_it_as_it_is() {
         world.lab.slots(id * SLOTS, SLOTS, Slot::new(BACKEND, OTHER, true, true)).unwrap();
         let quoted = answer(&service).bytes();
         let (kind4, kind6) = kinds().remove(0);
-        let input = error(service.vip, &quoted[ETHERNET..], kind4, kind6);
+        let input = error(service.vip.addr(), &quoted[ETHERNET..], kind4, kind6);
         let sent = |world: &World| [BACKEND, OTHER].map(|id| world.lab.counters(id).unwrap().packets());
         world.lab.run(&input).unwrap();
         assert_eq!(sent(&world), [0, 1], "an unknown flow is the former backend's");
@@ -120,15 +128,15 @@ fn other_errors_are_the_hosts_own() {
         let (kind4, kind6) = kinds().remove(0);
         let mut foreign = answer(&service);
         foreign.source.set_port(81);
-        let input = error(service.vip, &foreign.bytes()[ETHERNET..], kind4.clone(), kind6);
+        let input = error(service.vip.addr(), &foreign.bytes()[ETHERNET..], kind4.clone(), kind6);
         world.check("another port", &input, &Expected::Kept(Outcome::NotAService));
         let short = &answer(&service).bytes()[ETHERNET..ETHERNET + 10];
-        let input = error(service.vip, short, kind4, kind6);
+        let input = error(service.vip.addr(), short, kind4, kind6);
         world.check("a quotation cut short", &input, &Expected::Kept(Outcome::OtherProtocol));
         let asked = etherparse::IcmpEchoHeader { id: 1, seq: 1 };
         let quoted = answer(&service).bytes();
         let input = error(
-            service.vip,
+            service.vip.addr(),
             &quoted[ETHERNET..],
             Icmpv4Type::EchoRequest(asked),
             Icmpv6Type::EchoRequest(asked),
@@ -220,7 +228,7 @@ fn an_error_about_a_flow_is_wrapped_as_its_packets_are() {
         for service in services() {
             let packet = answer(&service);
             let (kind4, kind6) = kinds().remove(0);
-            let input = error(service.vip, &packet.bytes()[ETHERNET..], kind4, kind6);
+            let input = error(service.vip.addr(), &packet.bytes()[ETHERNET..], kind4, kind6);
             // The flow as its client sends it.
             let flow = Flow { client: packet.destination, service: packet.source, ..Flow::of(&packet) };
             let output = way.tunnel().unwrap().around(&input[ETHERNET..], 0, flow);
@@ -242,7 +250,7 @@ fn what_may_be_fragmented_or_is_an_error_itself_is_dropped_without_a_word() {
     for service in services() {
         let (kind4, kind6) = kinds().remove(0);
         let quoted = Frame { payload: 1000, ..answer(&service) }.bytes();
-        let input = error(service.vip, &quoted[ETHERNET..], kind4, kind6);
+        let input = error(service.vip.addr(), &quoted[ETHERNET..], kind4, kind6);
         world.check("a long error", &input, &Expected::Kept(Outcome::TooBig));
     }
 }

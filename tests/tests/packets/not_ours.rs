@@ -110,7 +110,7 @@ fn other_addresses_ports_and_protocols_pass() {
 type Change = Box<dyn Fn(&mut Frame)>;
 
 fn others(service: &ServiceKey) -> Vec<(&'static str, Change)> {
-    let ServiceKey { vip, port, .. } = *service;
+    let (vip, port) = (service.vip.addr(), service.ports.first());
     let flipped = |bit: u32| match vip {
         IpAddr::V4(vip) => IpAddr::from((u32::from(vip) ^ 1 << (bit % 32)).to_be_bytes()),
         IpAddr::V6(vip) => IpAddr::from((u128::from(vip) ^ 1 << bit).to_be_bytes()),

@@ -116,7 +116,7 @@ fn chosen_by_server(id: &[u8]) -> [(&'static str, Vec<u8>); 5] {
 const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 
 fn key(vip: &str) -> ServiceKey {
-    ServiceKey { vip: vip.parse().unwrap(), port: 443, protocol: Protocol::Quic }
+    ServiceKey::exact(vip.parse().unwrap(), 443, Protocol::Quic)
 }
 
 /// A backend reached in a way; all but [`OWNER`] have an Ethernet address of their own.

@@ -2,9 +2,9 @@
 
 use mesh_common::flow::{FlowRecord, SYN_GUARD, Ticks, UDP_IDLE, state};
 use mesh_common::slot::Slot;
-use mesh_tests::lab::Lab;
+use mesh_tests::lab::{Lab, SEED};
 use mesh_userspace::config::{Protocol, ServiceKey};
-use mesh_userspace::dataplane::Flow;
+use mesh_userspace::dataplane::{Flow, flow_hash};
 
 use crate::frame::{Flags, Frame, Transport};
 use crate::tracked::{ABSENT, DEAD, NEW, OLD, OTHER, lab, record, send};
@@ -67,7 +67,8 @@ fn try_row(
     let before =
         found.map(|(backend, state, age)| FlowRecord { backend, seen: now.wrapping_sub(age), state });
     if let Some(record) = before {
-        lab.write_flow(&Flow { client: frame.source, service, record }).unwrap();
+        let hash = flow_hash(SEED, frame.source);
+        lab.write_flow(&Flow { client: frame.source, service, hash, record }).unwrap();
     }
     let count = |lab: &Lab| (OLD..=DEAD).map(|id| lab.counters(id).unwrap().new_flows).sum::<u64>();
     let counted = count(lab);

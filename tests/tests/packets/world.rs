@@ -110,19 +110,19 @@ impl Way {
 pub(crate) fn services() -> Vec<ServiceKey> {
     let all = [("192.0.2.10", Protocol::Tcp), ("192.0.2.10", Protocol::Udp)];
     let v6 = [("2001:db8::10", Protocol::Tcp), ("2001:db8::10", Protocol::Udp)];
-    let key = |(vip, protocol): (&str, _)| ServiceKey { vip: vip.parse().unwrap(), port: 80, protocol };
+    let key = |(vip, protocol): (&str, _)| ServiceKey::exact(vip.parse().unwrap(), 80, protocol);
     all.into_iter().chain(v6).map(key).collect()
 }
 
 /// A client's packet that begins a flow of a service, as far as its protocol has a beginning.
 pub(crate) fn opening(service: &ServiceKey) -> Frame {
-    let client = if service.vip.is_ipv4() { "198.51.100.7" } else { "2001:db8:1::7" };
+    let client = if service.vip.addr().is_ipv4() { "198.51.100.7" } else { "2001:db8:1::7" };
     let client = SocketAddr::new(client.parse().unwrap(), 4000);
     let transport = match service.protocol {
         Protocol::Tcp => Transport::Tcp(Flags::Syn),
-        Protocol::Udp | Protocol::Quic => Transport::Udp,
+        Protocol::Udp | Protocol::Quic | Protocol::Any => Transport::Udp,
     };
-    Frame::new(client, SocketAddr::new(service.vip, service.port), transport)
+    Frame::new(client, SocketAddr::new(service.vip.addr(), service.ports.first()), transport)
 }
 
 /// What must become of a packet.

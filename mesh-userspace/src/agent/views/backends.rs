@@ -4,8 +4,7 @@ use super::services::TableUse;
 use crate::{
     agent::state::Agent,
     api::types::{BackendView, HealthView},
-    config::ServiceKey,
-    dataplane::{Actual, host_address},
+    dataplane::Actual,
     desired::{Backend, Role, Service},
     health::{self, Verdict},
     nexthop::NextHop,
@@ -13,7 +12,7 @@ use crate::{
 use mesh_common::abi::BackendCounters;
 use nix::net::if_::if_indextoname;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -22,10 +21,11 @@ impl Agent {
     pub(in crate::agent) fn backend_views(&self) -> Vec<BackendView> {
         let actual = self.reconciler.actual();
         let (latencies, names) = (self.inputs.latencies(), interface_names(actual));
+        let (members, nobody) = (self.members(), BTreeMap::new());
         let mut views = Vec::new();
         for service in &self.config.services {
             let table = self.table_use(service.key());
-            let ids = self.ids(service.key());
+            let ids = self.entry(service.key()).and_then(|entry| members.get(&entry.id)).unwrap_or(&nobody);
             let desired = self.desired.services.get(&service.key());
             for backend in &service.backends {
                 let known = desired.and_then(|service| service.backends.get(&backend.address));
@@ -42,7 +42,7 @@ impl Agent {
                     ..counted
                 });
             }
-            views.extend(removed(&ids, desired).map(|(address, id)| BackendView {
+            views.extend(removed(ids, desired).map(|(address, id)| BackendView {
                 service: service.name.clone(),
                 address: address.to_string(),
                 state: "removed".into(),
@@ -59,14 +59,6 @@ impl Agent {
         let BackendCounters { bytes, new_flows, .. } = counters;
         let slots = table.owned.get(id).copied().unwrap_or(0);
         BackendView { slots, packets: counters.packets(), bytes, new_flows, ..BackendView::default() }
-    }
-
-    /// The ids of a service's backends in the maps, those that left the configuration included.
-    fn ids(&self, key: ServiceKey) -> BTreeMap<IpAddr, u32> {
-        let Some(entry) = self.entry(key) else { return BTreeMap::new() };
-        let backends = self.reconciler.actual().backends.iter();
-        let members = backends.filter(|(_, backend)| backend.service == entry.id);
-        members.map(|(id, backend)| (host_address(backend.address), *id)).collect()
     }
 
     fn health_view(&self, key: &health::Key, latency: Option<&Duration>) -> Option<HealthView> {
@@ -101,9 +93,9 @@ const fn state_name(backend: &Backend) -> &'static str {
 }
 
 fn interface_names(actual: &Actual) -> BTreeMap<u32, String> {
-    let indices = actual.backends.values().map(|backend| backend.ifindex);
+    let indices: BTreeSet<u32> = actual.backends.values().map(|backend| backend.ifindex).collect();
     let name = |index| Some((index, if_indextoname(index).ok()?.to_string_lossy().into_owned()));
-    indices.filter_map(name).collect()
+    indices.into_iter().filter_map(name).collect()
 }
 
 fn show_hop(hop: &NextHop, names: &BTreeMap<u32, String>) -> String {

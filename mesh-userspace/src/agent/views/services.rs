@@ -3,14 +3,17 @@
 use crate::{
     agent::state::Agent,
     api::types::{ServiceView, SlotPhases},
-    config::{self, ServiceKey},
-    dataplane::abi_key,
+    config::{self, ServiceKey, Vip},
+    dataplane::{abi_key, host_address},
 };
 use mesh_common::{
     abi::{BackendCounters, ServiceEntry},
     slot::Phase,
 };
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 use tracing::warn;
 
 /// What a service's table says.
@@ -21,20 +24,26 @@ pub(super) struct TableUse {
     pub(super) owned: HashMap<u32, u32>,
 }
 
+/// The backends of services in the maps: ids by address, by the service's id.
+pub(super) type Members = HashMap<u32, BTreeMap<IpAddr, u32>>;
+
 impl Agent {
     pub(in crate::agent) fn service_views(&self) -> Vec<ServiceView> {
-        self.config.services.iter().map(|service| self.service_view(service)).collect()
+        let members = self.members();
+        self.config.services.iter().map(|service| self.service_view(service, &members)).collect()
     }
 
-    fn service_view(&self, service: &config::Service) -> ServiceView {
+    fn service_view(&self, service: &config::Service, members: &Members) -> ServiceView {
         let health = self.service_health(service).unwrap_or_default();
         let table = self.table_use(service.key());
         let entry = self.entry(service.key());
-        let sum = self.service_counters(entry);
+        let sum = self.service_counters(entry.and_then(|entry| members.get(&entry.id)));
         ServiceView {
             name: service.name.clone(),
-            vip: service.vip.to_string(),
-            port: service.port,
+            key: service.key().to_string(),
+            vip: Vip(service.vip).to_string(),
+            port: service.ports.single().unwrap_or(0),
+            ports: service.ports.to_string(),
             protocol: service.protocol.to_string(),
             scheduler: service.scheduler.to_string(),
             forward: service.forward.to_string(),
@@ -50,10 +59,18 @@ impl Agent {
         }
     }
 
-    fn service_counters(&self, entry: Option<&ServiceEntry>) -> BackendCounters {
-        let backends = self.reconciler.actual().backends.iter();
-        let members = backends.filter(|(_, backend)| Some(backend.service) == entry.map(|entry| entry.id));
-        members.fold(BackendCounters::default(), |sum, (id, _)| sum.plus(&self.counters(*id)))
+    /// The backends in the maps, those that left the configuration included.
+    pub(super) fn members(&self) -> Members {
+        let mut members = Members::new();
+        for (id, backend) in &self.reconciler.actual().backends {
+            members.entry(backend.service).or_default().insert(host_address(backend.address), *id);
+        }
+        members
+    }
+
+    fn service_counters(&self, members: Option<&BTreeMap<IpAddr, u32>>) -> BackendCounters {
+        let ids = members.into_iter().flat_map(BTreeMap::values);
+        ids.fold(BackendCounters::default(), |sum, id| sum.plus(&self.counters(*id)))
     }
 
     pub(super) fn table_use(&self, key: ServiceKey) -> TableUse {

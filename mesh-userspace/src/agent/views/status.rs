@@ -116,7 +116,7 @@ impl Agent {
     /// A table keeps the size that it was created with.
     fn resized(&self, service: &config::Service) -> Option<String> {
         let entry = self.entry(service.key())?;
-        let wanted = service.table_size.filter(|wanted| *wanted != entry.size)?;
+        let wanted = service.wanted_size().filter(|wanted| *wanted != entry.size)?;
         Some(format!(
             "service {:?} keeps its table of {} slots; for {wanted}, remove it, reload, and add it again",
             service.name, entry.size

@@ -1,19 +1,18 @@
 //! `meshlb services`.
 
-use std::net::{IpAddr, SocketAddr};
-
 use crate::api::types::ServiceView;
 use crate::cli::format::{count, percent};
 use crate::cli::table::Column::{Number, Text};
 use crate::cli::table::table;
 
-/// One line per service. `MOVING` is the part of the table that is not at rest.
+/// One line per service. `SLOTS` is the size of its table, `MOVING` the part of it that is not at rest.
 pub(in crate::cli) fn services(services: &[ServiceView]) -> String {
     let columns = [
         Text("SERVICE"),
         Text("VIP"),
-        Text("FORWARD"),
+        Text("VIA"),
         Number("UP"),
+        Number("SLOTS"),
         Number("MOVING"),
         Number("PACKETS"),
         Number("BYTES"),
@@ -27,22 +26,16 @@ fn row(s: &ServiceView) -> Vec<String> {
     let moving = u64::from(s.slots.migrating) + u64::from(s.slots.settling);
     vec![
         s.name.clone(),
-        format!("{} {}", s.protocol, with_port(&s.vip, s.port)),
+        s.key.clone(),
         s.forward.clone(),
         format!("{}/{}", s.up, s.backends),
+        s.table_size.to_string(),
         percent(moving, u64::from(s.table_size)),
         count(s.packets),
         count(s.bytes),
         count(s.new_flows),
         if s.panic { "panic".to_owned() } else { String::new() },
     ]
-}
-
-fn with_port(vip: &str, port: u16) -> String {
-    match vip.parse::<IpAddr>() {
-        Ok(vip) => SocketAddr::new(vip, port).to_string(),
-        Err(_not_an_address) => format!("{vip}:{port}"),
-    }
 }
 
 #[cfg(test)]
@@ -53,8 +46,10 @@ mod tests {
     fn web() -> ServiceView {
         ServiceView {
             name: "web".into(),
+            key: "203.0.113.10:80/tcp".into(),
             vip: "203.0.113.10".into(),
             port: 80,
+            ports: "80".into(),
             protocol: "tcp".into(),
             scheduler: "maglev".into(),
             forward: "ipip".into(),
@@ -73,8 +68,10 @@ mod tests {
     fn dns() -> ServiceView {
         ServiceView {
             name: "dns".into(),
+            key: "[2001:db8::53]:53/udp".into(),
             vip: "2001:db8::53".into(),
             port: 53,
+            ports: "53".into(),
             protocol: "udp".into(),
             forward: "l2".into(),
             slots: SlotPhases { steady: 8_000, migrating: 8_000, settling: 381 },
@@ -88,10 +85,12 @@ mod tests {
     #[test]
     fn a_service_is_a_line() {
         let expected = "\
-SERVICE  VIP                    FORWARD    UP  MOVING  PACKETS  BYTES  FLOWS
-web      tcp 203.0.113.10:80    ipip      3/3      0%     1.2M   987M   4321
-dns      udp [2001:db8::53]:53  l2       0/12     51%     1.2M   987M   4321  panic";
-        assert_eq!(services(&[web(), dns()]), expected);
+SERVICE  VIP                           VIA     UP  SLOTS  MOVING  PACKETS  BYTES  FLOWS
+web      203.0.113.10:80/tcp           ipip   3/3  16381      0%     1.2M   987M   4321
+dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M   4321  panic
+ftp      203.0.113.0/24:8000-8100/tcp  ipip   3/3  16381      0%     1.2M   987M   4321";
+        let ftp = ServiceView { name: "ftp".into(), key: "203.0.113.0/24:8000-8100/tcp".into(), ..web() };
+        assert_eq!(services(&[web(), dns(), ftp]), expected);
     }
 
     #[test]
@@ -102,6 +101,6 @@ dns      udp [2001:db8::53]:53  l2       0/12     51%     1.2M   987M   4321  pa
 
     #[test]
     fn no_services_are_a_header() {
-        assert_eq!(services(&[]), "SERVICE  VIP  FORWARD  UP  MOVING  PACKETS  BYTES  FLOWS");
+        assert_eq!(services(&[]), "SERVICE  VIP  VIA  UP  SLOTS  MOVING  PACKETS  BYTES  FLOWS");
     }
 }

@@ -8,10 +8,14 @@ use std::ops::Range;
 use super::report::Report;
 use super::service::Placed;
 use crate::config::{Limits, Problem, ServiceKey};
+use crate::dataplane::abi_key;
+use crate::wide;
 
 pub(super) fn check(services: &[Placed], limits: Limits, report: &mut Report) {
     check_names(services, report);
     check_keys(services, report);
+    check_overlaps(services, report);
+    check_rules(services, limits, report);
     check_services(services, limits, report);
     check_backends(services, limits, report);
     check_slots(services, limits, report);
@@ -39,6 +43,59 @@ fn check_keys(services: &[Placed], report: &mut Report) {
         let problem = Problem::new(format!("{key} is already the service {name:?} in line {line}{as_udp}"))
             .advise("change the VIP, port or protocol, or move the backends to the first service");
         report.add(problem.at(second.vip.clone()).beside(first.vip.clone(), "first here"));
+    }
+}
+
+/// Of two services of one VIP and protocol the one with fewer ports is the more specific, which tells nothing where
+/// each has ports that the other has not.
+fn check_overlaps(services: &[Placed], report: &mut Report) {
+    let mut sorted: Vec<&Placed> = services.iter().collect();
+    sorted.sort_by_key(|placed| {
+        let ServiceKey { vip, ports, protocol } = placed.service.key();
+        (vip, protocol, ports.first(), u16::MAX - ports.last())
+    });
+    // Those whose ports reach up to the present one's or beyond, each within the one before.
+    let mut around: Vec<&Placed> = Vec::new();
+    for placed in sorted {
+        while around.pop_if(|outer| !reaches(outer, placed)).is_some() {}
+        if let Some(outer) =
+            around.last().filter(|outer| outer.service.ports.last() < placed.service.ports.last())
+        {
+            report.add(overlap(outer, placed, report));
+        }
+        around.push(placed);
+    }
+}
+
+fn reaches(outer: &Placed, placed: &Placed) -> bool {
+    let (one, other) = (outer.service.key(), placed.service.key());
+    (one.vip, one.protocol) == (other.vip, other.protocol) && one.ports.last() >= other.ports.first()
+}
+
+fn overlap(one: &Placed, other: &Placed, report: &Report) -> Problem {
+    let (first, second) = if one.ports.start < other.ports.start { (one, other) } else { (other, one) };
+    let message = format!(
+        "{} overlaps {}, the service {:?} in line {}, in part",
+        second.service.key(),
+        first.service.key(),
+        first.service.name,
+        report.line(first.ports.start)
+    );
+    Problem::new(message)
+        .advise(
+            "let one of the ranges of ports contain the other, which is then the one that counts, or none",
+        )
+        .at(second.ports.clone())
+        .beside(first.ports.clone(), "first here")
+}
+
+fn check_rules(services: &[Placed], limits: Limits, report: &mut Report) {
+    let keys: Vec<_> = services.iter().map(|placed| abi_key(placed.service.key())).collect();
+    let most = index(limits.rules).unwrap_or(usize::MAX);
+    let widest = services.iter().zip(&keys).find(|(_, key)| key.is_wide());
+    if let (None, Some((placed, _))) = (wide::count(&keys, most), widest) {
+        let message = format!("ranges of ports and prefixes make more than {most} rules, which do not fit");
+        report.add(too_many(message, "rules", &placed.ports));
     }
 }
 

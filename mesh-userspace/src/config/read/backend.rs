@@ -1,19 +1,19 @@
 //! Reads `[[service.backend]]`, and checks the backends of one service against it and each other.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::quic::{self, Member};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value;
-use crate::config::{Backend, Forward, Problem};
+use crate::config::{Backend, Forward, Problem, Vip, is_address};
 
 /// What backends are behind of, as far as it could be read.
 pub(super) struct Behind<'a> {
-    pub(super) vip: Option<&'a Spanned<IpAddr>>,
+    pub(super) vip: Option<&'a Spanned<IpNet>>,
     pub(super) forward: Option<&'a Spanned<Forward>>,
 }
 
@@ -51,22 +51,23 @@ pub(super) fn check(backends: &[Member], behind: Behind<'_>, report: &mut Report
 
 fn check_reach(
     backend: &Spanned<Backend>,
-    vip: IpAddr,
+    vip: IpNet,
     forward: Option<&Spanned<Forward>>,
     report: &mut Report,
 ) {
     let address = backend.get_ref().address;
-    if address == vip {
-        let problem = Problem::new(format!("the backend {address} is the service's VIP"))
+    if vip.contains(&address) {
+        let what = if is_address(vip) { "is the service's VIP" } else { "lies within the service's VIPs" };
+        let problem = Problem::new(format!("the backend {address} {what}"))
             .advise("write the address of the backend's own interface, on which it is reached");
         report.add(problem.at(backend.span()));
     }
-    if let Some(l2) = forward.filter(|it| *it.get_ref() == Forward::L2 && vip.is_ipv4() != address.is_ipv4())
-    {
+    if let Some(l2) = forward.filter(|it| *it.get_ref() == Forward::L2 && is_ipv4(vip) != address.is_ipv4()) {
         let problem = Problem::new(format!(
-            "the backend {address} is {}, the VIP {vip} is {}",
-            family(address),
-            family(vip)
+            "the backend {address} is {}, the VIP {} is {}",
+            family(address.is_ipv4()),
+            Vip(vip),
+            family(is_ipv4(vip))
         ))
         .advise(
             "with `forward = \"l2\"` both are of one family; \"ipip\", \"gue\" and \"geneve\" take any pair",
@@ -75,6 +76,10 @@ fn check_reach(
     }
 }
 
-const fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+const fn is_ipv4(vip: IpNet) -> bool {
+    matches!(vip, IpNet::V4(_))
+}
+
+const fn family(is_ipv4: bool) -> &'static str {
+    if is_ipv4 { "IPv4" } else { "IPv6" }
 }

@@ -52,6 +52,7 @@ fn limits(mut section: Section<'_, '_>) -> Limits {
         services: limit("services", "1024", default.services),
         backends: limit("backends", "4096", default.backends),
         slots: limit("slots", "1048576", default.slots),
+        rules: limit("rules", "65536", default.rules),
         flows: limit("flows", "262144", default.flows),
     };
     section.finish();

@@ -11,7 +11,7 @@ use super::section::{Key, Section};
 use super::value::{self, Node, Read};
 use super::{health, quic};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Forward, Oversized, Problem, Scheduler, Service, Tracking};
+use crate::config::{Forward, Health, Oversized, Ports, Problem, Protocol, Scheduler, Service, Tracking};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -25,14 +25,15 @@ pub(super) struct Placed {
     pub(super) header: Range<usize>,
     pub(super) name: Range<usize>,
     pub(super) vip: Range<usize>,
+    pub(super) ports: Range<usize>,
     pub(super) table_size: Option<Range<usize>>,
     pub(super) backends: Vec<Range<usize>>,
 }
 
 pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let name = section.required(Key("name", "\"web\""), name);
-    let vip = section.required(Key("vip", "\"203.0.113.10\""), value::address);
-    let port = section.required(Key("port", "80"), port);
+    let vip = section.required(Key("vip", "\"203.0.113.10\""), value::address_or_prefix);
+    let ports = section.required(Key("port", "80"), ports);
     let protocol = section.required(Key("protocol", "\"tcp\""), value::choice("protocol"));
     let scheduler =
         section.or(Key("scheduler", "\"maglev\""), value::choice("scheduler"), Scheduler::default());
@@ -44,29 +45,36 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         section.or(Key("tracking", "\"adaptive\""), value::choice("tracking"), Tracking::default());
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
     let table_size = section.optional(Key("table_size", "65521"), table_size);
-    let probes = section.section("health").map(health::health);
+    let expected = Key("expected_backends", "10");
+    let expected = section.optional(expected, value::number("the number of backends", 1..=u32::MAX));
+    let probes = section.section("health").map(|section| (section.span(), health::health(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
     let backends = section.sections("backend", backend::backend);
     let header = section.span();
     backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
     check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
     check_table_size(table_size.as_ref(), backends.len(), section.report());
+    check_expected(expected.as_ref(), table_size.as_ref(), backends.len(), section.report());
+    check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
+    let health = probes.and_then(|(at, health)| Some(Spanned::new(at, health?)));
+    check_health(health.as_ref(), ports.as_ref(), section.report());
     let said =
         quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
     let quic = quic::assigned(said, section.report());
     section.finish();
 
-    let (name, vip, protocol) = (name?, vip?, protocol?.into_inner());
+    let (name, vip, ports, protocol) = (name?, vip?, ports?, protocol?.into_inner());
     let placed = Placed {
         header,
         name: name.span(),
         vip: vip.span(),
+        ports: ports.span(),
         table_size: table_size.as_ref().map(Spanned::span),
         backends: backends.iter().map(|(backend, _)| backend.span()).collect(),
         service: Service {
             name: name.into_inner(),
             vip: vip.into_inner(),
-            port: port?.into_inner(),
+            ports: ports.into_inner(),
             protocol,
             scheduler,
             forward: forward?.into_inner(),
@@ -75,7 +83,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             tracking,
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
             table_size: table_size.map(Spanned::into_inner),
-            health: probes.flatten(),
+            expected_backends: expected.map(Spanned::into_inner),
+            health: health.map(Spanned::into_inner),
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
             quic,
         },
@@ -93,20 +102,31 @@ fn name(node: &Node<'_>) -> Read<String> {
     Ok(name.to_owned())
 }
 
-fn port(node: &Node<'_>) -> Read<u16> {
-    let Some(written) = node.get_ref().as_str() else {
-        return value::number("the port", 1..=u16::MAX)(node);
+fn ports(node: &Node<'_>) -> Read<Ports> {
+    match node.get_ref().as_str() {
+        None => value::number("the port", 1..=u16::MAX)(node).map(Ports::one),
+        Some("any") => Ok(Ports::ANY),
+        Some(written) => range(written),
+    }
+}
+
+fn range(written: &str) -> Read<Ports> {
+    let one = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+    if one(written).is_some() {
+        return Err(Problem::new(format!("the port {written:?} is text, not a number"))
+            .advise("write it without quotes"));
+    }
+    let ends = written.split_once('-').and_then(|(first, last)| Some((one(first)?, one(last)?)));
+    let Some((first, last)) = ends else {
+        return Err(Problem::new(format!("{written:?} is neither a port nor a range of ports")).advise(
+            "write a number from 1 to 65535, such as `port = 80`, a range such as \"8000-8100\", or \"any\"",
+        ));
     };
-    let problem = if written.parse::<u16>().is_ok() {
-        Problem::new(format!("the port {written:?} is text, not a number")).advise("write it without quotes")
-    } else if written == "any" || written.contains('-') {
-        Problem::new(format!("the port {written:?} is more than one port, which is not supported yet"))
-            .advise("write one service per port, such as `port = 80`")
-    } else {
-        Problem::new(format!("{written:?} is not a port"))
-            .advise("write a number from 1 to 65535, such as `port = 80`")
-    };
-    Err(problem)
+    Ports::range(first, last).filter(|ports| ports.single().is_none()).ok_or_else(|| {
+        let advice = if first == last { first.to_string() } else { format!("\"{last}-{first}\"") };
+        Problem::new(format!("the range of ports {written:?} does not rise"))
+            .advise(format!("write `port = {advice}`"))
+    })
 }
 
 fn table_size(node: &Node<'_>) -> Read<u32> {
@@ -136,5 +156,47 @@ fn check_table_size(size: Option<&Spanned<u32>>, backends: usize, report: &mut R
             Problem::new(format!("the table size {size} is smaller than the number of backends, {backends}"))
                 .advise("leave `table_size` away, or write a prime of at least 100 slots per backend");
         report.add(problem.at(size.span()));
+    }
+}
+
+fn check_expected(
+    expected: Option<&Spanned<u32>>,
+    size: Option<&Spanned<u32>>,
+    backends: usize,
+    report: &mut Report,
+) {
+    let Some(expected) = expected else { return };
+    if let Some(size) = size {
+        let problem = Problem::new("`expected_backends` has no meaning beside `table_size`")
+            .advise("leave one of the two away");
+        report.add(problem.at(expected.span()).beside(size.span(), "this is the size"));
+    }
+    if usize::try_from(*expected.get_ref()).is_ok_and(|expected| expected < backends) {
+        let message =
+            format!("`expected_backends` is {}, and there are {backends} backends", expected.get_ref());
+        let problem = Problem::new(message)
+            .advise("write how many there may be in the service's life, or leave it away");
+        report.add(problem.at(expected.span()));
+    }
+}
+
+/// Protocols without ports are balanced by address alone.
+fn check_protocol(protocol: Option<&Spanned<Protocol>>, ports: Option<&Spanned<Ports>>, report: &mut Report) {
+    let (Some(protocol), Some(ports)) = (protocol, ports) else { return };
+    if *protocol.get_ref() == Protocol::Any && *ports.get_ref() != Ports::ANY {
+        let problem = Problem::new(format!("not every protocol has the port {}", ports.get_ref()))
+            .advise("write `port = \"any\"`, or the protocol \"tcp\" or \"udp\"");
+        report.add(problem.at(ports.span()).beside(protocol.span(), "for every protocol"));
+    }
+}
+
+/// A service of many ports does not say which one is to be probed.
+fn check_health(health: Option<&Spanned<Health>>, ports: Option<&Spanned<Ports>>, report: &mut Report) {
+    let (Some(health), Some(ports)) = (health, ports) else { return };
+    if health.get_ref().port.is_none() && ports.get_ref().single().is_none() {
+        let problem =
+            Problem::new("`port` is missing in [service.health], and the service has more than one")
+                .advise("add the port that the backends are probed on, such as `port = 8080`");
+        report.add(problem.at(health.span()).beside(ports.span(), "which of these?"));
     }
 }

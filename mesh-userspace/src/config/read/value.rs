@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -150,7 +151,7 @@ pub(super) fn address(node: &Node<'_>) -> Read<IpAddr> {
 
 fn bad_address(written: &str) -> Problem {
     let advice = if written.contains('/') {
-        "write one address, without a prefix length; prefixes are not supported yet".to_owned()
+        "write one address, without the length of a prefix".to_owned()
     } else if let Ok(socket) = written.parse::<SocketAddr>() {
         format!("write the address alone, \"{}\"; the port is the service's `port`", socket.ip())
     } else if written.starts_with('[') {
@@ -159,6 +160,32 @@ fn bad_address(written: &str) -> Problem {
         "write an address such as \"203.0.113.10\" or \"2001:db8::10\"; names are not resolved".to_owned()
     };
     Problem::new(format!("{written:?} is not an IP address")).advise(advice)
+}
+
+/// An IP address, or a prefix of addresses with the bits behind it 0.
+pub(super) fn address_or_prefix(node: &Node<'_>) -> Read<IpNet> {
+    let written = text(node)?;
+    if !written.contains('/') {
+        return address(node).map(IpNet::from);
+    }
+    let prefix: IpNet = written.parse().map_err(|_not_a_prefix| bad_prefix(written))?;
+    if prefix != prefix.trunc() {
+        let (whole, one) = (prefix.trunc(), prefix.addr());
+        return Err(Problem::new(format!("{written} has bits set behind its prefix"))
+            .advise(format!("write the prefix \"{whole}\", or the one address \"{one}\"")));
+    }
+    let plain = "write a prefix of addresses that single hosts have, such as \"203.0.113.0/24\"";
+    match [prefix.network(), prefix.broadcast()].into_iter().find_map(refusal) {
+        Some((what, _)) => Err(Problem::new(format!("{written} contains {what}")).advise(plain)),
+        None => Ok(prefix),
+    }
+}
+
+fn bad_prefix(written: &str) -> Problem {
+    Problem::new(format!("{written:?} is not a prefix")).advise(
+        "write an address and how many of its first bits count, at most 32 or 128: \"203.0.113.0/24\" or \
+         \"2001:db8::/64\"",
+    )
 }
 
 /// Why no packet can be balanced to or from `address`, and what to write instead.

@@ -99,6 +99,7 @@ fn flow(tag: u8, record: u64, client: &Client, now: Ticks) -> Option<Flow> {
     Some(Flow {
         client: SocketAddr::new(host_address(client.address), port),
         service: client.service,
+        hash: table::hash(client.key, client.service),
         record,
     })
 }

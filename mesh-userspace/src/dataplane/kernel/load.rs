@@ -7,10 +7,15 @@ use super::{
     pins::{PinError, Pins},
     quic::QuicMaps,
     services::{self, ServiceTable},
+    wide::{self, WideMaps},
 };
+use crate::config::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
+    maps::{
+        Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray,
+        lpm_trie::LpmTrie,
+    },
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
@@ -33,6 +38,8 @@ pub struct Sizes {
     pub backends: u32,
     /// Most slots.
     pub slots: u32,
+    /// Most rules that wide services are made up of.
+    pub rules: u32,
     /// Recorded flows that the table has good room for.
     pub flows: u32,
 }
@@ -146,15 +153,25 @@ pub enum LoadError {
     Random(getrandom::Error),
 }
 
+impl From<Limits> for Sizes {
+    fn from(limits: Limits) -> Self {
+        let Limits { services, backends, slots, rules, flows } = limits;
+        Self { services, backends, slots, rules, flows }
+    }
+}
+
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, &'static str, u32); 7] {
+    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 10] {
         let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
             ("CLIENTS", "buckets of flows", self.layout().buckets),
             ("OUTCOMES", "outcomes", Outcome::COUNT),
             ("PROGRAMS", "programs", 2),
+            ("VIPS", "prefixes", wide::vips(self.services)),
+            ("RULES", "rules", wide::rules(self.rules)),
+            ("WIDE", "elements", 1),
             (QuicMaps::CONFIGS, "QUIC configurations", self.services.saturating_mul(rotations)),
             (QuicMaps::SERVER_IDS, "server ids", self.backends.saturating_mul(rotations)),
             (QuicMaps::PACKETS, "counters", Routed::COUNTERS),
@@ -162,7 +179,7 @@ impl Sizes {
     }
 
     /// How the tables are divided.
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         Layout {
             places: services::places(self.services),
             backends: self.backends.saturating_add(1),
@@ -173,23 +190,26 @@ impl Sizes {
 }
 
 /// The map that holds services, backends, flows and slots.
-const TABLES: &str = "TABLES";
+pub(super) const TABLES: &str = "TABLES";
 
 /// Every map of the programs; all are pinned.
-const MAPS: [&str; 9] = [
+const MAPS: [&str; 12] = [
     "META",
     TABLES,
     "BACKEND_COUNTERS",
     "OUTCOMES",
     "CLIENTS",
     "PROGRAMS",
+    "VIPS",
+    "RULES",
+    "WIDE",
     QuicMaps::CONFIGS,
     QuicMaps::SERVER_IDS,
     QuicMaps::PACKETS,
 ];
 
 /// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`.
-const MAPPED: u32 = 1 << 10;
+pub(super) const MAPPED: u32 = 1 << 10;
 const GROWING: u32 = 1;
 
 impl Kernel {
@@ -226,7 +246,12 @@ impl Kernel {
             typed(&mut ebpf, QuicMaps::SERVER_IDS, HashMap::try_from)?,
             typed(&mut ebpf, QuicMaps::PACKETS, PerCpuArray::try_from)?,
         );
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, quic, flows })
+        let wide = WideMaps {
+            vips: typed(&mut ebpf, "VIPS", LpmTrie::try_from)?,
+            rules: typed(&mut ebpf, "RULES", LpmTrie::try_from)?,
+            wide: typed(&mut ebpf, "WIDE", Array::try_from)?,
+        };
+        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, quic, flows, wide })
     }
 }
 
@@ -326,7 +351,7 @@ fn check_tables(pins: &Pins, sizes: Sizes, meta: Meta) -> Result<(), LoadError> 
 }
 
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
-fn shape(map: &str) -> (MapType, u32, u32, u32) {
+pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
@@ -334,6 +359,9 @@ fn shape(map: &str) -> (MapType, u32, u32, u32) {
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
         QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
+        "VIPS" => (MapType::LpmTrie, 20, 4, GROWING),
+        "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
+        "WIDE" => (MapType::Array, 4, 4, 0),
         _ => (MapType::Array, 4, 16, 0),
     }
 }

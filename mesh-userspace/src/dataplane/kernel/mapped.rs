@@ -24,6 +24,8 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<ServiceEntry> {}
 
 // SAFETY: as above; the sizes that are asserted where they are defined leave no room for any.
 unsafe impl aya::Pod for Plain<ConfigKey> {}

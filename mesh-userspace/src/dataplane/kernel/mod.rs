@@ -7,14 +7,17 @@ mod attach;
 mod flows;
 mod load;
 mod mapped;
+mod memory;
 mod pins;
 mod quic;
 mod services;
 mod syscalls;
+mod wide;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
 pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
+pub use memory::{InTries, MapMemory, memory};
 pub use pins::{PinError, Pins};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op, flow_hash};
@@ -38,6 +41,7 @@ use quic::QuicMaps;
 use services::ServiceTable;
 use std::collections::BTreeMap;
 use syscalls::wait_for_packets;
+use wide::WideMaps;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
 #[repr(transparent)]
@@ -68,6 +72,7 @@ pub struct Kernel {
     outcomes: PerCpuArray<MapData, u64>,
     quic: QuicMaps,
     flows: FlowTable,
+    wide: WideMaps,
 }
 
 impl Kernel {
@@ -123,7 +128,8 @@ impl Dataplane for Kernel {
         let services: BTreeMap<_, ServiceEntry> =
             self.services.iter().map(|entry| (entry.key, entry)).collect();
         let (quic, server_ids) = (self.quic.configs()?, self.quic.server_ids()?);
-        Ok(Actual { services, backends, slots: self.slots.iter().collect(), quic, server_ids })
+        let routes = self.wide.read(&services)?;
+        Ok(Actual { services, backends, slots: self.slots.iter().collect(), quic, server_ids, routes })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
@@ -137,6 +143,7 @@ impl Dataplane for Kernel {
             Op::RemoveQuicConfig(key) => self.quic.remove_config(key),
             Op::WriteServerId { key, backend } => self.quic.write_server_id(key, backend),
             Op::RemoveServerId(key) => self.quic.remove_server_id(key),
+            Op::Route => self.wide.route(&self.services.iter().map(|entry| (entry.key, entry)).collect()),
             Op::Grace => {
                 wait_for_packets();
                 Ok(())

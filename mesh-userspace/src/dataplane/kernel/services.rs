@@ -41,12 +41,12 @@ impl ServiceTable {
 
     /// Adds a service, or changes what may change of one that stands.
     pub(super) fn add(&mut self, entry: ServiceEntry) -> Result<(), DataplaneError> {
-        let places = self.places_of(entry.key);
+        let places = self.places_of(entry.key, hash::service(entry.key, self.size().max(1)));
         if !places.is_empty() {
             return places.into_iter().try_for_each(|place| self.entries.write(place, &entry, MARK));
         }
-        let keys: Vec<ServiceKey> = self.entries.iter().map(|entry| entry.key).collect();
-        let chain = chain(&keys, entry.key).ok_or(DataplaneError::ServicesFull)?;
+        let key_at = |place| self.entries.read(usize::try_from(place).unwrap_or(usize::MAX)).key;
+        let chain = chain(key_at, self.size(), entry.key).ok_or(DataplaneError::ServicesFull)?;
         // From the free end backwards: each step copies a service to its other place.
         for step in chain.windows(2).rev() {
             let &[from, to] = step else { continue };
@@ -59,29 +59,41 @@ impl ServiceTable {
     }
 
     pub(super) fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
-        self.places_of(key).into_iter().try_for_each(|place| self.entries.clear(place, MARK))
+        let mut places = self.places_of(key, hash::service(key, self.size().max(1)));
+        if places.is_empty() {
+            // Somebody else wrote it, where no packet finds it.
+            places = self.places_of(key, 0..self.size());
+        }
+        places.into_iter().try_for_each(|place| self.entries.clear(place, MARK))
     }
 
-    fn places_of(&self, key: ServiceKey) -> Vec<u32> {
-        let found = (0u32..).zip(self.entries.iter()).filter(|(_, entry)| entry.key == key);
-        found.map(|(place, _)| place).collect()
+    /// Where a service stands among these places.
+    fn places_of(&self, key: ServiceKey, among: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let key_at = |place: &u32| self.entries.read(usize::try_from(*place).unwrap_or(usize::MAX)).key;
+        among.into_iter().filter(|place| key_at(place) == key).collect()
+    }
+
+    fn size(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 }
 
 /// The places that a new service goes through: it takes the first, whose service goes to the second, and so on; the
-/// last is free. `keys` says who stands where.
-fn chain(keys: &[ServiceKey], key: ServiceKey) -> Option<Vec<u32>> {
-    let size = u32::try_from(keys.len()).ok().filter(|size| *size > 0)?;
+/// last is free. `key_at` says who stands at which of the `size` places.
+fn chain(key_at: impl Fn(u32) -> ServiceKey, size: u32, key: ServiceKey) -> Option<Vec<u32>> {
+    if size == 0 {
+        return None;
+    }
     let [first, second] = hash::service(key, size);
-    walk(keys, size, first).or_else(|| walk(keys, size, second))
+    walk(&key_at, size, first).or_else(|| walk(&key_at, size, second))
 }
 
 /// Follows who would push whom from a place on, until a place is free.
-fn walk(keys: &[ServiceKey], size: u32, start: u32) -> Option<Vec<u32>> {
+fn walk(key_at: &impl Fn(u32) -> ServiceKey, size: u32, start: u32) -> Option<Vec<u32>> {
     let mut chain = vec![start];
     for _ in 0..LONGEST_CHAIN {
         let place = *chain.last()?;
-        let there = *keys.get(usize::try_from(place).ok()?)?;
+        let there = key_at(place);
         if there == ServiceKey::default() {
             return Some(chain);
         }
@@ -102,7 +114,8 @@ mod tests {
 
     /// The same steps as `ServiceTable::add`, on a slice, checking that everybody can be found after each.
     fn add(keys: &mut [ServiceKey], key: ServiceKey) -> Option<()> {
-        let chain = chain(keys, key)?;
+        let key_at = |place| keys[usize::try_from(place).unwrap()];
+        let chain = chain(key_at, u32::try_from(keys.len()).unwrap(), key)?;
         let before: Vec<ServiceKey> = keys.iter().copied().filter(|k| *k != ServiceKey::default()).collect();
         for step in chain.windows(2).rev() {
             let (from, to) = (usize::try_from(step[0]).unwrap(), usize::try_from(step[1]).unwrap());

@@ -28,7 +28,7 @@ fn prober() -> (Prober, Verdicts) {
 /// The key of a backend that is probed on the port of its service.
 fn key(backend: SocketAddr) -> Key {
     let vip = Ipv4Addr::new(203, 0, 113, 10).into();
-    Key { service: ServiceKey { vip, port: backend.port(), protocol: Protocol::Tcp }, address: backend.ip() }
+    Key { service: ServiceKey::exact(vip, backend.port(), Protocol::Tcp), address: backend.ip() }
 }
 
 fn health(interval: Duration) -> Health {

@@ -52,6 +52,7 @@ impl Scene {
             services: count.max(64),
             backends: count * ids_each(group),
             slots: count * group.size,
+            rules: 1,
             flows: group.table,
         };
         let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };

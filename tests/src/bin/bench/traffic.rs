@@ -24,7 +24,7 @@ pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
         Way::Outer(Family::V4) => 8004,
         Way::Outer(Family::V6) => 8006,
     };
-    ServiceKey { vip, port, protocol: case.protocol }
+    ServiceKey::exact(vip, port, case.protocol)
 }
 
 /// The traffic of a case.
@@ -39,21 +39,19 @@ pub(crate) fn of(case: &Case) -> Result<Traffic> {
 
 fn frame(case: &Case, service: ServiceKey) -> Result<Vec<u8>> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x11], [2, 0, 0, 0, 0, 0xaa]);
-    let ip = match service.vip {
+    let ip = match service.vip.addr() {
         IpAddr::V4(vip) => ethernet.ipv4([10, 0, 0, 0], vip.octets(), 64),
         IpAddr::V6(vip) => {
             ethernet.ipv6([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], vip.octets(), 64)
         }
     };
-    let mut frame = Vec::new();
+    let (mut frame, port) = (Vec::new(), service.ports.first());
     match (case.protocol, case.packets) {
-        (Protocol::Udp | Protocol::Quic, _) => ip.udp(0, service.port).write(&mut frame, &PAYLOAD)?,
+        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => ip.udp(0, port).write(&mut frame, &PAYLOAD)?,
         (Protocol::Tcp, Packets::Established) => {
-            ip.tcp(0, service.port, 1, 1000).ack(1).write(&mut frame, &PAYLOAD)?;
+            ip.tcp(0, port, 1, 1000).ack(1).write(&mut frame, &PAYLOAD)?;
         }
-        (Protocol::Tcp, Packets::Syns) => {
-            ip.tcp(0, service.port, 1, 1000).syn().write(&mut frame, &PAYLOAD)?
-        }
+        (Protocol::Tcp, Packets::Syns) => ip.tcp(0, port, 1, 1000).syn().write(&mut frame, &PAYLOAD)?,
     }
     Ok(frame)
 }

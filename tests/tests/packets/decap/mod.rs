@@ -189,7 +189,7 @@ fn padding_large_packets_and_inner_options_and_fragments_stay() {
     let mut lab = lab();
     for service in services() {
         let plain = opening(&service);
-        let v4 = service.vip.is_ipv4();
+        let v4 = service.vip.addr().is_ipv4();
         let frames = [
             Frame { padding: 20, ..plain.clone() },
             Frame { payload: 1400, traffic_class: 0xb9, hops: 1, ..plain.clone() },
@@ -253,7 +253,7 @@ fn plain_traffic_passes() {
     for service in services() {
         let mut frame = opening(&service);
         check_kept(&mut lab, "to a VIP", &frame.bytes(), DecapOutcome::NotATunnel);
-        frame.destination.set_ip(own()[usize::from(service.vip.is_ipv6())]);
+        frame.destination.set_ip(own()[usize::from(service.vip.addr().is_ipv6())]);
         check_kept(&mut lab, "to this host", &frame.bytes(), DecapOutcome::NotATunnel);
         let mut arp = frame.bytes();
         (arp[12], arp[13]) = (8, 6);
