@@ -214,7 +214,8 @@ pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
-/// `flags` may: they share a word with `size`, which is written whole.
+/// `flags`, `scheduler` and `max_flows` may: the first share a word with `size`, the others have one, and any of the old
+/// makes sense with any of the new.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -228,8 +229,12 @@ pub struct ServiceEntry {
     pub size: u32,
     /// What is not plain about the service: bits of [`flag`]. Its packets take the whole way unless this is 0.
     pub flags: u32,
+    /// How new flows find their slots: one of [`crate::schedule`].
+    pub scheduler: u32,
+    /// Flows that there may be at a time; 0: any number.
+    pub max_flows: u32,
     /// Reserved, zero.
-    pub reserved: [u32; 6],
+    pub reserved: [u32; 4],
 }
 
 /// Places in the map of programs.
@@ -244,6 +249,10 @@ pub mod programs {
 pub mod flag {
     /// Packets go by their QUIC connection id, as far as it tells.
     pub const QUIC: u32 = 1;
+    /// Slots are found otherwise than by the hash of client and port.
+    pub const SCHEDULER: u32 = 2;
+    /// There is a limit to flows.
+    pub const CAPPED: u32 = 4;
 }
 
 /// How packets reach a backend.
@@ -292,8 +301,8 @@ pub struct BackendEntry {
     pub alive: u8,
     /// How many of the lowest bits of the outer source address come from the flow's hash.
     pub spread: u8,
-    /// Reserved, zero.
-    pub unused: u8,
+    /// The weight, as [`crate::schedule::compress`] keeps it; 0 where the service's scheduler does not ask.
+    pub weight: u8,
     /// The egress interface.
     pub ifindex: u32,
     /// The longest packet that the way to the backend takes, in bytes from its own IP header on: the egress's MTU less what

@@ -188,6 +188,18 @@ pub fn decide(slot: Slot, segment: Segment, found: Option<(FlowRecord, bool)>, n
     }
 }
 
+/// Whether [`decide`] gives the packet to whom new flows belong, as far as can be told: its flow is not recorded and the
+/// packet may be its first, or what is recorded is over or lost its backend.
+#[inline(always)]
+#[must_use]
+pub fn begins(segment: Segment, found: Option<(FlowRecord, bool)>, now: Ticks) -> bool {
+    match found {
+        _ if segment == Segment::Related => false,
+        Some((record, alive)) => !(alive && record.speaks_for(segment, now)),
+        None => matches!(segment, Segment::Opening | Segment::Datagram),
+    }
+}
+
 /// Where a flow is, as far as one can tell without one of its own packets.
 #[inline(always)]
 const fn whereabouts(slot: Slot, found: Option<(FlowRecord, bool)>) -> u32 {
@@ -270,6 +282,20 @@ mod tests {
         assert_eq!(error(None), Decision { backend: 1, record: None });
         assert_eq!(error(Some((RECORD, true))), Decision { backend: 3, record: None });
         assert_eq!(error(Some((RECORD, false))), Decision { backend: 2, record: None });
+    }
+
+    #[test]
+    fn a_flow_begins_where_no_record_speaks_for_it() {
+        let begins = |segment, found| begins(segment, found, 100);
+        assert!(begins(Segment::Opening, None) && begins(Segment::Datagram, None));
+        for segment in [Segment::Established, Segment::Closing, Segment::Related] {
+            assert!(!begins(segment, None) && !begins(segment, Some((RECORD, true))), "{segment:?}");
+        }
+        let closing = FlowRecord { state: state::CLOSING, ..RECORD };
+        assert!(begins(Segment::Opening, Some((closing, true))));
+        assert!(!begins(Segment::Opening, Some((RECORD, true))));
+        assert!(begins(Segment::Established, Some((RECORD, false))));
+        assert!(!begins(Segment::Related, Some((RECORD, false))));
     }
 
     #[test]

@@ -80,6 +80,8 @@ outcomes! {
     BadLength = "bad_length" => Drop,
     /// The service has no backend to give. Never anything but 0 in production.
     NoBackend = "no_backend" => Drop,
+    /// The packet begins a flow, and the service has as many as it may have.
+    OverCap = "over_cap" => Drop,
     /// The backend's next hop is not known: no route, or its neighbour does not answer.
     NoNextHop = "no_next_hop" => Drop,
     /// With the outer header the packet is longer than the way to the backend allows, and the sender cannot be told:
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 15));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 16));
     }
 
     #[test]

@@ -24,3 +24,14 @@ pub fn larger(one: usize, other: usize) -> usize {
     let smaller = opaque((difference.cast_signed() >> 63).cast_unsigned());
     one.wrapping_sub(difference & smaller)
 }
+
+/// Adds to a word that others change, too: for this target the compiler has no atomic arithmetic.
+///
+/// # Safety
+///
+/// The word is aligned, and may be written.
+#[inline(always)]
+pub unsafe fn add(word: *mut u64, by: u64) {
+    // SAFETY: one instruction, BPF_ATOMIC with BPF_ADD, on a word that may be written.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) by, options(nostack)) };
+}

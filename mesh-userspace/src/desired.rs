@@ -1,7 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's drains.
 
 use crate::{
-    config::{self, Config, Forward, Quic, ServiceKey, Tracking},
+    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
@@ -52,6 +52,10 @@ pub struct Service {
     pub name: String,
     /// How packets reach the backends.
     pub delivery: Delivery,
+    /// How new flows find their slots.
+    pub scheduler: Scheduler,
+    /// Flows that there may be at a time; 0: any number.
+    pub max_flows: u32,
     /// Which flows are recorded.
     pub tracking: Tracking,
     /// How long a slot migrates.
@@ -138,6 +142,8 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
             oversized: service.oversized,
             outer_source: inputs.config.agent.outer_source,
         },
+        scheduler: service.scheduler,
+        max_flows: service.max_flows.unwrap_or(0),
         tracking: service.tracking,
         window: service.window,
         table_size: service.table_size(),

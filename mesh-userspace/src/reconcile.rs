@@ -4,15 +4,15 @@
 
 use crate::{
     config::{Config, Limits},
-    dataplane::{Actual, Dataplane, DataplaneError, Flow, Op, abi_key},
+    dataplane::{Actual, Dataplane, DataplaneError, Flow, Load, Op, abi_key, source_hash},
     desired::Desired,
     maglev::Tables,
-    plan::{Circumstances, History, Plan, Sweep, keeps_record, plan},
+    plan::{Circumstances, History, Lifetime, Plan, Sweep, keeps_record, plan},
 };
-use mesh_common::{abi::BackendCounters, flow::Ticks, hash, slot::Slot};
+use mesh_common::{abi::BackendCounters, flow::Ticks, hash, schedule};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tracing::{debug, warn};
 
@@ -33,9 +33,8 @@ pub struct Reconciler<D> {
 struct Owner {
     base: u32,
     size: u32,
-    window: Duration,
-    tracking: crate::config::Tracking,
-    protocol: crate::config::Protocol,
+    by_source: bool,
+    lifetime: Lifetime,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -148,24 +147,45 @@ impl<D: Dataplane> Reconciler<D> {
     ///
     /// # Errors
     ///
-    /// The kernel does not tell its time.
+    /// The kernel does not tell its time, or refuses to count on.
     pub fn sweep(&mut self, config: &Config, now: Instant) -> Result<(), DataplaneError> {
         let ticks = self.dataplane.now()?;
         let owners = owners(config, &self.actual);
         let mut sweep = Sweep { started: Some(now), ..Sweep::default() };
-        let slots = &self.actual.slots;
+        let (slots, seed) = (&self.actual.slots, self.dataplane.seed());
+        let before = self.loads();
         self.dataplane.retain_flows(ticks, &mut |flow| {
             let Some(owner) = owners.get(&flow.service) else { return false };
-            let index = owner.base + hash::slot(flow.hash, owner.size);
+            let hash = if owner.by_source { source_hash(seed, flow.client) } else { flow.hash };
+            let index = owner.base + hash::slot(hash, owner.size);
             let slot =
                 usize::try_from(index).ok().and_then(|index| slots.get(index)).copied().unwrap_or_default();
-            let keeps = keeps(flow, slot, owner, ticks);
+            let keeps = keeps_record(flow, slot, owner.lifetime, ticks);
             if keeps {
                 sweep.keep(index, flow);
             }
             keeps
         });
         self.sweep = sweep;
+        self.correct_loads(&before)
+    }
+
+    /// What the kernel has counted, of everybody whose flows it may count.
+    fn loads(&self) -> Vec<(Load, u64)> {
+        let backends = self.actual.backends.keys().map(|id| Load::Backend(*id));
+        let services = self.actual.services.values().map(|entry| Load::Service(entry.id));
+        backends.chain(services).map(|of| (of, self.dataplane.load(of))).collect()
+    }
+
+    /// Makes loads what the sweep has counted, where the kernel's count was another before: records came and went
+    /// without a packet. What changed during the sweep may be missing or counted twice until the next.
+    fn correct_loads(&mut self, before: &[(Load, u64)]) -> Result<(), DataplaneError> {
+        for (of, was) in before {
+            let is = self.sweep.loads.get(of).copied().unwrap_or(0);
+            if is != *was {
+                self.dataplane.add_load(*of, is.wrapping_sub(*was))?;
+            }
+        }
         Ok(())
     }
 
@@ -204,16 +224,17 @@ impl<D: Dataplane> Reconciler<D> {
     }
 }
 
-fn keeps(flow: &Flow, slot: Slot, owner: &Owner, ticks: Ticks) -> bool {
-    keeps_record(flow, slot, owner.tracking, owner.protocol, owner.window, ticks)
-}
-
 /// Every configured service that is in the maps, by id.
 fn owners(config: &Config, actual: &Actual) -> BTreeMap<u32, Owner> {
     let entry = |service: &crate::config::Service| {
         let entry = actual.services.get(&abi_key(service.key()))?;
-        let (window, tracking, protocol) = (service.window, service.tracking, service.protocol);
-        Some((entry.id, Owner { base: entry.base, size: entry.size, window, tracking, protocol }))
+        let by_source = entry.scheduler == schedule::SOURCE;
+        let lifetime = Lifetime {
+            protocol: service.protocol,
+            window: service.window,
+            idle_timeout: service.idle_timeout,
+        };
+        Some((entry.id, Owner { base: entry.base, size: entry.size, by_source, lifetime }))
     };
     config.services.iter().filter_map(entry).collect()
 }
@@ -228,6 +249,7 @@ mod tests {
         nexthop::{NextHop, Resolution},
     };
     use mesh_common::slot::Phase;
+    use std::time::Duration;
 
     fn config(backends: &[u8]) -> Config {
         let head = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\n\
@@ -299,6 +321,12 @@ mod tests {
             }
             fn routed(&self) -> Result<BTreeMap<(mesh_common::quic::Routed, u32), u64>, DataplaneError> {
                 self.0.routed()
+            }
+            fn load(&self, of: Load) -> u64 {
+                self.0.load(of)
+            }
+            fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
+                self.0.add_load(of, by)
             }
             fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
                 self.0.retain_flows(now, visit);

@@ -12,11 +12,12 @@ pub use run::Verdict;
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, ProgramArray};
 use bpffs::BpfFs;
-use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, programs};
+use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, flag, programs};
 use mesh_common::outcome::Outcome;
+use mesh_common::schedule::MAGLEV;
 use mesh_common::slot::Slot;
 use mesh_userspace::config::{Protocol, ServiceKey};
 use mesh_userspace::dataplane::kernel::{Kernel, Pins, Sizes};
@@ -62,6 +63,16 @@ impl Lab {
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
         self.kernel.apply(&Op::AddService(entry))?;
         if entry.key.is_wide() { self.route() } else { Ok(()) }
+    }
+
+    /// Changes a standing service's scheduler and its limit to flows (0: none).
+    pub fn schedule(&mut self, key: ServiceKey, scheduler: u32, max_flows: u32) -> Result<()> {
+        let actual = self.kernel.read()?;
+        let entry = actual.services.get(&abi_key(key)).context("there is no such service")?;
+        let scheduled = if scheduler == MAGLEV { 0 } else { flag::SCHEDULER };
+        let flags = scheduled | if max_flows == 0 { 0 } else { flag::CAPPED };
+        self.kernel.apply(&Op::AddService(ServiceEntry { flags, scheduler, max_flows, ..*entry }))?;
+        Ok(())
     }
 
     /// Removes a service.

@@ -41,6 +41,8 @@ mod random;
 mod records;
 #[path = "packets/scale.rs"]
 mod scale;
+#[path = "packets/schedulers.rs"]
+mod schedulers;
 #[path = "packets/spread.rs"]
 mod spread;
 #[path = "packets/tracked.rs"]

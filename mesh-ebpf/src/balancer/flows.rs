@@ -99,11 +99,17 @@ fn find_in(bucket: *mut Bucket, tags: u64, key: u64, now: Ticks) -> Option<(Plac
 /// Records a new flow: at a free place of its first bucket, else of its second, else at that of the most expendable flow of
 /// the first. A bucket full of active flows takes none.
 #[inline(always)]
-pub(crate) fn record(tables: Tables, key: u64, record: &FlowRecord, now: Ticks, client: &Client) {
-    if let Some((index, place)) = place_for(tables, key, now) {
-        place.take(key, record);
-        name(index, place.at, client);
-    }
+pub(crate) fn record(
+    tables: Tables,
+    key: u64,
+    record: &FlowRecord,
+    now: Ticks,
+    client: &Client,
+) -> Option<()> {
+    let (index, place) = place_for(tables, key, now)?;
+    place.take(key, record);
+    name(index, place.at, client);
+    Some(())
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ mod parse;
 mod pipeline;
 mod plain;
 mod quic;
+mod schedule;
 mod tables;
 mod tunnels;
 mod wide;

@@ -5,8 +5,8 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
-    helpers::generated::{bpf_jiffies64, bpf_redirect},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_redirect},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
     programs::XdpContext,
@@ -18,7 +18,7 @@ use mesh_common::{
     outcome::Outcome,
     quic::{self, Routed},
 };
-use mesh_ebpf::trie::Whole;
+use mesh_ebpf::{trie::Whole, verifier::add};
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
@@ -66,6 +66,15 @@ static RULES: LpmTrie<u64, ServiceEntry> = LpmTrie::with_max_entries(1, 0);
 #[map]
 static WIDE: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Flows that backends have, and after them those that services have, where somebody asks: since the agent last counted
+/// them, what began less what ended.
+#[map]
+static LOADS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How many turns each CPU took at the table of each service.
+#[map]
+static TURNS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// How many errors each CPU sent in this tick.
 #[map]
 static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -92,6 +101,40 @@ pub(crate) fn call_next(context: &XdpContext) {
         // SAFETY: nothing is left to drop here.
         unsafe { PROGRAMS.tail_call(context, programs::NEXT) };
     }
+}
+
+/// How many flows stand at an index of the loads; fewer than none if more ended than were counted.
+#[inline(always)]
+pub(crate) fn load(index: u32) -> i64 {
+    // SAFETY: an element of the map; other CPUs and the agent change it in whole words.
+    LOADS.get_ptr(index).map_or(0, |load| unsafe { load.read_volatile() }.cast_signed())
+}
+
+/// Adds to the flows at an index of the loads, or takes from them.
+#[inline(always)]
+pub(crate) fn add_load(index: u32, by: i64) {
+    if let Some(load) = LOADS.get_ptr_mut(index) {
+        // SAFETY: an aligned element of the map, which everybody changes atomically.
+        unsafe { add(load, by.cast_unsigned()) };
+    }
+}
+
+/// The number of this CPU's next turn at a service's table.
+#[inline(always)]
+pub(crate) fn turn(service: u32) -> Option<u64> {
+    let turns = TURNS.get_ptr_mut(service)?;
+    // SAFETY: the element belongs to this CPU.
+    unsafe {
+        *turns = (*turns).wrapping_add(1);
+        Some(*turns)
+    }
+}
+
+/// 32 bits by chance.
+#[inline(always)]
+pub(crate) fn random() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_prandom_u32() }
 }
 
 /// The seed of the flow hash.

@@ -4,12 +4,12 @@ use crate::{
     client::Client,
     flows, forward, maps,
     parse::{self, Flow, IP},
-    quic,
+    quic, schedule,
     tables::Tables,
     wide,
 };
 use mesh_common::{
-    abi::{BackendEntry, ServiceEntry},
+    abi::{BackendEntry, ServiceEntry, flag},
     flow::{Segment, Signs, decide},
     outcome::Outcome,
     slot::Slot,
@@ -56,6 +56,9 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &mut Flow<C>) -> Resul
     let hash = wide::hash(flow, service);
     let choice = match quic::backend(&packet, flow, service) {
         Some(backend) => Choice { backend, opened: false },
+        None if service.flags & (flag::SCHEDULER | flag::CAPPED) != 0 => {
+            schedule::choose(flow, service, hash)?
+        }
         None => choose(tables, flow, service, hash).ok_or(Outcome::NoBackend)?,
     };
     let backend = tables.backend(choice.backend).filter(|entry| entry.forward != 0);
@@ -123,7 +126,9 @@ pub(crate) fn tracked<C: Client>(
     let decision = decide(slot, segment, known, now);
     match (&decision.record, found) {
         (Some(record), Some((place, _))) => place.write(key, record),
-        (Some(record), None) => flows::record(tables, key, record, now, &flow.client.named(key, service.id)),
+        (Some(record), None) => {
+            flows::record(tables, key, record, now, &flow.client.named(key, service.id));
+        }
         (None, _) => {}
     }
     let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();

@@ -47,6 +47,12 @@ pub(crate) fn flow_buckets() -> u32 {
     FLOW_BUCKETS.load()
 }
 
+/// How many elements the backend array has.
+#[inline(always)]
+pub(crate) fn backend_count() -> u32 {
+    BACKEND_COUNT.load()
+}
+
 /// The tables, found.
 #[derive(Clone, Copy)]
 pub(crate) struct Tables(*mut u8);
@@ -85,10 +91,16 @@ impl Tables {
         Some(unsafe { &*entry }).filter(|entry| entry.key.is(key))
     }
 
-    /// A slot of a service's table.
+    /// The slot of a service's table that a hash leads to.
     #[inline(always)]
     pub(crate) fn slot(self, service: &ServiceEntry, hash: u64) -> Option<Slot> {
-        let index = service.base as usize + hash::slot(hash, service.size) as usize;
+        self.slot_at(service, hash::slot(hash, service.size))
+    }
+
+    /// A slot of a service's table by its index there.
+    #[inline(always)]
+    pub(crate) fn slot_at(self, service: &ServiceEntry, index: u32) -> Option<Slot> {
+        let index = service.base as usize + index as usize;
         let slot = self.element::<u64>(SLOTS_AT.load(), SLOT_COUNT.load(), index)?;
         // SAFETY: an element of the map; the agent replaces the word in one store.
         Some(Slot(unsafe { slot.read_volatile() }))

@@ -57,6 +57,25 @@ choices! {
         /// By the flow's hash, in a table filled by weighted Maglev hashing.
         #[default]
         Maglev = "maglev",
+        /// By the hash of the client's address, in the same table.
+        Source = "source",
+        /// By chance.
+        Random = "random",
+        /// One after the other.
+        RoundRobin = "round-robin",
+        /// Of two by chance, the one whose backend has fewer flows for its weight.
+        LeastConnections = "least-connections",
+    }
+}
+
+impl Scheduler {
+    /// Whether a flow's slot does not follow from the flow, so that each has to be recorded.
+    #[must_use]
+    pub const fn picks(self) -> bool {
+        match self {
+            Self::Maglev | Self::Source => false,
+            Self::Random | Self::RoundRobin | Self::LeastConnections => true,
+        }
     }
 }
 
@@ -124,6 +143,10 @@ pub struct Service {
     /// How long the old flows of a changed slot have to end by themselves, and then (UDP: at once) how long those that
     /// are left have to send a packet, by which they are recorded.
     pub window: Duration,
+    /// How many flows there may be at a time; `None`: any number.
+    pub max_flows: Option<u32>,
+    /// After how long a silent flow is taken for gone; `None`: as the protocol and the window have it.
+    pub idle_timeout: Option<Duration>,
     /// The table size as configured, a prime; [`Self::table_size`] has the one in force.
     pub table_size: Option<u32>,
     /// How many backends the table is made for; `None`: those that are configured.

@@ -1,6 +1,6 @@
 //! The dataplane's double: the same value and ops, without a kernel.
 
-use super::{Actual, Dataplane, DataplaneError, Flow, Op};
+use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op};
 use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome, quic::Routed};
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ pub struct Memory {
     pub actual: Actual,
     /// The flow table.
     pub flows: Vec<Flow>,
+    /// Flows as the kernel counts them.
+    pub loads: BTreeMap<Load, u64>,
     /// The time.
     pub now: Ticks,
     /// Every change so far.
@@ -46,6 +48,16 @@ impl Dataplane for Memory {
 
     fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError> {
         Ok(BTreeMap::new())
+    }
+
+    fn load(&self, of: Load) -> u64 {
+        self.loads.get(&of).copied().unwrap_or(0)
+    }
+
+    fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
+        let load = self.loads.entry(of).or_default();
+        *load = load.wrapping_add(by);
+        Ok(())
     }
 
     fn retain_flows(&mut self, _: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {

@@ -161,6 +161,15 @@ pub struct Flow {
     pub record: FlowRecord,
 }
 
+/// Whose flows the kernel counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Load {
+    /// Those of the backend with this id.
+    Backend(u32),
+    /// Those of the service with this id.
+    Service(u32),
+}
+
 /// Why the dataplane failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
@@ -235,6 +244,16 @@ pub trait Dataplane: Send {
     /// The kernel refused.
     fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError>;
 
+    /// How many flows the kernel has counted; wraps below 0 when more ended than were counted.
+    fn load(&self, of: Load) -> u64;
+
+    /// Adds to the flows that were counted, while the kernel goes on counting; wraps.
+    ///
+    /// # Errors
+    ///
+    /// Nobody has the id.
+    fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError>;
+
     /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`. `now` is the kernel's
     /// time.
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool);
@@ -258,6 +277,12 @@ pub fn flow_hash(seed: u64, client: SocketAddr) -> u64 {
         IpAddr::V4(address) => mesh_common::hash::flow4(seed, address.octets(), port),
         IpAddr::V6(address) => mesh_common::hash::flow6(seed, address.octets(), port),
     }
+}
+
+/// The hash of a client's address, by which `source` finds the slot of all of its flows.
+#[must_use]
+pub fn source_hash(seed: u64, client: SocketAddr) -> u64 {
+    flow_hash(seed, SocketAddr::new(client.ip(), 0))
 }
 
 /// The hash of a client's flow to a wide service, as the kernel computes it. Flows of a service of any protocol are

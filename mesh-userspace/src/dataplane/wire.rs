@@ -73,7 +73,7 @@ pub fn backend_entry(
         forward: kind,
         alive: 1,
         spread: source.spread,
-        unused: 0,
+        weight: 0,
         ifindex: hop.ifindex,
         room: mtu.saturating_sub(encap::overhead(kind, key.vip.addr().is_ipv4())),
         port: delivery.tunnel_port().or(key.ports.single()).unwrap_or(0),

@@ -49,6 +49,12 @@ impl Ids {
     }
 }
 
+/// The highest id of a service: there are more ids than services, for those of removed ones rest.
+#[must_use]
+pub const fn highest_service(services: u32) -> u32 {
+    services.saturating_mul(2)
+}
+
 /// Ids of services. One that was retired rests until a sweep found no record that names it.
 pub(super) struct ServiceIds<'a> {
     taken: BTreeSet<u32>,
@@ -76,7 +82,7 @@ impl<'a> ServiceIds<'a> {
             return None;
         }
         let rests = |id: &u32| self.taken.contains(id) || history.is_retired(*id, sweep);
-        let id = (self.next..=u32::MAX).find(|id| !rests(id))?;
+        let id = (self.next..=highest_service(services)).find(|id| !rests(id))?;
         self.next = id.saturating_add(1);
         self.count += 1;
         Some(id)

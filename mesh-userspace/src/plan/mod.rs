@@ -8,15 +8,17 @@
 mod history;
 mod ids;
 mod quic;
+mod schedule;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
 pub use history::History;
-pub use sweep::{Sweep, keeps_record};
+pub use ids::highest_service;
+pub use sweep::{Lifetime, Sweep, keeps_record};
 
 use crate::{
-    config::{ServiceKey, Tracking},
+    config::{Scheduler, ServiceKey, Tracking},
     dataplane::{Actual, Op, abi_key, backend_entry, host_address},
     desired::{self, Desired},
     maglev::Tables,
@@ -26,6 +28,7 @@ use mesh_common::{
     abi::{self, BackendEntry, ServiceEntry},
     lifecycle::{self, Rules},
     quic::ServerIdKey,
+    schedule::compress,
     slot::{Phase, Slot},
 };
 use std::{
@@ -163,8 +166,9 @@ impl<'a> Planner<'a> {
         let Some(base) = self.slots.take(service.table_size) else {
             return self.problem(service, "has no slots: raise limits.slots");
         };
-        let (size, flags) = (service.table_size, quic::flags(service));
-        let entry = ServiceEntry { key: abi_key(key), id, base, size, flags, ..ServiceEntry::default() };
+        let size = service.table_size;
+        let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
+        let entry = schedule::entry_of(service, schedule::number(service.scheduler), entry);
         self.backends(key, service, id);
         let rules = rules(key, service);
         for (index, current) in (base..).zip(self.targets(service, &entry)) {
@@ -180,8 +184,12 @@ impl<'a> Planner<'a> {
 
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
         self.backends(key, service, entry.id);
-        self.change_quic(service, entry);
+        self.write_quic(service, entry.id);
         let (alive, rules) = (self.alive(service, entry.id), rules(key, service));
+        let scheduler = self.scheduler(service, entry, rules);
+        let wanted = schedule::number(service.scheduler);
+        let changes = scheduler != wanted || scheduler != entry.scheduler;
+        let rules = if changes { schedule::rules_during(rules) } else { rules };
         let targets = self.targets(service, entry);
         for ((index, slot), current) in self.actual.slots_of(entry).zip(targets) {
             let slot_then = lifecycle::change(slot, current, rules, |id| alive.contains(&id));
@@ -192,6 +200,8 @@ impl<'a> Planner<'a> {
             self.wanted.insert(next.current());
             self.wanted.insert(next.untracked());
         }
+        self.change_service(service, scheduler, entry);
+        self.remove_quic(service, entry.id);
         self.deaths(service, entry.id);
     }
 
@@ -223,7 +233,11 @@ impl<'a> Planner<'a> {
             self.wanted.insert(known);
             let old = self.actual.backends.get(&known);
             let alive = u8::from(backend.is_alive() || old.is_some_and(|old| old.alive != 0));
-            self.write(known, BackendEntry { alive, ..entry });
+            let weight = match service.scheduler {
+                Scheduler::LeastConnections => compress(backend.weight),
+                Scheduler::Maglev | Scheduler::Source | Scheduler::Random | Scheduler::RoundRobin => 0,
+            };
+            self.write(known, BackendEntry { alive, weight, ..entry });
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     desired::Service,
 };
 use mesh_common::{
-    abi::{ServiceEntry, flag},
+    abi::flag,
     quic::{ConfigKey, ServerIdKey},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,18 +20,7 @@ pub(super) const fn flags(service: &Service) -> u32 {
 }
 
 impl Planner<'_> {
-    /// Makes the connection ids of a known service what they should be: its packets go by them only while everything is
-    /// there.
-    pub(super) fn change_quic(&mut self, service: &Service, entry: &ServiceEntry) {
-        self.write_quic(service, entry.id);
-        let flags = flags(service);
-        if flags != entry.flags {
-            self.plan.ops.push(Op::AddService(ServiceEntry { flags, ..*entry }));
-        }
-        self.remove_quic(service, entry.id);
-    }
-
-    /// Writes what is new: server ids before the configurations by which they are found.
+    /// Writes what is new, before packets go by it: server ids before the configurations by which they are found.
     pub(super) fn write_quic(&mut self, service: &Service, id: u32) {
         for (key, backend) in self.server_ids_of(service, id) {
             if let Some(backend) = backend.filter(|backend| self.server_ids.get(&key) != Some(backend)) {
@@ -47,8 +36,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Removes what the service does not have any more.
-    fn remove_quic(&mut self, service: &Service, id: u32) {
+    /// Removes what the service does not have any more, once no packet goes by it.
+    pub(super) fn remove_quic(&mut self, service: &Service, id: u32) {
         let kept: BTreeMap<_, _> =
             service.quic.iter().map(|config| (u32::from(config.rotation), config.parameters)).collect();
         let configs =

@@ -1,22 +1,24 @@
 //! What a look through the flow table finds, and which records it throws away.
 
 use crate::{
-    config::{Protocol, Tracking},
-    dataplane::Flow,
+    config::Protocol,
+    dataplane::{Flow, Load},
 };
 use mesh_common::{
     flow::{Ticks, UDP_IDLE, state},
+    schedule,
     slot::{Phase, Slot},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 /// A closing flow's last segments come within this time.
 const CLOSING_IDLE: Duration = Duration::from_secs(30);
 
-/// An established flow that is silent for longer is taken for gone, unless the service's window is longer still.
+/// An established flow that is silent for longer is taken for gone, unless the service says otherwise or its window is
+/// longer still.
 const ESTABLISHED_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// A SYN whose client never went on: past the last retransmission that clients make.
@@ -35,6 +37,8 @@ pub struct Sweep {
     pub backends: HashSet<u32>,
     /// Services that records name.
     pub services: HashSet<u32>,
+    /// Flows that are not closing.
+    pub loads: HashMap<Load, u64>,
 }
 
 impl Sweep {
@@ -44,6 +48,11 @@ impl Sweep {
         self.slots.insert(slot);
         self.backends.insert(flow.record.backend);
         self.services.insert(flow.service);
+        if schedule::counted(&flow.record) != 0 {
+            for of in [Load::Backend(flow.record.backend), Load::Service(flow.service)] {
+                *self.loads.entry(of).or_default() += 1;
+            }
+        }
     }
 
     pub(super) fn is_after(&self, moment: Instant) -> bool {
@@ -56,29 +65,34 @@ impl Sweep {
     }
 }
 
-/// Whether a flow's record stays in the table, at a slot as it is now. `window` is the service's own.
+/// For how long a service's flows may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// The service's protocol.
+    pub protocol: Protocol,
+    /// The service's window.
+    pub window: Duration,
+    /// What is configured.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Whether a flow's record stays in the table, at a slot as it is now.
 #[must_use]
-pub fn keeps_record(
-    flow: &Flow,
-    slot: Slot,
-    tracking: Tracking,
-    protocol: Protocol,
-    window: Duration,
-    now: Ticks,
-) -> bool {
+pub fn keeps_record(flow: &Flow, slot: Slot, lifetime: Lifetime, now: Ticks) -> bool {
+    let Lifetime { protocol, window, idle_timeout } = lifetime;
     let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
     let bound = match (protocol, flow.record.state) {
         (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => {
-            Duration::from_nanos(u64::from(UDP_IDLE) << 30)
+            idle_timeout.unwrap_or(Duration::from_nanos(u64::from(UDP_IDLE) << 30))
         }
         (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
         (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
-        (Protocol::Tcp, _) => window.max(ESTABLISHED_IDLE),
+        (Protocol::Tcp, _) => idle_timeout.unwrap_or_else(|| window.max(ESTABLISHED_IDLE)),
     };
     let useful = match slot.phase() {
         Phase::Steady => false,
-        // It says what the slot says without it.
-        Phase::Settling => tracking == Tracking::Always || flow.record.backend != slot.current(),
+        // If not all are recorded, one that says what the slot says without it is not needed.
+        Phase::Settling => slot.records() || flow.record.backend != slot.current(),
         Phase::Migrating => true,
     };
     useful && idle <= bound
@@ -94,7 +108,7 @@ mod tests {
     fn keeps(slot: Slot, state: u32, protocol: Protocol, idle: Ticks) -> bool {
         let record = FlowRecord { backend: 1, seen: 100, state };
         let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, hash: 0, record };
-        keeps_record(&flow, slot, Tracking::Adaptive, protocol, WINDOW, 100 + idle)
+        keeps_record(&flow, slot, Lifetime { protocol, window: WINDOW, idle_timeout: None }, 100 + idle)
     }
 
     #[test]

@@ -29,6 +29,8 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
     desired::Service {
         name: "test".into(),
         delivery: Delivery::plain(Forward::Ipip),
+        scheduler: Scheduler::Maglev,
+        max_flows: 0,
         tracking,
         window: WINDOW,
         table_size: SIZE,

@@ -167,3 +167,41 @@ fn what_does_not_fit_the_limits_is_refused() {
         case("slots = 20000", "slots = 1000", "27:14", "1021 slots, at most 1000", "raise `slots`"),
     ]);
 }
+
+#[test]
+fn what_needs_every_flow_recorded_says_so() {
+    let advice = "write `tracking = \"always\"`";
+    let picks = |scheduler: &'static str, message| case("\"maglev\"", scheduler, "25:12", message, advice);
+    check(&[
+        picks("\"random\"", "`scheduler = \"random\"` needs every flow recorded, not `adaptive`"),
+        picks("\"round-robin\"", "`scheduler = \"round-robin\"` needs every flow recorded"),
+        picks("\"least-connections\"", "recorded, not `never`").with("\"adaptive\"", "\"never\""),
+        case(
+            "\"adaptive\"",
+            "\"adaptive\"\nmax_flows = 7",
+            "25:12",
+            "`max_flows` needs every flow recorded",
+            advice,
+        ),
+    ]);
+}
+
+#[test]
+fn limits_to_flows_and_their_silence_are_within_what_can_be_told() {
+    let tcp = |value: &str, advice| {
+        let text = format!("\"adaptive\"\nidle_timeout = \"{value}\"");
+        case("\"adaptive\"", &text, "26:16", "out of range", advice)
+    };
+    check(&[
+        tcp("9s", "from \"10s\" to \"18h\""),
+        tcp("19h", "from \"10s\" to \"18h\""),
+        case("\"l2\"", "\"l2\"\nidle_timeout = \"1min\"", "51:16", "over udp begins anew after 59 s", "\"59s\""),
+        case(
+            "\"adaptive\"",
+            "\"always\"\nmax_flows = 0",
+            "26:13",
+            "number of flows 0 is out of range",
+            "from 1",
+        ),
+    ]);
+}

@@ -88,7 +88,7 @@ fn words_outside_the_list_are_refused_with_the_list() {
         case("\"keep\"", "\"stay\"", "4:11", "unknown way to exit", "\"keep\", \"detach\""),
         case("\"text\"", "\"xml\"", "12:10", "unknown log format", "\"text\", \"json\""),
         case("\"tcp\"", "\"TCP\"", "22:12", "unknown protocol \"TCP\"", "\"tcp\", \"udp\""),
-        case("\"maglev\"", "\"rr\"", "23:13", "unknown scheduler", "the only one is \"maglev\""),
+        case("\"maglev\"", "\"rr\"", "23:13", "unknown scheduler", "\"least-connections\""),
         case("\"ipip\"", "\"nat\"", "24:11", "unknown way to forward", "\"l2\", \"ipip\""),
         case("\"adaptive\"", "\"some\"", "25:12", "unknown tracking", "\"adaptive\", \"always\", \"never\""),
         case("\"http\"", "\"https\"", "29:8", "unknown kind of probe", "\"tcp\", \"http\""),

@@ -1,14 +1,16 @@
 //! Every outcome can be reached: none is there for nothing, and none goes untested.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use mesh_common::abi::BackendEntry;
 use mesh_common::outcome::Outcome;
+use mesh_common::schedule::MAGLEV;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::INGRESS;
 
 use crate::frame::{ETHERNET, Frame};
-use crate::world::{SLOTS, Way, World, action, opening, services};
+use crate::world::{BACKEND, SLOTS, Way, World, action, opening, services};
 
 /// A world and a packet that ends so in it, behind so many bytes of metadata.
 type Journey = (World, Vec<u8>, usize);
@@ -44,6 +46,14 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::NoBackend => {
             let mut world = World::new(Way::L2);
             world.lab.slots(SLOTS, SLOTS, Slot::default()).unwrap();
+            sent(world)
+        }
+        Outcome::OverCap => {
+            let mut world = World::new(Way::L2);
+            world.lab.slots(SLOTS, SLOTS, Slot::new(BACKEND, BACKEND, true, true)).unwrap();
+            world.lab.schedule(services()[0], MAGLEV, 1).unwrap();
+            let other = Frame { source: SocketAddr::new(frame.source.ip(), 4001), ..frame.clone() };
+            world.lab.send(&other.bytes()).unwrap();
             sent(world)
         }
         Outcome::NoNextHop => backend(&|entry| entry.room = 0),

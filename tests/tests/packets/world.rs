@@ -210,6 +210,7 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::Unhandled => xdp::PASS,
         Outcome::BadLength
         | Outcome::NoBackend
+        | Outcome::OverCap
         | Outcome::NoNextHop
         | Outcome::TooBig
         | Outcome::TtlExpired

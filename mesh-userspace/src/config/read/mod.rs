@@ -14,6 +14,7 @@ mod report;
 mod section;
 mod service;
 mod syntax;
+mod tracking;
 mod value;
 
 use toml::de::DeTable;

@@ -9,12 +9,15 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{health, quic};
+use super::{health, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Forward, Health, Oversized, Ports, Problem, Protocol, Scheduler, Service, Tracking};
+use crate::config::{Forward, Health, Oversized, Ports, Problem, Protocol, Service};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// From long enough for a client that waits to what the time of a record, which wraps after 19 hours, can tell.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(18 * 3600);
 
 /// Longest name: bytes. Names are metric labels and command line arguments.
 const NAME_BYTES: usize = 63;
@@ -35,14 +38,15 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let vip = section.required(Key("vip", "\"203.0.113.10\""), value::address_or_prefix);
     let ports = section.required(Key("port", "80"), ports);
     let protocol = section.required(Key("protocol", "\"tcp\""), value::choice("protocol"));
-    let scheduler =
-        section.or(Key("scheduler", "\"maglev\""), value::choice("scheduler"), Scheduler::default());
+    let scheduler = section.optional(Key("scheduler", "\"maglev\""), value::choice("scheduler"));
+    let max_flows =
+        section.optional(Key("max_flows", "10000"), value::number("the number of flows", 1..=u32::MAX));
     let forward = section.required(Key("forward", "\"ipip\""), value::choice("way to forward"));
     let tunnel_port = section.optional(Key("tunnel_port", "6080"), value::number("the port", 1..=u16::MAX));
     let oversized =
         section.or(Key("oversized", "\"drop\""), value::choice("treatment"), Oversized::default());
-    let tracking =
-        section.or(Key("tracking", "\"adaptive\""), value::choice("tracking"), Tracking::default());
+    let tracking = section.optional(Key("tracking", "\"adaptive\""), value::choice("tracking"));
+    let idle_timeout = section.optional(Key("idle_timeout", "\"30min\""), value::duration(IDLE));
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
     let table_size = section.optional(Key("table_size", "65521"), table_size);
     let expected = Key("expected_backends", "10");
@@ -55,6 +59,9 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
     check_table_size(table_size.as_ref(), backends.len(), section.report());
     check_expected(expected.as_ref(), table_size.as_ref(), backends.len(), section.report());
+    let recording = tracking::Asked { scheduler: scheduler.as_ref(), max_flows: max_flows.as_ref() };
+    let tracking = tracking::of(tracking.as_ref(), recording, section.report());
+    tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), section.report());
     check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     let health = probes.and_then(|(at, health)| Some(Spanned::new(at, health?)));
     check_health(health.as_ref(), ports.as_ref(), section.report());
@@ -76,12 +83,14 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             vip: vip.into_inner(),
             ports: ports.into_inner(),
             protocol,
-            scheduler,
+            scheduler: scheduler.map(Spanned::into_inner).unwrap_or_default(),
             forward: forward?.into_inner(),
             tunnel_port: tunnel_port.map(Spanned::into_inner),
             oversized,
             tracking,
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
+            max_flows: max_flows.map(Spanned::into_inner),
+            idle_timeout: idle_timeout.map(Spanned::into_inner),
             table_size: table_size.map(Spanned::into_inner),
             expected_backends: expected.map(Spanned::into_inner),
             health: health.map(Spanned::into_inner),

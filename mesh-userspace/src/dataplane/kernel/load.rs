@@ -9,7 +9,7 @@ use super::{
     services::{self, ServiceTable},
     wide::{self, WideMaps},
 };
-use crate::config::Limits;
+use crate::{config::Limits, plan::highest_service};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{
@@ -162,7 +162,7 @@ impl From<Limits> for Sizes {
 
 impl Sizes {
     /// The entries of each map.
-    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 10] {
+    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 12] {
         let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
@@ -172,10 +172,22 @@ impl Sizes {
             ("VIPS", "prefixes", wide::vips(self.services)),
             ("RULES", "rules", wide::rules(self.rules)),
             ("WIDE", "elements", 1),
+            (LOADS, "loads of backends and services", self.loads()),
+            ("TURNS", "turns of services", self.service_ids()),
             (QuicMaps::CONFIGS, "QUIC configurations", self.services.saturating_mul(rotations)),
             (QuicMaps::SERVER_IDS, "server ids", self.backends.saturating_mul(rotations)),
             (QuicMaps::PACKETS, "counters", Routed::COUNTERS),
         ]
+    }
+
+    /// Ids of services, and 0.
+    fn service_ids(&self) -> u32 {
+        highest_service(self.services).saturating_add(1)
+    }
+
+    /// Elements of the loads: one for each id of a backend, then one for each of a service.
+    fn loads(&self) -> u32 {
+        self.layout().backends.saturating_add(self.service_ids())
     }
 
     /// How the tables are divided.
@@ -192,8 +204,11 @@ impl Sizes {
 /// The map that holds services, backends, flows and slots.
 pub(super) const TABLES: &str = "TABLES";
 
+/// The map that counts flows.
+pub(super) const LOADS: &str = "LOADS";
+
 /// Every map of the programs; all are pinned.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 14] = [
     "META",
     TABLES,
     "BACKEND_COUNTERS",
@@ -203,6 +218,8 @@ const MAPS: [&str; 12] = [
     "VIPS",
     "RULES",
     "WIDE",
+    LOADS,
+    "TURNS",
     QuicMaps::CONFIGS,
     QuicMaps::SERVER_IDS,
     QuicMaps::PACKETS,
@@ -246,12 +263,26 @@ impl Kernel {
             typed(&mut ebpf, QuicMaps::SERVER_IDS, HashMap::try_from)?,
             typed(&mut ebpf, QuicMaps::PACKETS, PerCpuArray::try_from)?,
         );
+        let loads = mapped(&mut ebpf, LOADS, sizes.loads())?;
         let wide = WideMaps {
             vips: typed(&mut ebpf, "VIPS", LpmTrie::try_from)?,
             rules: typed(&mut ebpf, "RULES", LpmTrie::try_from)?,
             wide: typed(&mut ebpf, "WIDE", Array::try_from)?,
         };
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, quic, flows, wide })
+        Ok(Self {
+            ebpf,
+            pins,
+            loaded,
+            services,
+            slots,
+            backends,
+            counters,
+            outcomes,
+            quic,
+            flows,
+            wide,
+            loads,
+        })
     }
 }
 
@@ -355,10 +386,11 @@ pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
-        "OUTCOMES" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
+        "OUTCOMES" | "TURNS" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
         QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
+        LOADS => (MapType::Array, 4, 8, MAPPED),
         "VIPS" => (MapType::LpmTrie, 20, 4, GROWING),
         "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
         "WIDE" => (MapType::Array, 4, 4, 0),

@@ -47,6 +47,8 @@ unsafe impl Words for ServiceEntry {}
 unsafe impl Words for BackendEntry {}
 // SAFETY: one transparent word.
 unsafe impl Words for Slot {}
+// SAFETY: one word.
+unsafe impl Words for u64 {}
 // SAFETY: eight words.
 unsafe impl Words for Bucket {}
 // SAFETY: 224 bytes of integers without padding, both asserted by the sizes where it is defined.
@@ -146,6 +148,15 @@ impl<T: Words> Mapped<T> {
             // Who lost the race has nothing to do.
             let _ = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
         }
+    }
+
+    /// Adds to the first word of an element, whatever others add meanwhile; wraps.
+    pub(super) fn add(&self, index: u32, by: u64) -> Result<(), DataplaneError> {
+        let element = self.index(index)?;
+        if let Some(word) = self.word(element, 0) {
+            word.fetch_add(by, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Zeroes an element, the word that makes it count as there first.

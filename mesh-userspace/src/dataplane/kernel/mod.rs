@@ -20,7 +20,7 @@ pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use pins::{PinError, Pins};
 
-use super::{Actual, Dataplane, DataplaneError, Flow, Op, flow_hash};
+use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
 use crate::config::XdpMode;
 use aya::{
     Ebpf,
@@ -73,6 +73,7 @@ pub struct Kernel {
     quic: QuicMaps,
     flows: FlowTable,
     wide: WideMaps,
+    loads: Mapped<u64>,
 }
 
 impl Kernel {
@@ -104,6 +105,14 @@ impl Kernel {
     /// Records a flow with the age that it has, unless its bucket is full.
     pub fn record_flow(&mut self, flow: &Flow) -> Option<()> {
         self.flows.put(table::key(flow_hash(self.loaded.seed, flow.client), flow.service), flow)
+    }
+
+    /// Where the loads have one.
+    fn load_of(&self, of: Load) -> u32 {
+        match of {
+            Load::Backend(id) => id,
+            Load::Service(id) => u32::try_from(self.backends.len()).unwrap_or(u32::MAX).saturating_add(id),
+        }
     }
 
     /// What was sent to all backends that ever were.
@@ -176,6 +185,14 @@ impl Dataplane for Kernel {
 
     fn routed(&self) -> Result<BTreeMap<(Routed, u32), u64>, DataplaneError> {
         self.quic.routed()
+    }
+
+    fn load(&self, of: Load) -> u64 {
+        self.loads.read(usize::try_from(self.load_of(of)).unwrap_or(usize::MAX))
+    }
+
+    fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
+        self.loads.add(self.load_of(of), by)
     }
 
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {

@@ -1,0 +1,150 @@
+//! Who gets packets of services with a scheduler other than `maglev`, or a limit to their flows.
+//!
+//! As in [`crate::pipeline`], and beside it: new flows may be picked a slot, and flows are counted.
+
+use crate::{client::Client, flows, maps, parse::Flow, pipeline::Choice, tables, tables::Tables};
+use mesh_common::{
+    abi::ServiceEntry,
+    flow::{Segment, Signs, begins, decide},
+    outcome::Outcome,
+    schedule::{self, Candidate, LEAST_CONNECTIONS, ROUND_ROBIN, SOURCE},
+    slot::Slot,
+    table,
+};
+
+/// What there is to know about a packet, of either family.
+struct Request {
+    client: table::Client,
+    /// What the slot follows from, unless it is picked.
+    slot_hash: u64,
+    signs: Signs,
+}
+
+/// Who gets the packet.
+#[inline(always)]
+pub(crate) fn choose<C: Client>(
+    flow: &Flow<C>,
+    service: &ServiceEntry,
+    hash: u64,
+) -> Result<Choice, Outcome> {
+    let slot_hash = if service.scheduler == SOURCE { flow.client.without_port().hash() } else { hash };
+    let client = flow.client.named(table::key(hash, service.id), service.id);
+    match answer(&Request { client, slot_hash, signs: flow.signs }, service) {
+        OVER_CAP => Err(Outcome::OverCap),
+        NOBODY => Err(Outcome::NoBackend),
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
+        answer => Ok(Choice { backend: answer as u32, opened: answer & OPENED != 0 }),
+    }
+}
+
+// A choice as one word: the backend's id, or one of these.
+const OPENED: u64 = 1 << 32;
+const OVER_CAP: u64 = 1 << 33;
+const NOBODY: u64 = 1 << 34;
+
+/// As [`find`], in a word.
+///
+/// verifier: a program of its own, for its stack, and so that it stands once for both families.
+#[inline(never)]
+fn answer(request: &Request, service: &ServiceEntry) -> u64 {
+    match find(request, service) {
+        Ok(Choice { backend, opened }) => u64::from(backend) | if opened { OPENED } else { 0 },
+        Err(Outcome::OverCap) => OVER_CAP,
+        Err(_) => NOBODY,
+    }
+}
+
+#[inline(always)]
+fn find(request: &Request, service: &ServiceEntry) -> Result<Choice, Outcome> {
+    let tables = Tables::open().ok_or(Outcome::NoBackend)?;
+    let slot = tables.slot(service, request.slot_hash).ok_or(Outcome::NoBackend)?;
+    if slot.consults() || schedule::picks(service.scheduler) {
+        return tracked(tables, request, service, slot);
+    }
+    Ok(Choice { backend: slot.current(), opened: request.signs.opens() })
+}
+
+/// Whom the flow's record names, or who gets new flows: then there is a record.
+#[inline(always)]
+fn tracked(tables: Tables, request: &Request, service: &ServiceEntry, slot: Slot) -> Result<Choice, Outcome> {
+    let (key, segment, now) = (request.client.key, request.signs.segment(), maps::now());
+    let found = flows::find(tables, key, now);
+    let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
+    let before = found.map_or(0, |(_, record)| schedule::counted(&record));
+    let begins = begins(segment, known, now);
+    if begins && before == 0 && is_full(service) {
+        return Err(Outcome::OverCap);
+    }
+    let picks = begins && schedule::picks(service.scheduler);
+    let picked = if picks { pick(tables, service)? } else { slot };
+    let mut decision = decide(picked, segment, known, now);
+    if let Some(record) = &decision.record {
+        let stands = match found {
+            Some((place, _)) => {
+                place.write(key, record);
+                true
+            }
+            None => flows::record(tables, key, record, now, &request.client).is_some(),
+        };
+        if stands {
+            count(service, before, schedule::counted(record));
+        } else if picks {
+            // Nothing will be known of the flow but its hash.
+            decision.backend = slot.untracked();
+        }
+    }
+    let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();
+    Ok(Choice { backend: decision.backend, opened: segment == Segment::Opening || first_datagram })
+}
+
+/// Whether the service has all the flows that it may have.
+#[inline(always)]
+fn is_full(service: &ServiceEntry) -> bool {
+    service.max_flows != 0 && maps::load(load_of(service)) >= i64::from(service.max_flows)
+}
+
+/// Where the loads have a service's.
+#[inline(always)]
+fn load_of(service: &ServiceEntry) -> u32 {
+    tables::backend_count().wrapping_add(service.id)
+}
+
+/// Counts a flow that is another backend's than before; 0: nobody's.
+#[inline(always)]
+fn count(service: &ServiceEntry, before: u32, after: u32) {
+    if before == after {
+        return;
+    }
+    if before != 0 {
+        maps::add_load(before, -1);
+        maps::add_load(load_of(service), -1);
+    }
+    if after != 0 {
+        maps::add_load(after, 1);
+        maps::add_load(load_of(service), 1);
+    }
+}
+
+/// A slot that gives a new flow to whom it was picked for, and has it recorded.
+#[inline(always)]
+fn pick(tables: Tables, service: &ServiceEntry) -> Result<Slot, Outcome> {
+    let chance = || tables.slot_at(service, schedule::random(maps::random(), service.size));
+    let slot = match service.scheduler {
+        LEAST_CONNECTIONS => chance().and_then(|first| Some(less_loaded(tables, first, chance()?))),
+        ROUND_ROBIN => maps::turn(service.id)
+            .and_then(|turns| tables.slot_at(service, schedule::turn(turns, service.size))),
+        _ => chance(),
+    };
+    let backend = slot.ok_or(Outcome::NoBackend)?.current();
+    Ok(Slot::new(backend, backend, true, true))
+}
+
+/// The one of two slots whose owner has fewer flows for its weight.
+#[inline(always)]
+fn less_loaded(tables: Tables, first: Slot, second: Slot) -> Slot {
+    let candidate = |slot: Slot| {
+        let weight = tables.backend(slot.current()).map_or(0, |backend| backend.weight);
+        Candidate { flows: maps::load(slot.current()), weight }
+    };
+    if schedule::is_less_loaded(candidate(second), candidate(first)) { second } else { first }
+}
