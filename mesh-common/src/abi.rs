@@ -351,7 +351,16 @@ pub struct BackendCounters {
     pub new_flows: u64,
 }
 
+impl From<[u64; Self::WORDS]> for BackendCounters {
+    fn from([transmitted, redirected, bytes, new_flows]: [u64; Self::WORDS]) -> Self {
+        Self { transmitted, redirected, bytes, new_flows }
+    }
+}
+
 impl BackendCounters {
+    /// How many words it has.
+    pub const WORDS: usize = 4;
+
     /// Packets forwarded.
     #[must_use]
     pub const fn packets(&self) -> u64 {

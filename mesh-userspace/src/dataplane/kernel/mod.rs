@@ -24,8 +24,9 @@ use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
 use crate::config::XdpMode;
 use aya::{
     Ebpf,
-    maps::{MapData, PerCpuArray},
+    maps::{IterableMap as _, MapData, PerCpuArray},
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
+    util::nr_cpus,
 };
 use flows::FlowTable;
 use mapped::Mapped;
@@ -39,8 +40,8 @@ use mesh_common::{
 };
 use quic::QuicMaps;
 use services::ServiceTable;
-use std::collections::BTreeMap;
-use syscalls::wait_for_packets;
+use std::{collections::BTreeMap, io, os::fd::AsFd as _};
+use syscalls::{read_per_cpu, wait_for_packets};
 use wide::WideMaps;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
@@ -117,8 +118,17 @@ impl Kernel {
 
     /// What was sent to all backends that ever were.
     fn sent(&self) -> Result<BackendCounters, DataplaneError> {
-        (0..self.counters.len())
-            .try_fold(BackendCounters::default(), |sum, id| Ok(sum.plus(&self.counters(id)?)))
+        let failed = |source: io::Error| DataplaneError::Map {
+            map: "BACKEND_COUNTERS",
+            action: "read",
+            source: source.into(),
+        };
+        let cpus = nr_cpus().map_err(|(_, source)| failed(source))?;
+        let elements = usize::try_from(self.counters.len()).unwrap_or(0);
+        let map = self.counters.map().fd().as_fd();
+        let words = read_per_cpu(map, elements, BackendCounters::WORDS, cpus).map_err(failed)?;
+        let (counters, _) = words.as_chunks::<{ BackendCounters::WORDS }>();
+        Ok(counters.iter().fold(BackendCounters::default(), |sum, words| sum.plus(&(*words).into())))
     }
 
     /// Detaches from every interface but these.

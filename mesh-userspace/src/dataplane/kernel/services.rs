@@ -85,7 +85,9 @@ fn chain(key_at: impl Fn(u32) -> ServiceKey, size: u32, key: ServiceKey) -> Opti
         return None;
     }
     let [first, second] = hash::service(key, size);
-    walk(&key_at, size, first).or_else(|| walk(&key_at, size, second))
+    let ways = [first, second].map(|start| walk(&key_at, size, start));
+    // Each move waits until no packet is on its way.
+    ways.into_iter().flatten().min_by_key(Vec::len)
 }
 
 /// Follows who would push whom from a place on, until a place is free.

@@ -6,16 +6,18 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
     time::Duration,
 };
 
-/// `BPF_OBJ_GET` and `BPF_LINK_DETACH` of `enum bpf_cmd` (include/uapi/linux/bpf.h, kernels 4.4 and 5.9).
+/// Of `enum bpf_cmd` (include/uapi/linux/bpf.h): `BPF_OBJ_GET` and `BPF_LINK_DETACH` (kernels 4.4 and 5.9).
 const OBJECT_GET: libc::c_long = 7;
 const LINK_DETACH: libc::c_long = 34;
+/// `BPF_MAP_LOOKUP_BATCH` (kernel 5.6; per-CPU arrays 5.13).
+const LOOKUP_BATCH: libc::c_long = 24;
 
 /// The parts of `union bpf_attr` that the two commands read.
 #[repr(C)]
@@ -29,6 +31,61 @@ struct ObjectGet {
 struct LinkDetach {
     link: u32,
     reserved: u32,
+}
+
+#[repr(C)]
+struct LookupBatch {
+    from: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Reads a per-CPU array of `elements`, each of `words` words on each of `cpus`, in few calls: element by element, CPU
+/// after CPU.
+pub(super) fn read_per_cpu(
+    map: BorrowedFd<'_>,
+    elements: usize,
+    words: usize,
+    cpus: usize,
+) -> io::Result<Vec<u64>> {
+    const AT_ONCE: usize = 4096;
+    let (mut all, mut from) = (Vec::with_capacity(elements * words * cpus), None::<u32>);
+    while all.len() < elements * words * cpus {
+        let count = AT_ONCE.min(elements - all.len() / (words * cpus));
+        let (mut keys, mut values) = (vec![0u32; count], vec![0u64; count * words * cpus]);
+        let mut next = 0u32;
+        let mut batch = LookupBatch {
+            from: from.as_ref().map_or(0, |from| (&raw const *from) as u64),
+            next: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            map: map.as_raw_fd().cast_unsigned(),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the attribute and all that it points to outlive the call, and have room for `count` elements.
+        let done =
+            unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<LookupBatch>()) };
+        let error = io::Error::last_os_error();
+        // The end is reported as an error, beside what was read until there.
+        let is_end = done != 0 && error.raw_os_error() == Some(libc::ENOENT);
+        if done != 0 && !is_end {
+            return Err(error);
+        }
+        let read = usize::try_from(batch.count).unwrap_or(0).min(count) * words * cpus;
+        all.extend_from_slice(values.get(..read).unwrap_or_default());
+        if is_end || read == 0 {
+            break;
+        }
+        from = Some(next);
+    }
+    Ok(all)
 }
 
 /// Detaches the program behind a pinned link at once. Without it the kernel does so only some time after the last
