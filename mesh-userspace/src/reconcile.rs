@@ -358,4 +358,75 @@ mod tests {
         reconciler.sweep(&config, now).unwrap();
         assert_eq!(reconciler.flows(10).unwrap().0, vec![]);
     }
+
+    /// A configuration with three backends and these lines in its service.
+    fn with(lines: &str) -> Config {
+        let text = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\n\
+                    port = 80\nprotocol = \"tcp\"\nforward = \"ipip\"\n";
+        let backends = "backend = [{ address = \"10.0.0.1\" }, { address = \"10.0.0.2\" }]\n";
+        config::parse("test", &format!("{text}{lines}\n{backends}")).unwrap()
+    }
+
+    fn scheduler(reconciler: &Reconciler<Memory>) -> u32 {
+        reconciler.actual().services.values().next().unwrap().scheduler
+    }
+
+    #[test]
+    fn flows_are_recorded_for_a_window_before_they_change_their_slots_with_the_scheduler() {
+        let (maglev, source) = (with(""), with("scheduler = \"source\""));
+        let mut now = Instant::now();
+        let mut reconciler = Reconciler::new(Memory::new(maglev.limits.slots), maglev.limits, now).unwrap();
+        reconciler.reconcile(&wish(&maglev), now).unwrap();
+        for _ in 0..3 {
+            reconciler.reconcile(&wish(&source), now).unwrap();
+            assert_eq!(scheduler(&reconciler), schedule::MAGLEV);
+            let used =
+                reconciler.actual().services.values().flat_map(|entry| reconciler.actual().slots_of(entry));
+            assert!(used.into_iter().all(|(_, slot)| slot.records()));
+            now += Duration::from_secs(599);
+        }
+        now += Duration::from_secs(5);
+        reconciler.reconcile(&wish(&source), now).unwrap();
+        assert_eq!(scheduler(&reconciler), schedule::SOURCE);
+        for _ in 0..3 {
+            now += Duration::from_secs(10);
+            reconciler.reconcile(&wish(&source), now).unwrap();
+            reconciler.sweep(&source, now).unwrap();
+        }
+        assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
+    }
+
+    #[test]
+    fn connections_let_new_flows_be_picked_at_once() {
+        let (maglev, random) = (with(""), with("scheduler = \"random\""));
+        let now = Instant::now();
+        let mut reconciler = Reconciler::new(Memory::new(maglev.limits.slots), maglev.limits, now).unwrap();
+        reconciler.reconcile(&wish(&maglev), now).unwrap();
+        reconciler.reconcile(&wish(&random), now).unwrap();
+        assert_eq!(scheduler(&reconciler), schedule::RANDOM);
+        reconciler.reconcile(&wish(&maglev), now).unwrap();
+        assert_eq!(scheduler(&reconciler), schedule::MAGLEV);
+    }
+
+    #[test]
+    fn a_sweep_makes_loads_what_is_recorded() {
+        let (now, config) = (Instant::now(), with("scheduler = \"least-connections\"\nmax_flows = 9"));
+        let mut memory = Memory::new(config.limits.slots);
+        let flow = |port, state| {
+            let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state };
+            Flow { client: ([192, 0, 2, 1], port).into(), service: 1, hash: 0, record }
+        };
+        memory.flows = vec![flow(1, 1), flow(2, 2), flow(3, 3)];
+        memory.loads = [(Load::Backend(1), 7), (Load::Backend(2), 3), (Load::Service(1), u64::MAX)].into();
+        let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
+        reconciler.reconcile(&wish(&config), now).unwrap();
+        reconciler.sweep(&config, now).unwrap();
+        let load = |of| reconciler.dataplane.load(of);
+        assert_eq!([Load::Backend(1), Load::Backend(2), Load::Service(1)].map(load), [2, 0, 2]);
+        let entry = reconciler.actual().services.values().next().unwrap();
+        assert_eq!((entry.max_flows, entry.flags), (9, 6));
+        assert!(
+            reconciler.actual().backends.values().all(|backend| backend.weight == schedule::compress(100))
+        );
+    }
 }

@@ -132,4 +132,18 @@ mod tests {
         assert!(keeps(slot, state::ESTABLISHED, Protocol::Udp, 55));
         assert!(!keeps(slot, state::ESTABLISHED, Protocol::Udp, 56));
     }
+
+    #[test]
+    fn a_configured_timeout_stands_for_the_defaults() {
+        let keeps = |protocol, state, idle: Ticks| {
+            let record = FlowRecord { backend: 1, seen: 100, state };
+            let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, hash: 0, record };
+            let lifetime = Lifetime { protocol, window: WINDOW, idle_timeout: Some(Duration::from_secs(20)) };
+            keeps_record(&flow, Slot::new(1, 1, true, true), lifetime, 100 + idle)
+        };
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert!(keeps(protocol, state::ESTABLISHED, 18) && !keeps(protocol, state::ESTABLISHED, 19));
+        }
+        assert!(keeps(Protocol::Tcp, state::OPENING, 100));
+    }
 }

@@ -195,7 +195,13 @@ fn limits_to_flows_and_their_silence_are_within_what_can_be_told() {
     check(&[
         tcp("9s", "from \"10s\" to \"18h\""),
         tcp("19h", "from \"10s\" to \"18h\""),
-        case("\"l2\"", "\"l2\"\nidle_timeout = \"1min\"", "51:16", "over udp begins anew after 59 s", "\"59s\""),
+        case(
+            "\"l2\"",
+            "\"l2\"\nidle_timeout = \"1min\"",
+            "51:16",
+            "over udp begins anew after 59 s",
+            "\"59s\"",
+        ),
         case(
             "\"adaptive\"",
             "\"always\"\nmax_flows = 0",
