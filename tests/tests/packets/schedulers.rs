@@ -52,7 +52,7 @@ fn first(key: &ServiceKey, n: u16) -> Frame {
 fn later(frame: &Frame) -> Frame {
     let transport = match frame.transport {
         Transport::Tcp(_) => Transport::Tcp(Flags::Ack),
-        other => other,
+        Transport::Udp | Transport::Other(_) => frame.transport,
     };
     Frame { transport, ..frame.clone() }
 }
