@@ -6,6 +6,7 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
+use crate::encap::map_ipv4;
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
@@ -50,6 +51,17 @@ impl ServiceKey {
         Self([Self::V6 | Self::port_and_protocol(port, protocol), high, low])
     }
 
+    /// The VIP; IPv4 as an IPv4-mapped address.
+    #[must_use]
+    pub const fn vip(self) -> [u8; 16] {
+        let Self([first, high, low]) = self;
+        if first >> 56 == 4 {
+            let [a, b, c, d, ..] = first.to_ne_bytes();
+            return map_ipv4([a, b, c, d]);
+        }
+        whole([high, low])
+    }
+
     /// Whether both name the same service; word by word, for `==` becomes a call that compares bytes in the kernel.
     #[inline(always)]
     #[must_use]
@@ -65,6 +77,9 @@ impl ServiceKey {
         (u16::from_ne_bytes(port) as u64) << 32 | (protocol as u64) << 48
     }
 }
+
+/// Bits of a prefix that is one address, in the trie of VIPs.
+pub const WHOLE_ADDRESS: u32 = 128;
 
 /// An IPv6 address as two words in the byte order of memory.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`slot`], [`lifecycle`], [`encap`], [`outcome`]), so that one piece of code runs in the kernel, in the agent
+//! [`flow`], [`fragment`], [`slot`], [`lifecycle`], [`encap`], [`outcome`]), so that one piece of code runs in the kernel, in the agent
 //! and in the tests. Beside them stands what the benchmark's programs share with the benchmark ([`bench`](mod@bench)).
 //!
 //! Architecture invariant: nothing here allocates, reads a clock, or touches a map or a packet.
@@ -12,6 +12,7 @@ pub mod bench;
 pub mod checksum;
 pub mod encap;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod lifecycle;

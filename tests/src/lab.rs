@@ -5,6 +5,7 @@
 mod bpffs;
 mod decap;
 mod flows;
+mod fragments;
 mod run;
 
 pub use decap::DecapLab;
@@ -12,6 +13,7 @@ pub use flows::now;
 pub use run::Verdict;
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Result;
 use aya::maps::{Map, MapData, ProgramArray};
@@ -20,7 +22,7 @@ use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, programs};
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
 use mesh_userspace::config::{Forward, ServiceKey};
-use mesh_userspace::dataplane::kernel::{Kernel, Pins, Sizes};
+use mesh_userspace::dataplane::kernel::{Choices, Kernel, Pins, Sizes};
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key, backend_entry};
 use mesh_userspace::nexthop::NextHop;
 use run::{moved, run};
@@ -50,15 +52,28 @@ impl Lab {
 
     /// Loads the program with empty maps of these sizes.
     pub fn of_size(sizes: Sizes) -> Result<Self> {
+        Self::prepared(sizes, |_| Ok(Choices { seed: Some(SEED), answer_echo: true, next_program: None }))
+    }
+
+    /// Loads the program as `choose` says, which may pin something on the lab's bpffs before.
+    pub fn prepared(sizes: Sizes, choose: impl FnOnce(&Path) -> Result<Choices>) -> Result<Self> {
         let bpffs = BpfFs::mount()?;
+        let choices = choose(&bpffs.path())?;
         let pins = Pins::open(&bpffs.path().join("meshlb"))?;
-        let kernel = Kernel::load(pins.clone(), sizes, Some(SEED))?;
+        let kernel = Kernel::load(pins.clone(), sizes, &choices)?;
         Ok(Self { kernel, pins, _bpffs: bpffs })
+    }
+
+    /// Loads the program anew over the maps that are there, as an agent does that starts again.
+    pub fn restart(&mut self, choices: &Choices) -> Result<()> {
+        self.kernel = Kernel::load(self.pins.clone(), SIZES, choices)?;
+        Ok(())
     }
 
     /// Adds a service whose `size` slots from `base` on all have this value.
     pub fn service(&mut self, key: ServiceKey, id: u32, base: u32, size: u32, slot: Slot) -> Result<()> {
         self.slots(base, size, slot)?;
+        self.kernel.apply(&Op::AddVip(key.vip))?;
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
         Ok(self.kernel.apply(&Op::AddService(entry))?)
     }

@@ -13,8 +13,14 @@
 mod ceilings;
 #[path = "packets/decap.rs"]
 mod decap;
+#[path = "packets/echo.rs"]
+mod echo;
+#[path = "packets/extensions.rs"]
+mod extensions;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
+#[path = "packets/fragments.rs"]
+mod fragments;
 #[path = "packets/frame.rs"]
 mod frame;
 #[path = "packets/garbage.rs"]
@@ -27,6 +33,8 @@ mod history;
 mod icmp;
 #[path = "packets/lengths.rs"]
 mod lengths;
+#[path = "packets/next.rs"]
+mod next;
 #[path = "packets/not_ours.rs"]
 mod not_ours;
 #[path = "packets/outcomes.rs"]
@@ -43,5 +51,7 @@ mod tracking;
 mod tunnels;
 #[path = "packets/undeliverable.rs"]
 mod undeliverable;
+#[path = "packets/vlan.rs"]
+mod vlan;
 #[path = "packets/world.rs"]
 mod world;

@@ -3,7 +3,7 @@
 use crate::{
     client::Client,
     maps,
-    parse::{Flow, IP},
+    parse::{Flow, HOP_LIMIT, TTL},
 };
 use mesh_common::{
     abi::{BackendEntry, forward, protocol},
@@ -55,20 +55,16 @@ fn l2<C: Client>(mut packet: Packet, backend: &BackendEntry) -> Result<(), Outco
 /// Takes one from the TTL, and keeps the checksum right.
 #[inline(always)]
 fn hop_ipv4(packet: &mut Packet) -> Result<(), Outcome> {
-    /// Where TTL, protocol and checksum stand.
-    const TTL: usize = IP + 8;
-    let [ttl, protocol, check @ ..] = packet.read::<u32>(TTL).ok_or(Outcome::Truncated)?.to_ne_bytes();
+    let word: u32 = packet.read(TTL).ok_or(Outcome::Truncated)?;
+    let [ttl, ..] = word.to_ne_bytes();
     if ttl <= 1 {
         return Err(Outcome::TtlExpired);
     }
-    let [old, new] = [ttl, ttl - 1].map(|ttl| u16::from_ne_bytes([ttl, protocol]));
-    let [high, low] = checksum::update(u16::from_ne_bytes(check), old, new).to_ne_bytes();
-    packet.write(TTL, u32::from_ne_bytes([ttl - 1, protocol, high, low])).ok_or(Outcome::Truncated)
+    packet.write(TTL, checksum::with_ttl(word, ttl - 1)).ok_or(Outcome::Truncated)
 }
 
 #[inline(always)]
 fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
-    const HOP_LIMIT: usize = IP + 7;
     let hops: u8 = packet.read(HOP_LIMIT).ok_or(Outcome::Truncated)?;
     if hops <= 1 {
         return Err(Outcome::TtlExpired);

@@ -7,13 +7,17 @@
 #![no_main]
 
 mod client;
+mod echo;
+mod extensions;
 mod forward;
+mod fragments;
 mod icmp;
 mod maps;
 mod parse;
 mod pipeline;
 mod plain;
 mod tables;
+mod vlan;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use mesh_common::outcome::{Outcome, Verdict};
@@ -33,7 +37,7 @@ fn meshlb(context: XdpContext) -> u32 {
 /// Every packet.
 #[xdp(frags)]
 fn whole(context: XdpContext) -> u32 {
-    let outcome = pipeline::run(Packet::new(&context));
+    let outcome = pipeline::run(&context);
     let action = action(outcome);
     if action == xdp_action::XDP_PASS {
         maps::call_next(&context);

@@ -8,12 +8,13 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::{bpf_ktime_get_coarse_ns, generated::bpf_redirect},
     macros::map,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
     programs::XdpContext,
 };
 use mesh_common::{
-    abi::{BackendCounters, Meta, programs},
+    abi::{self, BackendCounters, Meta, programs},
     flow::{FlowRecord, Ticks, ticks},
+    fragment::{self, FragmentKey, FragmentRecord},
     icmp,
     outcome::Outcome,
     table::{self, Bucket, Client, Clients, WAYS},
@@ -53,16 +54,73 @@ static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 #[unsafe(no_mangle)]
 static HAS_NEXT: Global<u32> = Global::new(0);
 
-/// How many errors each CPU sent in this tick.
+/// How many answers of each kind each CPU sent in this tick.
 #[map]
-static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
-/// Whether this CPU may send one more error now.
+/// What the balancer sends by itself.
+#[derive(Clone, Copy)]
+pub(crate) enum Answer {
+    /// An error about a packet.
+    Error,
+    /// The reply to an echo request. A flood of these leaves the errors their own allowance.
+    Echo,
+}
+
+/// Whether this CPU may send one more such answer now.
 #[inline(always)]
-pub(crate) fn may_answer() -> bool {
-    let Some(spent) = ANSWERS.get_ptr_mut(0) else { return false };
+pub(crate) fn may_send(answer: Answer) -> bool {
+    let Some(spent) = ANSWERS.get_ptr_mut(answer as u32) else { return false };
     // SAFETY: the element belongs to this CPU.
     icmp::take(unsafe { *spent }, now()).map(|left| unsafe { *spent = left }).is_some()
+}
+
+/// Whether echo requests to VIPs are answered; set at load time.
+#[unsafe(no_mangle)]
+static ANSWER_ECHO: Global<u32> = Global::new(1);
+
+/// Whether echo requests to VIPs are answered.
+#[inline(always)]
+pub(crate) fn answers_echo() -> bool {
+    ANSWER_ECHO.load() != 0
+}
+
+/// The VIPs of all services, as prefixes; IPv4 as IPv4-mapped addresses.
+#[map]
+static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
+
+/// A key of the trie, whose address begins at a multiple of 8 bytes.
+// verifier: words on the stack are written where they are aligned.
+#[repr(C, align(8))]
+struct VipKey {
+    reserved: u32,
+    key: Key<[u64; 2]>,
+}
+
+/// Whether an address is a VIP of any service.
+#[inline(always)]
+pub(crate) fn is_vip(address: [u64; 2]) -> bool {
+    let vip = VipKey { reserved: 0, key: Key::new(abi::WHOLE_ADDRESS, address) };
+    VIPS.get(&vip.key).is_some()
+}
+
+/// What became of first fragments.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> =
+    LruHashMap::with_max_entries(fragment::PACKETS, 0);
+
+/// What became of the first fragment of a packet.
+#[inline(always)]
+pub(crate) fn fragment(key: &FragmentKey) -> Option<FragmentRecord> {
+    // SAFETY: may be replaced while it is read: by what became of another first fragment that claims to be the same
+    // packet's. The backend is checked against its service.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+/// Notes what became of the first fragment of a packet. Where there is no memory for it the others are orphans.
+#[inline(always)]
+pub(crate) fn note_fragment(key: &FragmentKey, record: &FragmentRecord) {
+    let _ = FRAGMENTS.insert(key, record, 0);
 }
 
 /// Goes on with the program for every packet; comes back only if it is not in its place.

@@ -15,7 +15,7 @@ pub use command::{Command, CommandError};
 use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
-    dataplane::kernel::{Kernel, Pins, Sizes},
+    dataplane::kernel::{Choices, Kernel, Pins, Sizes},
     logging, metrics,
     reconcile::Reconciler,
 };
@@ -105,7 +105,13 @@ fn load(config: &Config) -> anyhow::Result<Reconciler<Kernel>> {
         slots: limits.slots,
         flows: limits.flows,
     };
-    let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, sizes, config.agent.seed)?;
+    let agent = &config.agent;
+    let choices = Choices {
+        seed: agent.seed,
+        answer_echo: agent.answer_echo,
+        next_program: agent.next_program.clone(),
+    };
+    let kernel = Kernel::load(Pins::open(&agent.pin_path)?, sizes, &choices)?;
     let loaded = kernel.loaded();
     for program in &loaded.programs {
         let instructions = program.verified_instructions.unwrap_or(0);

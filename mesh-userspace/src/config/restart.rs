@@ -18,14 +18,16 @@ impl Config {
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 5] {
-    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed } = old;
+fn agent(old: &Agent, new: &Agent) -> [Change; 7] {
+    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, answer_echo, next_program } = old;
     [
         ("agent.interfaces", *interfaces != new.interfaces),
         ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
         ("agent.on_exit", *on_exit != new.on_exit),
         ("agent.pin_path", *pin_path != new.pin_path),
         ("agent.seed", *seed != new.seed),
+        ("agent.answer_echo", *answer_echo != new.answer_echo),
+        ("agent.next_program", *next_program != new.next_program),
     ]
 }
 

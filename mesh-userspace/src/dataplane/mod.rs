@@ -8,7 +8,7 @@ mod memory;
 mod wire;
 
 pub use memory::Memory;
-pub use wire::{abi_key, backend_entry, host_address, wire_address};
+pub use wire::{abi_key, backend_entry, host_address, vip_of, wire_address};
 
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey},
@@ -17,7 +17,7 @@ use mesh_common::{
     slot::Slot,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -47,6 +47,10 @@ pub enum Op {
     AddService(ServiceEntry),
     /// Makes a service unknown; its packets are no longer ours.
     RemoveService(ServiceKey),
+    /// Makes an address known as a VIP: its echo requests are answered, its orphaned fragments dropped.
+    AddVip(IpAddr),
+    /// Makes a VIP an address like any other.
+    RemoveVip(IpAddr),
     /// Waits until no packet is on its way that has seen the maps as they were before.
     Grace,
 }
@@ -56,6 +60,8 @@ pub enum Op {
 pub struct Actual {
     /// Every service.
     pub services: BTreeMap<ServiceKey, ServiceEntry>,
+    /// Every VIP, however many services it has.
+    pub vips: BTreeSet<IpAddr>,
     /// Every backend, by its id.
     pub backends: BTreeMap<u32, BackendEntry>,
     /// The whole slot map; services own ranges of it.
@@ -81,6 +87,8 @@ impl Actual {
             }
             Op::AddService(entry) => drop(self.services.insert(entry.key, entry)),
             Op::RemoveService(key) => drop(self.services.remove(&key)),
+            Op::AddVip(vip) => drop(self.vips.insert(vip)),
+            Op::RemoveVip(vip) => drop(self.vips.remove(&vip)),
             Op::Grace => {}
         }
     }
@@ -93,14 +101,17 @@ impl Actual {
         (base..).zip(self.slots.iter().skip(start).take(size).copied())
     }
 
-    /// Whether every slot of every service names backends that are there and stand behind that service.
+    /// Whether every service's VIP is known, and every slot of every service names backends that are there and stand
+    /// behind that service.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let stands =
             |id: u32, service: u32| id == 0 || self.backends.get(&id).is_some_and(|b| b.service == service);
         self.services.values().all(|service| {
-            self.slots_of(service)
-                .all(|(_, slot)| stands(slot.current(), service.id) && stands(slot.untracked(), service.id))
+            self.vips.contains(&vip_of(service.key))
+                && self.slots_of(service).all(|(_, slot)| {
+                    stands(slot.current(), service.id) && stands(slot.untracked(), service.id)
+                })
         })
     }
 }

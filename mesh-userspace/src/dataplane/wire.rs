@@ -24,6 +24,12 @@ pub fn abi_key(key: ServiceKey) -> abi::ServiceKey {
     }
 }
 
+/// The VIP in a service's key.
+#[must_use]
+pub fn vip_of(key: abi::ServiceKey) -> IpAddr {
+    host_address(key.vip())
+}
+
 /// An address as the maps have it: IPv4 as an IPv4-mapped address.
 #[must_use]
 pub const fn wire_address(address: IpAddr) -> [u8; 16] {
@@ -70,6 +76,14 @@ pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_gives_its_vip_back() {
+        for vip in ["192.0.2.10", "255.255.255.255", "2001:db8::10", "fd00::ffff:1.2.3.4"] {
+            let key = ServiceKey { vip: vip.parse().unwrap(), port: 0xffff, protocol: Protocol::Udp };
+            assert_eq!(vip_of(abi_key(key)), key.vip);
+        }
+    }
 
     #[test]
     fn addresses_come_back() {

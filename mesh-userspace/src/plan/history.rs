@@ -42,7 +42,7 @@ impl History {
             Op::WriteSlot { index, slot } => self.slot(*index, *slot, now),
             Op::RemoveService(key) => self.retire(*key, actual, now),
             Op::RemoveBackend { id } => drop(self.unreferenced.remove(id)),
-            Op::WriteBackend { .. } | Op::AddService(_) | Op::Grace => {}
+            Op::WriteBackend { .. } | Op::AddService(_) | Op::AddVip(_) | Op::RemoveVip(_) | Op::Grace => {}
         }
     }
 

@@ -67,6 +67,7 @@ pub fn plan(actual: &Actual, desired: &Desired, circumstances: Circumstances<'_>
     for (key, service) in &desired.services {
         planner.service(*key, service);
     }
+    planner.forget_vips();
     planner.free();
     planner.plan
 }
@@ -76,6 +77,8 @@ struct Planner<'a> {
     circumstances: Circumstances<'a>,
     services: ServiceIds<'a>,
     slots: Slots,
+    /// The VIPs of every service that there will be.
+    vips: BTreeSet<IpAddr>,
     /// Every backend that there is or will be, with what it will be; ids by service and address.
     ids: BTreeMap<(u32, IpAddr), u32>,
     taken: BTreeSet<u32>,
@@ -95,6 +98,7 @@ impl<'a> Planner<'a> {
             circumstances,
             services: ServiceIds::new(actual, circumstances),
             slots: Slots::new(actual),
+            vips: BTreeSet::new(),
             ids: actual.backends.iter().map(identity).collect(),
             taken: actual.backends.keys().copied().collect(),
             written: BTreeMap::new(),
@@ -140,11 +144,13 @@ impl<'a> Planner<'a> {
             self.plan.ops.push(Op::WriteSlot { index, slot });
             self.wanted.insert(current);
         }
+        self.vip(key.vip);
         self.plan.ops.push(Op::AddService(entry));
         self.deaths(service, id);
     }
 
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
+        self.vip(key.vip);
         self.backends(key, service, entry.id);
         let (alive, rules) = (self.alive(service, entry.id), rules(key, service));
         let targets = self.targets(service, entry);
@@ -157,6 +163,19 @@ impl<'a> Planner<'a> {
             self.wanted.extend([next.current(), next.untracked()]);
         }
         self.deaths(service, entry.id);
+    }
+
+    /// Makes a VIP known before its first service is.
+    fn vip(&mut self, vip: IpAddr) {
+        if self.vips.insert(vip) && !self.actual.vips.contains(&vip) {
+            self.plan.ops.push(Op::AddVip(vip));
+        }
+    }
+
+    /// Forgets the VIPs whose last service is gone.
+    fn forget_vips(&mut self) {
+        let gone = self.actual.vips.difference(&self.vips);
+        self.plan.ops.extend(gone.map(|vip| Op::RemoveVip(*vip)));
     }
 
     /// What time makes of a slot: old flows have one window to end by themselves, and if they can be told from new

@@ -7,6 +7,7 @@ use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::INGRESS;
 
+use crate::echo;
 use crate::frame::{ETHERNET, Frame};
 use crate::world::{SLOTS, Way, World, action, opening, services};
 
@@ -38,7 +39,21 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::NotIp => poked(ETHERNET - 1, 0x06),
         Outcome::OtherProtocol => poked(ETHERNET + 9, 1),
         Outcome::NotAService => changed(&|frame| frame.destination.set_port(81)),
-        Outcome::Fragment => changed(&|frame| frame.more_fragments = true),
+        Outcome::Fragment => changed(&|frame| {
+            frame.fragment_offset = 1;
+            frame.destination.set_ip([192, 0, 2, 11].into());
+        }),
+        Outcome::OrphanFragment => changed(&|frame| frame.fragment_offset = 1),
+        Outcome::TooManyHeaders => {
+            let long = Frame { extensions: vec![(60, 8); 7], ..opening(&services()[2]) };
+            (World::new(Way::L2), long.bytes(), 0)
+        }
+        Outcome::EchoAnswered => (World::new(Way::L2), echo::request(services()[0].vip, 4), 0),
+        Outcome::EchoLimited => {
+            let mut world = World::new(Way::L2);
+            echo::exhaust(&mut world);
+            (world, echo::request(services()[0].vip, 4), 0)
+        }
         Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
         Outcome::BadLength => poked(ETHERNET + 2, 1),
         Outcome::NoBackend => {

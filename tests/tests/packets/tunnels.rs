@@ -19,14 +19,19 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// The whole frame; padding that was behind the inner packet stays behind it.
     pub(crate) fn wrap(&self, inner: &Frame) -> Vec<u8> {
+        self.wrap_packet(inner, inner.ip_length(), &inner.bytes()[ETHERNET..])
+    }
+
+    /// The whole frame around any packet of the flow that `inner` is of, of this length but for padding.
+    pub(crate) fn wrap_packet(&self, inner: &Frame, length: usize, packet: &[u8]) -> Vec<u8> {
         let mut bytes = ethernet(self.destination_mac, self.source_mac, ether_type(self.source));
-        bytes.extend(self.outer(inner));
-        bytes.extend_from_slice(&inner.bytes()[ETHERNET..]);
+        bytes.extend(self.outer(inner, length));
+        bytes.extend_from_slice(packet);
         bytes
     }
 
-    fn outer(&self, inner: &Frame) -> Vec<u8> {
-        let length = u16::try_from(inner.ip_length()).unwrap();
+    fn outer(&self, inner: &Frame, length: usize) -> Vec<u8> {
+        let length = u16::try_from(length).unwrap();
         let number = if inner.source.is_ipv4() { IpNumber::IPV4 } else { IpNumber::IPV6 };
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {

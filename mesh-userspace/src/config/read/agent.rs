@@ -18,8 +18,12 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let pin_path = Key("pin_path", "\"/sys/fs/bpf/meshlb\"");
     let pin_path = section.or(pin_path, value::absolute_path, Agent::PIN_PATH.into());
     let seed = section.optional(Key("seed", "\"0123456789abcdef\""), seed).map(Spanned::into_inner);
+    let answer_echo = section.or(Key("answer_echo", "true"), value::boolean, Agent::ANSWER_ECHO);
+    let next_program = Key("next_program", "\"/sys/fs/bpf/other\"");
+    let next_program = section.optional(next_program, value::absolute_path).map(Spanned::into_inner);
     section.finish();
-    Some(Agent { interfaces: names?.into_inner(), xdp_mode, on_exit, pin_path, seed })
+    let interfaces = names?.into_inner();
+    Some(Agent { interfaces, xdp_mode, on_exit, pin_path, seed, answer_echo, next_program })
 }
 
 fn interfaces(node: &Node<'_>) -> Read<Vec<String>> {

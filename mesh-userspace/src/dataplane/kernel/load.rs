@@ -4,19 +4,25 @@ use super::{
     Kernel, PROGRAM, Plain, WHOLE,
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
+    next::{self, Next, NextError},
     pins::{PinError, Pins},
     services::{self, ServiceTable},
+    vips::Vips,
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
+    maps::{Array, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, ProgramArray},
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
+    fragment,
     outcome::Outcome,
 };
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// The balancer's object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MESHLB_BALANCER_OBJECT"));
@@ -32,6 +38,17 @@ pub struct Sizes {
     pub slots: u32,
     /// Recorded flows that the table has good room for.
     pub flows: u32,
+}
+
+/// What is settled when the programs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// The seed of the flow hash; `None`: that of adopted maps, or a new one.
+    pub seed: Option<u64>,
+    /// Whether echo requests to VIPs are answered.
+    pub answer_echo: bool,
+    /// The pin of the program that gets what ours pass.
+    pub next_program: Option<PathBuf>,
 }
 
 /// Facts about a loaded program.
@@ -135,6 +152,9 @@ pub enum LoadError {
         "agent.seed differs from the seed that the pinned maps were filled with; run meshlb detach first"
     )]
     Seed,
+    /// The next program cannot be used.
+    #[error("agent.next_program: {0}")]
+    Next(#[from] NextError),
     /// No randomness for a seed.
     #[error("could not draw a seed: {0}")]
     Random(getrandom::Error),
@@ -142,13 +162,15 @@ pub enum LoadError {
 
 impl Sizes {
     /// The entries of each map.
-    fn entries(&self) -> [(&'static str, &'static str, u32); 5] {
+    fn entries(&self) -> [(&'static str, &'static str, u32); 7] {
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
             ("FLOWS", "buckets of flows", flows::buckets(self.flows)),
             ("CLIENTS", "buckets of flows", flows::buckets(self.flows)),
             ("OUTCOMES", "outcomes", Outcome::COUNT),
             ("PROGRAMS", "programs", 2),
+            (VIPS, "VIPs", self.services),
+            ("FRAGMENTS", "packets in fragments", fragment::PACKETS),
         ]
     }
 
@@ -165,11 +187,18 @@ impl Sizes {
 /// The map that holds services, backends and slots.
 const TABLES: &str = "TABLES";
 
-/// Every map of the programs; all are pinned.
-const MAPS: [&str; 7] = ["META", TABLES, "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS", "PROGRAMS"];
+/// The map of VIPs.
+pub(super) const VIPS: &str = "VIPS";
+
+/// Every map of the programs that outlives them; all are pinned.
+const MAPS: [&str; 9] =
+    ["META", TABLES, VIPS, "BACKEND_COUNTERS", "OUTCOMES", "FLOWS", "CLIENTS", "FRAGMENTS", "PROGRAMS"];
 
 /// `BPF_F_MMAPABLE`.
 const MAPPED: u32 = 1 << 10;
+
+/// `BPF_F_NO_PREALLOC`, which tries demand.
+const NOT_PREALLOCATED: u32 = 1;
 
 impl Kernel {
     /// Loads the program, adopting the maps that are pinned or making and pinning new ones.
@@ -177,13 +206,14 @@ impl Kernel {
     /// # Errors
     ///
     /// The kernel refuses, or the pins belong to something else.
-    pub fn load(pins: Pins, sizes: Sizes, seed: Option<u64>) -> Result<Self, LoadError> {
+    pub fn load(pins: Pins, sizes: Sizes, choices: &Choices) -> Result<Self, LoadError> {
+        let next = choices.next_program.as_deref().map(Next::open).transpose()?;
         let known = adoptable(&pins, sizes)?;
-        let seed = choose_seed(known, seed)?;
-        let mut ebpf = open(&pins, sizes, seed)?;
+        let seed = choose_seed(known, choices.seed)?;
+        let mut ebpf = open(&pins, sizes, seed, choices)?;
         let programs = [load_program(&mut ebpf, PROGRAM)?, load_program(&mut ebpf, WHOLE)?];
         let loaded = Loaded { programs, seed, adopted: known.is_some() };
-        put_in_place(&mut ebpf)?;
+        put_in_place(&mut ebpf, next.as_ref())?;
         write_meta(&mut ebpf, Meta { abi: ABI_VERSION, places: sizes.layout().places, seed })?;
         Self::assemble(ebpf, pins, sizes, loaded)
     }
@@ -194,17 +224,18 @@ impl Kernel {
         let services = Mapped::new("services", &tables, 0, layout.places);
         let backends = Mapped::new("backends", &tables, layout.backends_at(), layout.backends);
         let slots = Mapped::new("slots", &tables, layout.slots_at(), layout.slots);
+        let vips = Vips::new(typed(&mut ebpf, VIPS, LpmTrie::try_from)?);
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
         let buckets = flows::buckets(sizes.flows);
         let flows = mapped(&mut ebpf, "FLOWS", buckets)?;
         let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", buckets)?);
         let services = ServiceTable::new(services);
-        Ok(Self { ebpf, pins, loaded, services, slots, backends, counters, outcomes, flows })
+        Ok(Self { ebpf, pins, loaded, services, vips, slots, backends, counters, outcomes, flows })
     }
 }
 
-fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
+fn open(pins: &Pins, sizes: Sizes, seed: u64, choices: &Choices) -> Result<Ebpf, LoadError> {
     let layout = sizes.layout();
     let too_large = |_| LoadError::TooLarge { bytes: layout.bytes() };
     let globals = [
@@ -214,6 +245,8 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
         ("SLOT_COUNT", layout.slots),
         ("SLOTS_AT", u32::try_from(layout.slots_at()).map_err(too_large)?),
         ("FLOW_BUCKETS", flows::buckets(sizes.flows)),
+        ("ANSWER_ECHO", choices.answer_echo.into()),
+        ("HAS_NEXT", choices.next_program.is_some().into()),
     ];
     make_tables(pins, layout)?;
     let mut loader = EbpfLoader::new();
@@ -299,6 +332,8 @@ fn shape(map: &str) -> (MapType, u32, u32, u32) {
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
         "OUTCOMES" => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 128, MAPPED),
+        "FRAGMENTS" => (MapType::LruHash, 40, 24, 0),
+        VIPS => (MapType::LpmTrie, 20, 4, NOT_PREALLOCATED),
         _ => (MapType::Array, 4, 16, 0),
     }
 }
@@ -334,9 +369,11 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, Lo
     Ok(LoadedProgram { name, verified_instructions: info.verified_instruction_count(), took })
 }
 
-/// Puts the whole way where the attached program calls it. It stays there after the agent's end, for the map is pinned.
-fn put_in_place(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+/// Puts the whole way where the attached program calls it, and the next program where that calls it. They stay there
+/// after the agent's end, for the map is pinned.
+fn put_in_place(ebpf: &mut Ebpf, next: Option<&Next>) -> Result<(), LoadError> {
     let mut places: ProgramArray<_> = typed(ebpf, "PROGRAMS", ProgramArray::try_from)?;
+    next::put_in_place(&mut places, next)?;
     let whole = program(ebpf, WHOLE)?.fd().map_err(|source| refused(WHOLE, source))?;
     places.set(programs::WHOLE, whole, 0).map_err(|source| map_error("PROGRAMS", source))
 }

@@ -7,13 +7,16 @@ mod attach;
 mod flows;
 mod load;
 mod mapped;
+mod next;
 mod pins;
 mod services;
 mod syscalls;
+mod vips;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
-pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
+pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
+pub use next::NextError;
 pub use pins::{PinError, Pins};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Op};
@@ -32,8 +35,9 @@ use mesh_common::{
     slot::Slot,
 };
 use services::ServiceTable;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error, io};
 use syscalls::wait_for_packets;
+use vips::Vips;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
 #[repr(transparent)]
@@ -55,6 +59,7 @@ pub struct Kernel {
     pins: Pins,
     loaded: Loaded,
     services: ServiceTable,
+    vips: Vips,
     slots: Mapped<Slot>,
     backends: Mapped<BackendEntry>,
     counters: PerCpuArray<MapData, Plain<BackendCounters>>,
@@ -104,12 +109,19 @@ impl Kernel {
     }
 }
 
+/// Whether the kernel says that there is no such thing.
+fn is_missing(error: &(dyn Error + 'static)) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+        || error.source().is_some_and(is_missing)
+}
+
 impl Dataplane for Kernel {
     fn read(&self) -> Result<Actual, DataplaneError> {
         let backends = (0u32..).zip(self.backends.iter()).filter(|(_, entry)| entry.forward != 0).collect();
         let services: BTreeMap<_, ServiceEntry> =
             self.services.iter().map(|entry| (entry.key, entry)).collect();
-        Ok(Actual { services, backends, slots: self.slots.iter().collect() })
+        Ok(Actual { services, vips: self.vips.read()?, backends, slots: self.slots.iter().collect() })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
@@ -119,6 +131,8 @@ impl Dataplane for Kernel {
             Op::WriteSlot { index, slot } => self.slots.write(index, &slot, 0),
             Op::AddService(entry) => self.services.add(entry),
             Op::RemoveService(key) => self.services.remove(key),
+            Op::AddVip(vip) => self.vips.add(vip),
+            Op::RemoveVip(vip) => self.vips.remove(vip),
             Op::Grace => {
                 wait_for_packets();
                 Ok(())
