@@ -31,6 +31,8 @@ mod histories;
 mod history;
 #[path = "packets/icmp.rs"]
 mod icmp;
+#[path = "packets/large.rs"]
+mod large;
 #[path = "packets/lengths.rs"]
 mod lengths;
 #[path = "packets/next.rs"]

@@ -45,6 +45,9 @@ pub fn host_address(address: [u8; 16]) -> IpAddr {
     if encap::is_mapped(address) { IpAddr::from(encap::unmap_ipv4(address)) } else { IpAddr::from(address) }
 }
 
+/// The longest packet on any way: one byte less than what lengths that need more than 16 bits are taken for.
+const LONGEST: u16 = u16::MAX - 1;
+
 /// The entry of a living backend behind the service with id `service`.
 #[must_use]
 pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop: &NextHop) -> BackendEntry {
@@ -64,7 +67,7 @@ pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop
         alive: 1,
         reserved: [0; 2],
         ifindex: hop.ifindex,
-        room: u16::try_from(hop.mtu).unwrap_or(u16::MAX).saturating_sub(overhead),
+        room: u16::try_from(hop.mtu).unwrap_or(u16::MAX).min(LONGEST).saturating_sub(overhead),
         port,
         service,
         checksum,
@@ -76,6 +79,15 @@ pub fn backend_entry(service: u32, port: u16, address: IpAddr, how: Forward, hop
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_way_has_room_for_lengths_beyond_16_bits() {
+        for mtu in [0xfffe, 0xffff, 0x1_0000, u32::MAX] {
+            let hop = NextHop { mtu, ..NextHop::some() };
+            let entry = backend_entry(1, 80, [10, 0, 0, 1].into(), Forward::L2, &hop);
+            assert_eq!(entry.room, 0xfffe);
+        }
+    }
 
     #[test]
     fn a_key_gives_its_vip_back() {
