@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A program, and the package of Debian and most others that has it.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
     // Namespaces, links, addresses, routes.
     ("ip", "iproute2"),
     // Offloads: a veth hands over packets with unfinished checksums unless told otherwise.
@@ -16,6 +16,8 @@ const TOOLS: [(&str, &str); 4] = [
     // What the demo suggests to try.
     ("curl", "curl"),
     ("nsenter", "util-linux"),
+    // Tests ping VIPs.
+    ("ping", "iputils-ping"),
 ];
 
 /// Installs what is missing.
@@ -50,6 +52,6 @@ mod tests {
     fn only_packages_of_missing_programs_are_wanted() {
         assert_eq!(missing(|_| true), Vec::<String>::new());
         assert_eq!(missing(|program| program != "ethtool"), ["ethtool"]);
-        assert_eq!(missing(|_| false), ["iproute2", "ethtool", "curl", "util-linux"]);
+        assert_eq!(missing(|_| false), ["iproute2", "ethtool", "curl", "util-linux", "iputils-ping"]);
     }
 }
