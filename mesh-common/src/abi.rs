@@ -6,7 +6,7 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
-use crate::{encap::map_ipv4, table::Bucket};
+use crate::{encap::map_ipv4, flow::Signs, fragment::FragmentKey, table::Bucket};
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
@@ -239,10 +239,61 @@ pub struct ServiceEntry {
 
 /// Places in the map of programs.
 pub mod programs {
-    /// The program that every packet may take.
+    /// Reads the headers of every packet that is not plain, and finds its service.
     pub const WHOLE: u32 = 0;
     /// The program that gets what ours lets pass.
     pub const NEXT: u32 = 1;
+    /// Finds the backend that a QUIC connection id names.
+    pub const QUIC: u32 = 2;
+    /// Finds the backend by slot, flow record or scheduler.
+    pub const CHOOSE: u32 = 3;
+    /// Sends the packet to its backend.
+    pub const DELIVER: u32 = 4;
+    /// How many places there are.
+    pub const COUNT: u32 = 5;
+}
+
+/// What the programs of the whole way know of the packet that a CPU is at: each goes on where the one before ended. A part
+/// of the ABI, because the next agent replaces them one by one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Journey {
+    /// The packet's service, as it was when the packet came.
+    pub service: ServiceEntry,
+    /// Whom the packet is for.
+    pub destination: ServiceKey,
+    /// The client's address; IPv4 as an IPv4-mapped address.
+    pub client: [u64; 2],
+    /// The hash of the flow.
+    pub hash: u64,
+    /// What its slot follows from, unless one is picked.
+    pub slot_hash: u64,
+    /// Which packet this is the first fragment of, if it is one.
+    pub fragment: FragmentKey,
+    /// The tags that were taken off, as they stood on the wire.
+    pub tags: [u32; 2],
+    /// The backend.
+    pub backend: u32,
+    /// How many tags were taken off.
+    pub tag_count: u16,
+    /// The client's port, in the byte order of the wire.
+    pub port: u16,
+    /// Bytes from the IP header on, as the header says.
+    pub length: u16,
+    /// Bytes from the IP header on that the headers take.
+    pub headers: u16,
+    /// What the packet shows of its flow.
+    pub signs: Signs,
+    /// TOS or traffic class.
+    pub traffic_class: u8,
+    /// Its family, as an outer header names it: one of [`protocol`].
+    pub family: u8,
+    /// 1 if it is the first fragment of a packet.
+    pub first: u8,
+    /// 1 if a flow begins with it.
+    pub opened: u8,
+    /// Reserved, zero.
+    pub reserved: [u8; 6],
 }
 
 /// What can be special about a service.
@@ -454,6 +505,7 @@ const _: () = {
     assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
     assert!(size_of::<BackendCounters>() == 32);
     assert!(size_of::<Meta>() == 16);
+    assert!(size_of::<Journey>() == 192);
 };
 
 #[cfg(test)]

@@ -38,6 +38,16 @@ pub const fn update(field: u16, old: u16, new: u16) -> u16 {
     finish(!field as u32 + !old as u32 + new as u32)
 }
 
+/// The word of an IPv4 header that holds TTL, protocol and checksum, with another TTL.
+#[inline(always)]
+#[must_use]
+pub const fn with_ttl(word: u32, ttl: u8) -> u32 {
+    let [old, protocol, first, second] = word.to_ne_bytes();
+    let [old, new] = [u16::from_ne_bytes([old, protocol]), u16::from_ne_bytes([ttl, protocol])];
+    let [first, second] = update(u16::from_ne_bytes([first, second]), old, new).to_ne_bytes();
+    u32::from_ne_bytes([ttl, protocol, first, second])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

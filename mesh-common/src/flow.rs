@@ -44,7 +44,8 @@ pub enum Segment {
 
 /// What a packet shows of its flow, as one word: the flags of TCP, or that it has none. A steady slot wants to know no
 /// more than whether a flow begins; [`Self::segment`] says the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs(u16);
 
 impl Signs {

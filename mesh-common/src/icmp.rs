@@ -10,7 +10,21 @@ pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 
 /// Hops of what the balancer sends itself.
-const HOPS: u8 = 64;
+pub const HOPS: u8 = 64;
+
+/// The types of a family's echo messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    /// Of a request.
+    pub request: u8,
+    /// Of the reply.
+    pub reply: u8,
+}
+
+/// ICMP's (RFC 792).
+pub const ECHO4: Echo = Echo { request: 8, reply: 0 };
+/// ICMPv6's (RFC 4443 §4).
+pub const ECHO6: Echo = Echo { request: 128, reply: 129 };
 
 /// Words of an IPv4 packet that the error quotes: the header and 64 bits (RFC 792).
 pub const QUOTED4: usize = 7;
@@ -79,10 +93,38 @@ pub fn packet_too_big(quoted: &[u32; QUOTED6], mtu: u16) -> [u32; ERROR6] {
     error
 }
 
-/// How many errors a CPU sends in a tick at most (RFC 4443 §2.4 f demands a limit).
-pub const ERRORS_PER_TICK: u32 = 1000;
+/// Whether a host may have this address, in the byte order of the wire, and so may be answered (RFC 1122 §3.2.1.3).
+#[inline(always)]
+#[must_use]
+pub const fn is_host4(address: u32) -> bool {
+    let [first, ..] = address.to_ne_bytes();
+    !matches!(first, 0 | 127 | 224..)
+}
 
-/// Takes one of a tick's errors; `spent` is the state, tick and count. `None` when there is none left.
+/// As [`is_host4`]; an address in `::/64` is unspecified, loopback or stands for an IPv4 address (RFC 4291 §2.4).
+#[inline(always)]
+#[must_use]
+pub const fn is_host6([first, _]: [u64; 2]) -> bool {
+    first != 0 && first.to_ne_bytes()[0] != 0xff
+}
+
+/// The first four bytes of the answer to an echo request, of which this is `asked`: type, code, checksum. The checksum
+/// is updated (RFC 1624); of its two zeroes the one is written that is right even if all of the message is zero.
+#[inline(always)]
+#[must_use]
+pub const fn echo_reply(asked: u32, reply: u8) -> u32 {
+    let [kind, code, first, second] = asked.to_ne_bytes();
+    let [old, new] = [u16::from_ne_bytes([kind, code]), u16::from_ne_bytes([reply, code])];
+    let sum = checksum::update(u16::from_ne_bytes([first, second]), old, new);
+    let [first, second] = (if sum == 0 { 0xffff } else { sum }).to_ne_bytes();
+    u32::from_ne_bytes([reply, code, first, second])
+}
+
+/// How many errors, and how many answers to echo requests, a CPU sends in a tick at most (RFC 4443 §2.4 f demands a
+/// limit).
+pub const ANSWERS_PER_TICK: u32 = 1000;
+
+/// Takes one of a tick's answers; `spent` is the state, tick and count. `None` when there is none left.
 #[inline(always)]
 #[must_use]
 pub const fn take(spent: u64, now: Ticks) -> Option<u64> {
@@ -90,7 +132,7 @@ pub const fn take(spent: u64, now: Ticks) -> Option<u64> {
     if spent >> 32 != now as u64 {
         return Some(fresh | 1);
     }
-    if spent & 0xffff_ffff >= ERRORS_PER_TICK as u64 { None } else { Some(spent + 1) }
+    if spent & 0xffff_ffff >= ANSWERS_PER_TICK as u64 { None } else { Some(spent + 1) }
 }
 
 #[cfg(test)]
@@ -142,9 +184,44 @@ mod tests {
     fn errors_are_limited_per_tick() {
         let mut spent = 0;
         let sent =
-            (0..2 * ERRORS_PER_TICK).filter(|_| take(spent, 7).map(|left| spent = left).is_some()).count();
-        assert_eq!(u32::try_from(sent), Ok(ERRORS_PER_TICK));
+            (0..2 * ANSWERS_PER_TICK).filter(|_| take(spent, 7).map(|left| spent = left).is_some()).count();
+        assert_eq!(u32::try_from(sent), Ok(ANSWERS_PER_TICK));
         assert!(take(spent, 8).is_some());
+    }
+
+    #[test]
+    fn an_echo_of_zeroes_is_answered_with_a_checksum_that_receivers_accept() {
+        let [kind, code, first, second] = echo_reply(u32::from_ne_bytes([8, 0, 0xf7, 0xff]), 0).to_ne_bytes();
+        assert_eq!((kind, code, [first, second]), (0, 0, [0xff; 2]));
+    }
+
+    proptest! {
+        #[test]
+        fn an_echo_reply_has_the_checksum_of_its_bytes(words in prop::array::uniform3(1u16..)) {
+            let sum = |kind: u8| {
+                let first = u16::from_ne_bytes([kind, 0]);
+                checksum::finish(words.iter().map(|word| u32::from(*word)).sum::<u32>() + u32::from(first))
+            };
+            let [first, second] = sum(8).to_ne_bytes();
+            let reply = echo_reply(u32::from_ne_bytes([8, 0, first, second]), 0).to_ne_bytes();
+            let right = if sum(0) == 0 { 0xffff } else { sum(0) };
+            prop_assert_eq!(&reply[..2], &[0, 0]);
+            prop_assert_eq!(u16::from_ne_bytes([reply[2], reply[3]]), right);
+        }
+    }
+
+    #[test]
+    fn groups_loopback_and_nobody_are_no_hosts() {
+        let is_host = |address: &str| match address.parse().unwrap() {
+            core::net::IpAddr::V4(address) => is_host4(u32::from_ne_bytes(address.octets())),
+            core::net::IpAddr::V6(address) => is_host6(crate::abi::halves(address.octets())),
+        };
+        for address in ["192.0.2.1", "10.0.0.1", "223.1.1.1", "2001:db8::1", "fe80::1", "fd00::1"] {
+            assert!(is_host(address), "{address}");
+        }
+        for address in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"] {
+            assert!(!is_host(address), "{address}");
+        }
     }
 
     #[test]

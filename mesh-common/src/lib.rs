@@ -1,7 +1,8 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]), so that one piece of code runs in the
+//! [`flow`], [`fragment`], [`slot`],
+//! [`schedule`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]), so that one piece of code runs in the
 //! kernel, in the agent and in the tests. Beside them stands what the benchmark's programs share with the benchmark
 //! ([`bench`](mod@bench)).
 //!
@@ -15,6 +16,7 @@ pub mod checksum;
 pub mod ecn;
 pub mod encap;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod lifecycle;

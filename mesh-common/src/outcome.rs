@@ -65,14 +65,22 @@ outcomes! {
     Transmitted = "transmitted" => Transmit,
     /// Sent to a backend through another interface.
     Redirected = "redirected" => Redirect,
-    /// Neither IPv4 nor IPv6: ARP, LLDP, tagged frames. Normal.
+    /// Neither IPv4 nor IPv6: ARP, LLDP, frames with more than two VLAN tags. Normal.
     NotIp = "not_ip" => Pass,
-    /// Neither TCP nor UDP nor to a service of any protocol, or behind IPv6 extension headers. Normal.
+    /// Neither TCP nor UDP, nor an ICMP message that is ours, and not to a service of any protocol. Normal.
     OtherProtocol = "other_protocol" => Pass,
     /// No service has this address, port and protocol. Normal: the host's own traffic.
     NotAService = "not_a_service" => Pass,
-    /// A fragment: it cannot be told whose it is. Normal in small numbers.
+    /// A later fragment of a packet whose first went into the host, or for an address that is no VIP. Normal.
     Fragment = "fragment" => Pass,
+    /// A later fragment for a VIP whose first fragment was not seen, or not sent on. Normal in small numbers: reordering.
+    OrphanFragment = "orphan_fragment" => Drop,
+    /// More IPv6 extension headers than are looked through. Never more than a few in production.
+    TooManyHeaders = "too_many_headers" => Pass,
+    /// An ICMP echo request to a VIP, which was answered. Normal.
+    EchoAnswered = "echo_answered" => Transmit,
+    /// As before, but too many were answered in this second. A flood.
+    EchoLimited = "echo_limited" => Drop,
     /// Too short for the headers that it announces, or a header of an impossible version or length. Never more than a few
     /// in production.
     Truncated = "truncated" => Pass,
@@ -133,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 16));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 20));
     }
 
     #[test]

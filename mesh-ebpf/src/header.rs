@@ -85,6 +85,13 @@ pub struct Icmp {
 }
 
 impl Macs {
+    /// Whether the frame is for a group of hosts (IEEE 802: the lowest bit of the first byte).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_for_group(&self) -> bool {
+        self.0.to_ne_bytes()[0] & 1 != 0
+    }
+
     /// Destination and source in each other's place.
     #[inline(always)]
     #[must_use]
@@ -233,6 +240,37 @@ impl Ipv6 {
     pub const LENGTH: usize = size_of::<Self>();
 }
 
+/// The first 8 bytes of an IPv6 extension header (RFC 8200 §4).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Extension {
+    /// What follows.
+    pub next: u8,
+    /// Units of 8 bytes without the first; reserved in a fragment header.
+    pub length: u8,
+    /// Of a routing header: type, and segments left. Of a fragment header: offset and flags.
+    pub rest: u16,
+    /// Of a fragment header: whose fragment it is.
+    pub id: u32,
+}
+
+/// The Ethernet addresses and the first VLAN tag of a frame (IEEE 802.1Q), or the type of one without.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Tagged {
+    /// Destination and source address.
+    pub macs: Macs,
+    /// The tag's type, [`VLAN`] or [`PROVIDER_VLAN`], and its priority and number.
+    pub tag: u32,
+    /// What follows: another tag's type, [`IPV4`], [`IPV6`] or something else.
+    pub kind: u16,
+}
+
+/// [`Ethernet::kind`] of a VLAN tag (IEEE 802.1Q).
+pub const VLAN: u16 = 0x8100_u16.to_be();
+/// [`Ethernet::kind`] of a provider's VLAN tag, in front of another (IEEE 802.1ad).
+pub const PROVIDER_VLAN: u16 = 0x88a8_u16.to_be();
+
 macro_rules! headers {
     ($($name:ident: $length:literal),+) => {
         $(
@@ -244,7 +282,7 @@ macro_rules! headers {
     };
 }
 
-headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Outer4: 34, Outer6: 54);
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
 headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
 headers!(QuicShort: 2, QuicLong: 7);
 headers!(u8: 1, u16: 2, u32: 4, u64: 8);

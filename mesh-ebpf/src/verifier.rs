@@ -25,6 +25,24 @@ pub fn larger(one: usize, other: usize) -> usize {
     one.wrapping_sub(difference & smaller)
 }
 
+/// The same value, of which the verifier knows nothing afterwards, so that it walks what follows once and not once for
+/// each way by which the value came about. `unknown` is anything that it knows nothing of. It has to be told bounds anew.
+#[inline(always)]
+#[must_use]
+pub fn forget(mut value: usize, unknown: usize) -> usize {
+    // SAFETY: what is changed by the first instruction is changed back by the second.
+    unsafe {
+        asm!(
+            "{0} ^= {1}",
+            "{0} ^= {1}",
+            inout(reg) value,
+            in(reg) unknown,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    };
+    value
+}
+
 /// Adds to a word that others change, too: for this target the compiler has no atomic arithmetic.
 ///
 /// # Safety

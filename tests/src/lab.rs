@@ -5,22 +5,24 @@
 mod bpffs;
 mod decap;
 mod flows;
+mod fragments;
 mod run;
 
 pub use decap::DecapLab;
 pub use run::Verdict;
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, ProgramArray};
 use bpffs::BpfFs;
-use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, flag, programs};
+use mesh_common::abi::{BackendCounters, BackendEntry, ServiceEntry, flag};
 use mesh_common::outcome::Outcome;
 use mesh_common::schedule::MAGLEV;
 use mesh_common::slot::Slot;
 use mesh_userspace::config::{Protocol, ServiceKey};
-use mesh_userspace::dataplane::kernel::{Kernel, Pins, Sizes};
+use mesh_userspace::dataplane::kernel::{Choices, Kernel, Pins, Sizes};
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key, backend_entry};
 use mesh_userspace::delivery::Delivery;
 use mesh_userspace::nexthop::NextHop;
@@ -51,15 +53,28 @@ impl Lab {
 
     /// Loads the program with empty maps of these sizes.
     pub fn of_size(sizes: Sizes) -> Result<Self> {
+        Self::prepared(sizes, |_| Ok(Choices { seed: Some(SEED), answer_echo: true, next_program: None }))
+    }
+
+    /// Loads the program as `choose` says, which may pin something on the lab's bpffs before.
+    pub fn prepared(sizes: Sizes, choose: impl FnOnce(&Path) -> Result<Choices>) -> Result<Self> {
         let bpffs = BpfFs::mount()?;
+        let choices = choose(&bpffs.path())?;
         let pins = Pins::open(&bpffs.path().join("meshlb"))?;
-        let kernel = Kernel::load(pins.clone(), sizes, Some(SEED))?;
+        let kernel = Kernel::load(pins.clone(), sizes, &choices)?;
         Ok(Self { kernel, pins, bpffs })
+    }
+
+    /// Loads the program anew over the maps that are there, as an agent does that starts again.
+    pub fn restart(&mut self, choices: &Choices) -> Result<()> {
+        self.kernel = Kernel::load(self.pins.clone(), SIZES, choices)?;
+        Ok(())
     }
 
     /// Adds a service whose `size` slots from `base` on all have this value.
     pub fn service(&mut self, key: ServiceKey, id: u32, base: u32, size: u32, slot: Slot) -> Result<()> {
         self.slots(base, size, slot)?;
+        self.kernel.apply(&Op::AddVip(key.vip))?;
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
         self.kernel.apply(&Op::AddService(entry))?;
         if entry.key.is_wide() { self.route() } else { Ok(()) }
@@ -87,8 +102,7 @@ impl Lab {
 
     /// Loads the program anew over the maps that are there, as the next agent does.
     pub fn reload(&mut self) -> Result<()> {
-        self.kernel = Kernel::load(self.pins.clone(), SIZES, Some(SEED))?;
-        Ok(())
+        self.restart(&Choices { seed: Some(SEED), answer_echo: true, next_program: None })
     }
 
     /// Gives slots a value.
@@ -109,10 +123,10 @@ impl Lab {
         Ok(self.kernel.counters(id)?)
     }
 
-    /// Takes the program for all packets from the place where the attached one calls it.
-    pub fn misplace_whole(&self) -> Result<()> {
+    /// Takes a program from its place, where the one before calls it.
+    pub fn misplace(&self, program: u32) -> Result<()> {
         let programs = MapData::from_pin(self.pins.map("PROGRAMS"))?;
-        Ok(ProgramArray::try_from(Map::ProgramArray(programs))?.clear_index(&programs::WHOLE)?)
+        Ok(ProgramArray::try_from(Map::ProgramArray(programs))?.clear_index(&program)?)
     }
 
     /// Runs a packet through the program.

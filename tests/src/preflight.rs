@@ -9,7 +9,8 @@ pub(crate) fn check() -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     ensure!(root, "network namespaces and XDP need root: run the tests as root, e.g. with `sudo -E`");
     tool("ip", "-V", "iproute2")?;
-    tool("ethtool", "--version", "ethtool")
+    tool("ethtool", "--version", "ethtool")?;
+    tool("ping", "-V", "iputils-ping")
 }
 
 fn tool(program: &str, probe: &str, package: &str) -> Result<()> {

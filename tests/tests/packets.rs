@@ -13,8 +13,14 @@
 mod ceilings;
 #[path = "packets/decap/mod.rs"]
 mod decap;
+#[path = "packets/echo.rs"]
+mod echo;
+#[path = "packets/extensions.rs"]
+mod extensions;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
+#[path = "packets/fragments.rs"]
+mod fragments;
 #[path = "packets/frame.rs"]
 mod frame;
 #[path = "packets/garbage.rs"]
@@ -25,10 +31,14 @@ mod histories;
 mod history;
 #[path = "packets/icmp.rs"]
 mod icmp;
+#[path = "packets/large.rs"]
+mod large;
 #[path = "packets/lengths.rs"]
 mod lengths;
 #[path = "packets/memory.rs"]
 mod memory;
+#[path = "packets/next.rs"]
+mod next;
 #[path = "packets/not_ours.rs"]
 mod not_ours;
 #[path = "packets/outcomes.rs"]
@@ -53,6 +63,8 @@ mod tracking;
 mod tunnels;
 #[path = "packets/undeliverable.rs"]
 mod undeliverable;
+#[path = "packets/vlan.rs"]
+mod vlan;
 #[path = "packets/wide.rs"]
 mod wide;
 #[path = "packets/world.rs"]

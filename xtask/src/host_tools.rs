@@ -21,6 +21,8 @@ pub(crate) const BASIC: &[Tool] = &[
     // What the demo suggests to try.
     ("curl", "curl"),
     ("nsenter", "util-linux"),
+    // Tests ping VIPs.
+    ("ping", "iputils-ping"),
 ];
 
 /// What the comparison with other balancers needs.
@@ -86,7 +88,7 @@ mod tests {
     fn only_packages_of_missing_programs_are_wanted() {
         assert_eq!(missing(BASIC, |_| true), Vec::<String>::new());
         assert_eq!(missing(BASIC, |program| program != "ethtool"), ["ethtool"]);
-        assert_eq!(missing(BASIC, |_| false), ["iproute2", "ethtool", "curl", "util-linux"]);
+        assert_eq!(missing(BASIC, |_| false), ["iproute2", "ethtool", "curl", "util-linux", "iputils-ping"]);
     }
 
     #[test]

@@ -1,15 +1,48 @@
 //! The client's side of a flow, in one of the families.
 
-use crate::{icmp, maps};
-use mesh_common::{
-    abi::{protocol, whole},
-    encap::map_ipv4,
-    hash, table,
+use crate::{
+    icmp, maps,
+    parse::{self, HOP_LIMIT, IP, Ip, TTL},
 };
-use mesh_ebpf::packet::Packet;
+use mesh_common::{
+    abi::{ServiceKey, halves, protocol, whole},
+    checksum,
+    encap::map_ipv4,
+    hash,
+    icmp::{ECHO4, ECHO6, Echo, HOPS, ICMP, ICMPV6, is_error4, is_error6, is_host4, is_host6},
+    outcome::Outcome,
+    table,
+};
+use mesh_ebpf::{
+    header::{Ipv4, Ipv6},
+    packet::Packet,
+};
 
-/// A client of either family.
+/// A client of either family, and what else differs between the families.
 pub(crate) trait Client: Copy {
+    /// An address in the byte order of the wire.
+    type Address: Copy;
+    /// Bytes of the IP header alone.
+    const HEADER: usize;
+    /// The protocol number of the family's ICMP.
+    const ICMP: u8;
+    /// The family's echo messages.
+    const ECHO: Echo;
+    /// The IP header at an offset, with its options or extension headers.
+    fn parse(packet: &Packet, at: usize) -> Result<Ip<Self::Address>, Outcome>;
+    /// Whether an ICMP type is an error about a packet.
+    fn is_error(kind: u8) -> bool;
+    /// Whether a host may have the address, and so may be answered.
+    fn is_host(address: Self::Address) -> bool;
+    /// An address as the maps have it: IPv4 as an IPv4-mapped address.
+    fn mapped(address: Self::Address) -> [u64; 2];
+    /// A service's key; the port in the byte order of the wire.
+    fn key(vip: Self::Address, port: u16, protocol: u8) -> ServiceKey;
+    /// The client; its port in the byte order of the wire.
+    fn new(address: Self::Address, port: u16) -> Self;
+    /// Sends the IP packet back: swaps the addresses and gives it a new life. Neither changes the checksum of what it
+    /// carries.
+    fn turn(packet: &mut Packet, ip: &Ip<Self::Address>) -> Option<()>;
     /// The IP protocol number that an outer header gives to a packet of this family.
     const INNER_PROTOCOL: u8;
     /// The flow's hash under the seed.
@@ -53,6 +86,48 @@ pub(crate) struct Client6 {
 }
 
 impl Client for Client4 {
+    type Address = u32;
+    const HEADER: usize = Ipv4::LENGTH;
+    const ICMP: u8 = ICMP;
+    const ECHO: Echo = ECHO4;
+
+    #[inline(always)]
+    fn parse(packet: &Packet, at: usize) -> Result<Ip<u32>, Outcome> {
+        parse::ipv4(packet, at)
+    }
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        is_error4(kind)
+    }
+
+    #[inline(always)]
+    fn is_host(address: u32) -> bool {
+        is_host4(address)
+    }
+
+    #[inline(always)]
+    fn mapped(address: u32) -> [u64; 2] {
+        halves(map_ipv4(address.to_ne_bytes()))
+    }
+
+    #[inline(always)]
+    fn key(vip: u32, port: u16, protocol: u8) -> ServiceKey {
+        ServiceKey::v4(vip.to_ne_bytes(), port.to_ne_bytes(), protocol)
+    }
+
+    #[inline(always)]
+    fn new(address: u32, port: u16) -> Self {
+        Self { address, port }
+    }
+
+    #[inline(always)]
+    fn turn(packet: &mut Packet, ip: &Ip<u32>) -> Option<()> {
+        let word = packet.read(TTL)?;
+        packet.write(TTL, checksum::with_ttl(word, HOPS))?;
+        packet.write(IP + 12, [ip.destination, ip.source])
+    }
+
     const INNER_PROTOCOL: u8 = protocol::IPIP;
 
     #[inline(always)]
@@ -82,6 +157,48 @@ impl Client for Client4 {
 }
 
 impl Client for Client6 {
+    type Address = [u64; 2];
+    const HEADER: usize = Ipv6::LENGTH;
+    const ICMP: u8 = ICMPV6;
+    const ECHO: Echo = ECHO6;
+
+    #[inline(always)]
+    fn parse(packet: &Packet, at: usize) -> Result<Ip<[u64; 2]>, Outcome> {
+        parse::ipv6(packet, at)
+    }
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        is_error6(kind)
+    }
+
+    #[inline(always)]
+    fn is_host(address: [u64; 2]) -> bool {
+        is_host6(address)
+    }
+
+    #[inline(always)]
+    fn mapped(address: [u64; 2]) -> [u64; 2] {
+        address
+    }
+
+    #[inline(always)]
+    fn key(vip: [u64; 2], port: u16, protocol: u8) -> ServiceKey {
+        ServiceKey::v6(whole(vip), port.to_ne_bytes(), protocol)
+    }
+
+    #[inline(always)]
+    fn new(address: [u64; 2], port: u16) -> Self {
+        Self { address, port }
+    }
+
+    #[inline(always)]
+    fn turn(packet: &mut Packet, ip: &Ip<[u64; 2]>) -> Option<()> {
+        let ([a, b], [c, d]) = (ip.destination, ip.source);
+        packet.write(HOP_LIMIT, HOPS)?;
+        packet.write(IP + 8, [a, b, c, d])
+    }
+
     const INNER_PROTOCOL: u8 = protocol::IPV6;
 
     #[inline(always)]

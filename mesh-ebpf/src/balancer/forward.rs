@@ -1,13 +1,12 @@
 //! The last step: the packet is made ready for the wire towards its backend.
 
 use crate::{
-    client::Client,
     maps,
-    parse::{Flow, IP},
+    parse::{HOP_LIMIT, TTL},
     tunnels,
 };
 use mesh_common::{
-    abi::{BackendEntry, forward, protocol},
+    abi::{BackendEntry, ServiceKey, forward, protocol},
     checksum,
     encap::{self, Inner},
     outcome::Outcome,
@@ -19,20 +18,21 @@ const NO_SUFFIX: u32 = 0;
 
 /// Wraps or readdresses the packet, and sends it off. The ways of plain packets come first; the others are for `WHOLE`.
 #[inline(always)]
-pub(crate) fn to<C: Client, const WHOLE: bool>(
+pub(crate) fn to<const WHOLE: bool>(
     packet: Packet,
-    flow: &Flow<C>,
+    inner: Inner,
+    destination: ServiceKey,
     backend: &BackendEntry,
     hash: u64,
 ) -> Result<Outcome, Outcome> {
     let ingress = packet.ingress();
     match backend.forward {
-        forward::L2 => l2::<C>(packet, backend)?,
-        forward::IPV4 => ipv4(packet, backend, inner(flow), NO_SUFFIX)?,
-        forward::IPV6 => ipv6(packet, backend, inner(flow), hash, NO_SUFFIX)?,
-        forward::SPREAD_IPV4 => ipv4(packet, backend, inner(flow), encap::suffix(backend, hash))?,
-        forward::SPREAD_IPV6 => ipv6(packet, backend, inner(flow), hash, encap::suffix(backend, hash))?,
-        _ if WHOLE => tunnels::wrap(packet, flow, backend, hash)?,
+        forward::L2 => l2(packet, inner.protocol, backend)?,
+        forward::IPV4 => ipv4(packet, backend, inner, NO_SUFFIX)?,
+        forward::IPV6 => ipv6(packet, backend, inner, hash, NO_SUFFIX)?,
+        forward::SPREAD_IPV4 => ipv4(packet, backend, inner, encap::suffix(backend, hash))?,
+        forward::SPREAD_IPV6 => ipv6(packet, backend, inner, hash, encap::suffix(backend, hash))?,
+        _ if WHOLE => tunnels::wrap(packet, inner, destination, backend, hash)?,
         _ => return Err(Outcome::NoBackend),
     }
     Ok(send(ingress, backend.ifindex))
@@ -49,8 +49,8 @@ fn send(ingress: u32, egress: u32) -> Outcome {
 
 /// Direct return: new Ethernet addresses, and one hop less, so that a loop through the backend ends.
 #[inline(always)]
-fn l2<C: Client>(mut packet: Packet, backend: &BackendEntry) -> Result<(), Outcome> {
-    if C::INNER_PROTOCOL == protocol::IPIP {
+fn l2(mut packet: Packet, family: u8, backend: &BackendEntry) -> Result<(), Outcome> {
+    if family == protocol::IPIP {
         hop_ipv4(&mut packet)?;
     } else {
         hop_ipv6(&mut packet)?;
@@ -62,20 +62,16 @@ fn l2<C: Client>(mut packet: Packet, backend: &BackendEntry) -> Result<(), Outco
 /// Takes one from the TTL, and keeps the checksum right.
 #[inline(always)]
 fn hop_ipv4(packet: &mut Packet) -> Result<(), Outcome> {
-    /// Where TTL, protocol and checksum stand.
-    const TTL: usize = IP + 8;
-    let [ttl, protocol, check @ ..] = packet.read::<u32>(TTL).ok_or(Outcome::Truncated)?.to_ne_bytes();
+    let word: u32 = packet.read(TTL).ok_or(Outcome::Truncated)?;
+    let [ttl, ..] = word.to_ne_bytes();
     if ttl <= 1 {
         return Err(Outcome::TtlExpired);
     }
-    let [old, new] = [ttl, ttl - 1].map(|ttl| u16::from_ne_bytes([ttl, protocol]));
-    let [high, low] = checksum::update(u16::from_ne_bytes(check), old, new).to_ne_bytes();
-    packet.write(TTL, u32::from_ne_bytes([ttl - 1, protocol, high, low])).ok_or(Outcome::Truncated)
+    packet.write(TTL, checksum::with_ttl(word, ttl - 1)).ok_or(Outcome::Truncated)
 }
 
 #[inline(always)]
 fn hop_ipv6(packet: &mut Packet) -> Result<(), Outcome> {
-    const HOP_LIMIT: usize = IP + 7;
     let hops: u8 = packet.read(HOP_LIMIT).ok_or(Outcome::Truncated)?;
     if hops <= 1 {
         return Err(Outcome::TtlExpired);
@@ -106,10 +102,4 @@ pub(crate) fn ipv6(
 #[inline(always)]
 pub(crate) fn make_room(packet: Packet, bytes: u16) -> Result<Packet, Outcome> {
     packet.move_head(-i32::from(bytes.cast_signed())).ok_or(Outcome::NoHeadroom)
-}
-
-/// The packet as an outer IP header sees it.
-#[inline(always)]
-pub(crate) const fn inner<C: Client>(flow: &Flow<C>) -> Inner {
-    Inner { length: flow.length, traffic_class: flow.traffic_class, protocol: C::INNER_PROTOCOL }
 }

@@ -1,62 +1,38 @@
 //! ICMP: errors about flows go where the flows are, and senders of packets that are too long are told so.
 
 use crate::{
-    client::{Client4, Client6},
-    maps,
-    parse::{Flow, IP},
+    client::Client,
+    maps::{self, Answer},
+    parse::{Flow, IP, Ip, behind_ip},
 };
-use mesh_common::{
-    abi::{ServiceKey, protocol, whole},
-    flow::Signs,
-    icmp,
-    outcome::Outcome,
-};
+use mesh_common::{abi::protocol, flow::Signs, icmp, outcome::Outcome};
 use mesh_ebpf::{
-    header::{Icmp, Ipv4, Ipv6, Macs, Ports},
+    header::{Icmp, Ipv4, Macs, Ports},
     packet::{Header, Packet},
 };
 
 /// The flow that an ICMP error is about. The error quotes a packet of the backend, which came from the VIP and went
 /// to the client. Everything else of ICMP is the host's.
 #[inline(always)]
-pub(crate) fn about_ipv4(packet: &Packet, at: usize, outer: &Ipv4) -> Result<Flow<Client4>, Outcome> {
-    let quoted = at + size_of::<Icmp>();
-    let header: &Icmp = packet.view(at).ok_or(Outcome::Truncated)?;
-    let inner: &Ipv4 = packet.view(quoted).ok_or(Outcome::OtherProtocol)?;
-    let known =
-        icmp::is_error4(header.kind) && inner.version_length >> 4 == 4 && inner.protocol != icmp::ICMP;
-    if !known || inner.is_later_fragment() {
+pub(crate) fn about<C: Client>(packet: &Packet, outer: &Ip<C::Address>) -> Result<Flow<C>, Outcome> {
+    let header: &Icmp = packet.view(outer.at).ok_or(Outcome::Truncated)?;
+    if !C::is_error(header.kind) {
         return Err(Outcome::OtherProtocol);
     }
-    let end = quoted + usize::from(inner.version_length & 0xf) * 4;
-    let ports = quoted_ports(packet, end, inner.protocol).ok_or(Outcome::OtherProtocol)?;
+    let quoted = outer.at + size_of::<Icmp>();
+    let mut inner = C::parse(packet, quoted).map_err(|_its_own| Outcome::OtherProtocol)?;
+    inner.settle(packet);
+    if inner.part.is_later() || inner.number == C::ICMP {
+        return Err(Outcome::OtherProtocol);
+    }
+    let ports = quoted_ports(packet, inner.at, inner.number).ok_or(Outcome::OtherProtocol)?;
     Ok(Flow {
-        service: ServiceKey::v4(inner.source.to_ne_bytes(), ports.source.to_ne_bytes(), inner.protocol),
-        client: Client4 { address: inner.destination, port: ports.destination },
+        service: C::key(inner.source, ports.source, inner.number),
+        client: C::new(inner.destination, ports.destination),
         signs: Signs::RELATED,
-        length: u16::from_be(outer.length),
-        headers: quoted - IP,
+        length: outer.length,
+        headers: behind_ip(quoted),
         traffic_class: outer.traffic_class,
-    })
-}
-
-/// As [`about_ipv4`], for ICMPv6 errors about packets without extension headers.
-#[inline(always)]
-pub(crate) fn about_ipv6(packet: &Packet, at: usize, outer: &Ipv6) -> Result<Flow<Client6>, Outcome> {
-    let quoted = at + size_of::<Icmp>();
-    let header: &Icmp = packet.view(at).ok_or(Outcome::Truncated)?;
-    let inner: &Ipv6 = packet.view(quoted).ok_or(Outcome::OtherProtocol)?;
-    if !icmp::is_error6(header.kind) || inner.version() != 6 || inner.next == icmp::ICMPV6 {
-        return Err(Outcome::OtherProtocol);
-    }
-    let ports = quoted_ports(packet, quoted + Ipv6::LENGTH, inner.next).ok_or(Outcome::OtherProtocol)?;
-    Ok(Flow {
-        service: ServiceKey::v6(whole(inner.source), ports.source.to_ne_bytes(), inner.next),
-        client: Client6 { address: inner.destination, port: ports.destination },
-        signs: Signs::RELATED,
-        length: u16::from_be(outer.length).saturating_add(40),
-        headers: quoted - IP,
-        traffic_class: outer.traffic_class(),
     })
 }
 
@@ -90,7 +66,7 @@ pub(crate) fn tell_ipv6(packet: Packet, mtu: u16) -> Option<()> {
 /// Sends an error, instead of the packet that it is about, back to where that came from.
 #[inline(always)]
 fn answer<E: Header>(mut packet: Packet, error: E) -> Option<()> {
-    if !maps::may_answer() {
+    if !maps::may_send(Answer::Error) {
         return None;
     }
     let macs: &Macs = packet.view(0)?;

@@ -1,27 +1,43 @@
 //! The balancer: steers packets of services to backends.
 //!
-//! Two programs over the same maps. [`meshlb`], which is attached, sends **plain** packets ([`plain`]) and hands all
-//! others over to [`whole`], whose way is [`parse`] → [`pipeline`] (service, flow decision, backend) → [`forward`] →
-//! outcome. What only some packets need costs the others nothing. The entries decide nothing.
+//! [`meshlb`], which is attached, sends **plain** packets ([`plain`]) and hands all others over to the whole way: what
+//! only some packets need costs the others nothing. The whole way is a line of programs that tail-call each other, each
+//! with the verifier's limits to itself; what they know of the packet stands in the [`journey`]:
+//!
+//! ```text
+//! whole (headers, service) → [quic (connection id)] → choose (backend) → deliver → outcome
+//! ```
+//!
+//! The entries decide nothing.
 #![no_std]
 #![no_main]
 
+mod choose;
 mod client;
+mod deliver;
+mod echo;
+mod extensions;
 mod flows;
 mod forward;
+mod fragments;
 mod icmp;
+mod journey;
 mod maps;
 mod parse;
-mod pipeline;
 mod plain;
 mod quic;
+mod read;
 mod schedule;
 mod tables;
 mod tunnels;
+mod vlan;
 mod wide;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use mesh_common::outcome::{Outcome, Verdict};
+use mesh_common::{
+    abi::programs,
+    outcome::{Outcome, Verdict},
+};
 use mesh_ebpf::packet::Packet;
 
 /// The program that is attached to the interfaces: plain packets.
@@ -30,26 +46,61 @@ fn meshlb(context: XdpContext) -> u32 {
     if let Some(sent) = plain::run(Packet::new(&context)) {
         return action(sent);
     }
-    maps::call_whole(&context);
+    maps::call(&context, programs::WHOLE);
     maps::count(Outcome::Unhandled);
     action(Outcome::Unhandled)
 }
 
-/// Every packet.
+/// Every other packet: what is it, and for which service?
 #[xdp(frags)]
 fn whole(context: XdpContext) -> u32 {
-    let outcome = pipeline::run(Packet::new(&context));
-    let action = action(outcome);
-    if action == xdp_action::XDP_PASS {
-        maps::call_next(&context);
+    go_on(&context, read::run(&context))
+}
+
+/// Datagrams of QUIC services: whose connection is it?
+#[xdp(frags)]
+fn quic(context: XdpContext) -> u32 {
+    go_on(&context, quic::run(&Packet::new(&context)))
+}
+
+/// Packets of services: which backend gets it?
+#[xdp(frags)]
+fn choose(context: XdpContext) -> u32 {
+    go_on(&context, choose::run())
+}
+
+/// Packets that have a backend.
+#[xdp(frags)]
+fn deliver(context: XdpContext) -> u32 {
+    match deliver::run(&context) {
+        Ok(sent) => action(sent),
+        Err(outcome) => go_on(&context, Err(outcome)),
     }
-    action
 }
 
 /// Tells the agent the time by which flow records are stamped; never attached.
 #[xdp(frags)]
 fn clock(_: XdpContext) -> u32 {
     maps::now()
+}
+
+/// Goes on with the next program of the way, or ends the journey: what was not sent has its tags again, and is counted.
+#[inline(always)]
+fn go_on(context: &XdpContext, next: Result<u32, Outcome>) -> u32 {
+    let outcome = match next {
+        Ok(program) => {
+            maps::call(context, program);
+            Outcome::Unhandled
+        }
+        Err(outcome) => outcome,
+    };
+    // Where an outer header took the tags' room, the packet is dropped.
+    let _ = maps::journey().and_then(|journey| vlan::put_back(context, journey));
+    maps::count(outcome);
+    if let Verdict::Pass = outcome.verdict() {
+        maps::call_next(context);
+    }
+    action(outcome)
 }
 
 /// What the kernel does with the packet.

@@ -8,12 +8,13 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_redirect},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use mesh_common::{
-    abi::{BackendCounters, Meta, ServiceEntry, programs},
+    abi::{BackendCounters, Journey, Meta, ServiceEntry, programs},
     flow::{Ticks, ticks},
+    fragment::{self, FragmentKey, FragmentRecord},
     icmp,
     outcome::Outcome,
     quic::{self, Routed},
@@ -34,9 +35,13 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::with_max_en
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 
-/// Where tail calls lead: the whole way, and the program that others put behind ours.
+/// Where tail calls lead: the programs of the whole way, and the one that others put behind ours.
 #[map]
-static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(programs::COUNT, 0);
+
+/// What each CPU knows of the packet that it is at.
+#[map]
+static JOURNEY: PerCpuArray<Journey> = PerCpuArray::with_max_entries(1, 0);
 
 /// Whether there is a next program; set at load time, so that without one nothing is left of the call.
 #[unsafe(no_mangle)]
@@ -56,7 +61,7 @@ static QUIC_PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Routed::CO
 
 /// Which group's rules hold for an address; IPv4 as IPv4-mapped addresses.
 #[map]
-static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
+static GROUPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
 
 /// The services of each group, by `abi::rule_key`.
 #[map]
@@ -75,31 +80,85 @@ static LOADS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TURNS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// How many errors each CPU sent in this tick.
+/// How many answers of each kind each CPU sent in this tick.
 #[map]
-static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
-/// Whether this CPU may send one more error now.
+/// What the balancer sends by itself.
+#[derive(Clone, Copy)]
+pub(crate) enum Answer {
+    /// An error about a packet.
+    Error,
+    /// The reply to an echo request. A flood of these leaves the errors their own allowance.
+    Echo,
+}
+
+/// Whether this CPU may send one more such answer now.
 #[inline(always)]
-pub(crate) fn may_answer() -> bool {
-    let Some(spent) = ANSWERS.get_ptr_mut(0) else { return false };
+pub(crate) fn may_send(answer: Answer) -> bool {
+    let Some(spent) = ANSWERS.get_ptr_mut(answer as u32) else { return false };
     // SAFETY: the element belongs to this CPU.
     icmp::take(unsafe { *spent }, now()).map(|left| unsafe { *spent = left }).is_some()
 }
 
-/// Goes on with the program for every packet; comes back only if it is not in its place.
+/// Whether echo requests to VIPs are answered; set at load time.
+#[unsafe(no_mangle)]
+static ANSWER_ECHO: Global<u32> = Global::new(1);
+
+/// Whether echo requests to VIPs are answered.
 #[inline(always)]
-pub(crate) fn call_whole(context: &XdpContext) {
+pub(crate) fn answers_echo() -> bool {
+    ANSWER_ECHO.load() != 0
+}
+
+/// The VIPs of all services, as prefixes; IPv4 as IPv4-mapped addresses.
+#[map]
+static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(1, 0);
+
+/// Whether an address is a VIP of any service.
+#[inline(always)]
+pub(crate) fn is_vip(address: [u64; 2]) -> bool {
+    VIPS.get(Whole::new(address).key()).is_some()
+}
+
+/// What became of first fragments.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> =
+    LruHashMap::with_max_entries(fragment::PACKETS, 0);
+
+/// What became of the first fragment of a packet.
+#[inline(always)]
+pub(crate) fn fragment(key: &FragmentKey) -> Option<FragmentRecord> {
+    // SAFETY: may be replaced while it is read: by what became of another first fragment that claims to be the same
+    // packet's. The backend is checked against its service.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+/// Notes what became of the first fragment of a packet. Where there is no memory for it the others are orphans.
+#[inline(always)]
+pub(crate) fn note_fragment(key: &FragmentKey, record: &FragmentRecord) {
+    let _ = FRAGMENTS.insert(key, record, 0);
+}
+
+/// What this CPU knows of the packet that it is at.
+#[inline(always)]
+pub(crate) fn journey() -> Option<&'static mut Journey> {
+    // SAFETY: the element belongs to this CPU, which takes one packet after the other; each program asks for it once.
+    JOURNEY.get_ptr_mut(0).map(|journey| unsafe { &mut *journey })
+}
+
+/// Goes on with another program; comes back only if it is not in its place.
+#[inline(always)]
+pub(crate) fn call(context: &XdpContext, program: u32) {
     // SAFETY: nothing is left to drop here.
-    unsafe { PROGRAMS.tail_call(context, programs::WHOLE) };
+    unsafe { PROGRAMS.tail_call(context, program) };
 }
 
 /// Goes on with the next program, if there is one.
 #[inline(always)]
 pub(crate) fn call_next(context: &XdpContext) {
     if HAS_NEXT.load() != 0 {
-        // SAFETY: nothing is left to drop here.
-        unsafe { PROGRAMS.tail_call(context, programs::NEXT) };
+        call(context, programs::NEXT);
     }
 }
 
@@ -166,7 +225,7 @@ pub(crate) fn any_wide() -> bool {
 /// The group of an address.
 #[inline(always)]
 pub(crate) fn group(address: [u64; 2]) -> Option<u32> {
-    VIPS.get(Whole::new(address).key()).copied()
+    GROUPS.get(Whole::new(address).key()).copied()
 }
 
 /// The wide service of a rule.

@@ -1,22 +1,29 @@
-//! From bytes to a flow: Ethernet, IPv4 and IPv6, TCP and UDP, and ICMP errors about them.
+//! From bytes to a flow: IPv4 and IPv6 with whatever stands before TCP and UDP, and ICMP errors about them.
 
-use crate::{
-    client::{Client4, Client6},
-    icmp, maps,
-};
+use crate::{client::Client, extensions, icmp, maps};
 use mesh_common::{
-    abi::{ServiceKey, protocol, whole},
+    abi::{ServiceKey, protocol},
+    encap::Inner,
     flow::Signs,
-    icmp::{ICMP, ICMPV6},
     outcome::Outcome,
 };
 use mesh_ebpf::{
     header::{Ethernet, Ipv4, Ipv6, Ports, Tcp, Udp},
     packet::Packet,
+    verifier::forget,
 };
 
 /// Where the IP header begins.
 pub(crate) const IP: usize = Ethernet::LENGTH;
+
+/// Where TTL, protocol and checksum stand in an IPv4 header.
+pub(crate) const TTL: usize = IP + 8;
+
+/// Where the hop limit stands in an IPv6 header.
+pub(crate) const HOP_LIMIT: usize = IP + 7;
+
+/// More than all offsets behind headers.
+pub(crate) const BEYOND: usize = 0x1000;
 
 /// What the rest of the way needs to know about a packet.
 pub(crate) struct Flow<C> {
@@ -29,73 +36,189 @@ pub(crate) struct Flow<C> {
     /// Bytes from the IP header on, as the header says.
     pub(crate) length: u16,
     /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
-    pub(crate) headers: usize,
+    pub(crate) headers: u16,
     /// TOS or traffic class.
     pub(crate) traffic_class: u8,
 }
 
-struct Transport {
-    ports: Ports,
-    signs: Signs,
+/// Which part of its packet a frame carries; a fragment with its packet's identification, as it stands on the wire.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    // verifier: no enum, so that its kind can be forgotten.
+    kind: usize,
+    id: u32,
+}
+
+impl Part {
+    const WHOLE: usize = 0;
+    const FIRST: usize = 1;
+    const LATER: usize = 2;
+
+    /// All of it.
+    #[inline(always)]
+    pub(crate) const fn whole() -> Self {
+        Self { kind: Self::WHOLE, id: 0 }
+    }
+
+    /// The first fragment, which has the transport header (RFC 8200 §4.5; RFC 7112).
+    #[inline(always)]
+    pub(crate) const fn first(id: u32) -> Self {
+        Self { kind: Self::FIRST, id }
+    }
+
+    /// Another fragment.
+    #[inline(always)]
+    pub(crate) const fn later(id: u32) -> Self {
+        Self { kind: Self::LATER, id }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_whole(self) -> bool {
+        self.kind == Self::WHOLE
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_first(self) -> bool {
+        self.kind == Self::FIRST
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_later(self) -> bool {
+        self.kind == Self::LATER
+    }
+
+    /// The identification, if this is a fragment.
+    #[inline(always)]
+    pub(crate) const fn id(self) -> u32 {
+        self.id
+    }
+}
+
+/// An IP header with its options or extension headers; addresses are in the byte order of the wire.
+pub(crate) struct Ip<A> {
+    pub(crate) source: A,
+    pub(crate) destination: A,
+    /// Bytes from the IP header on, as the header says.
+    pub(crate) length: u16,
+    /// TOS or traffic class.
+    pub(crate) traffic_class: u8,
+    /// The protocol of what follows.
+    pub(crate) number: u8,
+    /// Where that begins.
+    pub(crate) at: usize,
+    pub(crate) part: Part,
+}
+
+impl<C: Client> Flow<C> {
+    /// The packet as an outer IP header sees it.
+    #[inline(always)]
+    pub(crate) const fn inner(&self) -> Inner {
+        Inner { length: self.length, traffic_class: self.traffic_class, protocol: C::INNER_PROTOCOL }
+    }
+}
+
+impl<A> Ip<A> {
+    /// Lets the verifier forget by which way through the headers the packet came.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, packet: &Packet) {
+        let unknown = packet.linear_length();
+        self.at = forget(self.at, unknown) % BEYOND;
+        self.part.kind = forget(self.part.kind, unknown);
+    }
+}
+
+/// Bytes from the IP header to an offset behind it.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "headers end within the first 4096 bytes")]
+pub(crate) const fn behind_ip(at: usize) -> u16 {
+    (at - IP) as u16
+}
+
+/// What a transport header says.
+pub(crate) struct Transport {
+    pub(crate) ports: Ports,
+    pub(crate) signs: Signs,
     /// Where the header ends.
-    end: usize,
+    pub(crate) end: usize,
 }
 
-/// The flow of an IPv4 packet (RFC 791).
+/// The IPv4 header (RFC 791) at an offset.
 #[inline(always)]
-pub(crate) fn ipv4(packet: &Packet) -> Result<Flow<Client4>, Outcome> {
-    const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
-    let header: &Ipv4 = packet.view(IP).ok_or(Outcome::Truncated)?;
-    if header.fragment & OFFSET_OR_MORE != 0 {
-        return Err(Outcome::Fragment);
+pub(crate) fn ipv4(packet: &Packet, at: usize) -> Result<Ip<u32>, Outcome> {
+    const MORE: u16 = 0x2000_u16.to_be();
+    let header: &Ipv4 = packet.view(at).ok_or(Outcome::Truncated)?;
+    if !matches!(header.version_length, 0x45..=0x4f) {
+        return Err(Outcome::Truncated);
     }
-    match header.version_length {
-        0x45 => behind_ipv4(packet, IP + Ipv4::LENGTH, header),
-        0x46..=0x4f => behind_ipv4(packet, IP + usize::from(header.version_length & 0xf) * 4, header),
-        _ => Err(Outcome::Truncated),
-    }
-}
-
-#[inline(always)]
-fn behind_ipv4(packet: &Packet, at: usize, header: &Ipv4) -> Result<Flow<Client4>, Outcome> {
-    if header.protocol == ICMP {
-        return icmp::about_ipv4(packet, at, header);
-    }
-    let Transport { ports, signs, end } = transport(packet, at, header.protocol)?;
-    Ok(Flow {
-        service: ServiceKey::v4(
-            header.destination.to_ne_bytes(),
-            ports.destination.to_ne_bytes(),
-            header.protocol,
-        ),
-        client: Client4 { address: header.source, port: ports.source },
-        signs,
+    let id = header.id as u32;
+    let part = if header.is_later_fragment() {
+        Part::later(id)
+    } else if header.fragment & MORE != 0 {
+        Part::first(id)
+    } else {
+        Part::whole()
+    };
+    Ok(Ip {
+        source: header.source,
+        destination: header.destination,
         length: u16::from_be(header.length),
-        headers: end - IP,
         traffic_class: header.traffic_class,
+        number: header.protocol,
+        at: at + usize::from(header.version_length & 0xf) * 4,
+        part,
     })
 }
 
-/// The flow of an IPv6 packet (RFC 8200) whose transport header follows at once.
+/// The IPv6 header (RFC 8200) at an offset, and the extension headers behind it.
 #[inline(always)]
-pub(crate) fn ipv6(packet: &Packet) -> Result<Flow<Client6>, Outcome> {
-    let header: &Ipv6 = packet.view(IP).ok_or(Outcome::Truncated)?;
+pub(crate) fn ipv6(packet: &Packet, at: usize) -> Result<Ip<[u64; 2]>, Outcome> {
+    let header: &Ipv6 = packet.view(at).ok_or(Outcome::Truncated)?;
     if header.version() != 6 {
         return Err(Outcome::Truncated);
     }
-    if header.next == ICMPV6 {
-        return icmp::about_ipv6(packet, IP + Ipv6::LENGTH, header);
-    }
-    let Transport { ports, signs, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
-    Ok(Flow {
-        service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
-        client: Client6 { address: header.source, port: ports.source },
-        signs,
-        // A length beyond 16 bits saturates; no frame holds it, or its path.
-        length: u16::from_be(header.length).saturating_add(40),
-        headers: end - IP,
-        traffic_class: header.traffic_class(),
+    let (source, destination) = (header.source, header.destination);
+    // A length beyond 16 bits saturates; no way has room for it.
+    let (length, traffic_class) = (u16::from_be(header.length).saturating_add(40), header.traffic_class());
+    let chain = extensions::walk(packet, at + Ipv6::LENGTH, header.next)?;
+    Ok(Ip {
+        source,
+        destination,
+        length,
+        traffic_class,
+        number: chain.number,
+        at: chain.at,
+        part: chain.part,
     })
+}
+
+/// The flow of a packet that has its transport header.
+#[inline(always)]
+pub(crate) fn flow<C: Client>(packet: &Packet, ip: &Ip<C::Address>) -> Result<Flow<C>, Outcome> {
+    if ip.number == C::ICMP {
+        return icmp::about(packet, ip);
+    }
+    let Transport { ports, signs, end } = transport(packet, ip.at, ip.number)?;
+    Ok(Flow {
+        service: C::key(ip.destination, ports.destination, ip.number),
+        client: C::new(ip.source, ports.source),
+        signs,
+        length: ip.length,
+        headers: behind_ip(end),
+        traffic_class: ip.traffic_class,
+    })
+}
+
+/// The flow of a later fragment of a packet to a port; the port that it comes from is not known.
+#[inline(always)]
+pub(crate) fn later_fragment<C: Client>(ip: &Ip<C::Address>, port: u16, protocol: u8) -> Flow<C> {
+    Flow {
+        service: C::key(ip.destination, port, protocol),
+        client: C::new(ip.source, 0),
+        signs: Signs::RELATED,
+        length: ip.length,
+        headers: behind_ip(ip.at),
+        traffic_class: ip.traffic_class,
+    }
 }
 
 #[inline(always)]
@@ -110,13 +233,13 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
 }
 
 #[inline(always)]
-fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
+pub(crate) fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Tcp = packet.view(offset).ok_or(Outcome::Truncated)?;
     Ok(Transport { ports: header.ports, signs: Signs::tcp(header.flags), end: offset + size_of::<Tcp>() })
 }
 
 #[inline(always)]
-fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
+pub(crate) fn udp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Udp = packet.view(offset).ok_or(Outcome::Truncated)?;
     Ok(Transport { ports: header.ports, signs: Signs::DATAGRAM, end: offset + size_of::<Udp>() })
 }

@@ -3,22 +3,21 @@
 //! A packet is plain when it is untagged, IPv4 without options or fragments or IPv6 without extension headers, TCP or UDP,
 //! for a service that stands in the exact table and asks for nothing special, and when it can be sent. `None` means that
 //! it is not, or that something about it is odd: then nothing was counted and the packet is as it came, and the whole
-//! way ([`crate::pipeline`]) says what becomes of it. So this way knows no outcome but "sent".
+//! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent".
 
 use crate::{
+    choose::{Choice, steady, tracked},
     client::{Client, Client4, Client6},
     forward, maps,
-    parse::{Flow, IP},
-    pipeline::{Choice, steady, tracked},
+    parse::{self, Flow, IP, Transport, behind_ip},
     tables::Tables,
 };
 use mesh_common::{
     abi::{ServiceKey, protocol, whole},
-    flow::Signs,
     outcome::Outcome,
 };
 use mesh_ebpf::{
-    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp, Udp},
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6},
     packet::Packet,
 };
 
@@ -42,8 +41,7 @@ pub(crate) fn run(packet: Packet) -> Option<Outcome> {
 
 #[inline(always)]
 fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Outcome> {
-    let length = usize::from(flow.length);
-    if length < flow.headers || IP + length > packet.linear_length() {
+    if flow.length < flow.headers || IP + usize::from(flow.length) > packet.linear_length() {
         return None;
     }
     let service = tables.service(flow.service).filter(|service| service.flags == 0)?;
@@ -51,7 +49,7 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Ou
     let slot = tables.slot(service, hash)?;
     if slot.consults() {
         // A line of its own to the end: what is needed here only would else be saved and restored on both.
-        let choice = tracked(tables, flow, service, slot, hash);
+        let choice = tracked(tables, flow, service.id, slot, hash);
         return send(packet, tables, flow, &choice, hash);
     }
     send(packet, tables, flow, &steady(flow, slot), hash)
@@ -69,7 +67,7 @@ fn send<C: Client>(
     if flow.length > backend.room {
         return None;
     }
-    let sent = forward::to::<C, false>(packet, flow, backend, hash).ok()?;
+    let sent = forward::to::<false>(packet, flow.inner(), flow.service, backend, hash).ok()?;
     maps::count_sent(choice.backend, sent, flow.length, choice.opened);
     Some(sent)
 }
@@ -81,7 +79,7 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
     if header.version_length != 0x45 || header.fragment & OFFSET_OR_MORE != 0 {
         return None;
     }
-    let (ports, signs, headers) = transport(packet, IP + Ipv4::LENGTH, header.protocol)?;
+    let Transport { ports, signs, end } = transport(packet, IP + Ipv4::LENGTH, header.protocol)?;
     Some(Flow {
         service: ServiceKey::v4(
             header.destination.to_ne_bytes(),
@@ -91,7 +89,7 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
         client: Client4 { address: header.source, port: ports.source },
         signs,
         length: u16::from_be(header.length),
-        headers,
+        headers: behind_ip(end),
         traffic_class: header.traffic_class,
     })
 }
@@ -102,30 +100,23 @@ fn ipv6(packet: &Packet) -> Option<Flow<Client6>> {
     if header.version() != 6 {
         return None;
     }
-    let (ports, signs, headers) = transport(packet, IP + Ipv6::LENGTH, header.next)?;
+    let Transport { ports, signs, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
     Some(Flow {
         service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
         client: Client6 { address: header.source, port: ports.source },
         signs,
         // A length beyond 16 bits saturates; no frame holds it.
         length: u16::from_be(header.length).saturating_add(40),
-        headers,
+        headers: behind_ip(end),
         traffic_class: header.traffic_class(),
     })
 }
 
-/// Ports, what the packet does to its flow, and the length of all headers from the IP header on.
 #[inline(always)]
-fn transport(packet: &Packet, at: usize, number: u8) -> Option<(Ports, Signs, usize)> {
+fn transport(packet: &Packet, at: usize, number: u8) -> Option<Transport> {
     match number {
-        protocol::TCP => {
-            let header: &Tcp = packet.view(at)?;
-            Some((header.ports, Signs::tcp(header.flags), at + size_of::<Tcp>() - IP))
-        }
-        protocol::UDP => {
-            let header: &Udp = packet.view(at)?;
-            Some((header.ports, Signs::DATAGRAM, at + size_of::<Udp>() - IP))
-        }
+        protocol::TCP => parse::tcp(packet, at).ok(),
+        protocol::UDP => parse::udp(packet, at).ok(),
         _ => None,
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     maps,
-    parse::{Flow, IP},
+    parse::{BEYOND, IP},
     tables::Tables,
 };
 use mesh_common::{
-    abi::{ServiceEntry, flag},
-    flow::Signs,
+    abi::programs,
+    outcome::Outcome,
     quic::{self, Routed, ServerIdKey},
 };
 use mesh_ebpf::{
@@ -15,34 +15,25 @@ use mesh_ebpf::{
     packet::Packet,
 };
 
-/// The living backend that the connection id of a packet names. `None`: the packet goes by the hash of its flow.
+/// Notes the living backend that the connection id names, and says which program goes on with the packet: without such a
+/// backend it goes by the hash of its flow.
 #[inline(always)]
-pub(crate) fn backend<C>(packet: &Packet, flow: &Flow<C>, service: &ServiceEntry) -> Option<u32> {
-    if service.flags & flag::QUIC == 0 || flow.signs != Signs::DATAGRAM {
-        return None;
-    }
-    let datagram = Datagram { at: IP + flow.headers, end: IP + usize::from(flow.length) };
-    match find_counted(packet, &datagram, service.id) {
-        0 => None,
-        backend => Some(backend),
-    }
+pub(crate) fn run(packet: &Packet) -> Result<u32, Outcome> {
+    let journey = maps::journey().ok_or(Outcome::Unhandled)?;
+    let datagram =
+        Datagram { at: IP + usize::from(journey.headers) % BEYOND, end: IP + usize::from(journey.length) };
+    let mut rotation = 0;
+    let found = find(packet, &datagram, journey.service.id, &mut rotation);
+    maps::count_routed(found.err().unwrap_or(Routed::ConnectionId), rotation);
+    let Ok(backend) = found else { return Ok(programs::CHOOSE) };
+    (journey.backend, journey.opened) = (backend, 0);
+    Ok(programs::DELIVER)
 }
 
 /// Where the payload of a UDP datagram stands in the frame.
 struct Datagram {
     at: usize,
     end: usize,
-}
-
-/// As [`find`], with 0 for nobody.
-///
-/// verifier: a program of its own, for its stack, and so that it stands once for both families.
-#[inline(never)]
-fn find_counted(packet: &Packet, datagram: &Datagram, service: u32) -> u32 {
-    let mut rotation = 0;
-    let found = find(packet, datagram, service, &mut rotation);
-    maps::count_routed(found.err().unwrap_or(Routed::ConnectionId), rotation);
-    found.unwrap_or(0)
 }
 
 /// The living backend that the connection id names, or why there is none; notes the id's codepoint.

@@ -1,73 +1,48 @@
 //! Who gets packets of services with a scheduler other than `maglev`, or a limit to their flows.
 //!
-//! As in [`crate::pipeline`], and beside it: new flows may be picked a slot, and flows are counted.
+//! As in [`crate::choose`], and beside it: new flows may be picked a slot, and flows are counted.
 
-use crate::{client::Client, flows, maps, parse::Flow, pipeline::Choice, tables, tables::Tables};
+use crate::{
+    choose::{Choice, steady},
+    client::{Client as _, Client6},
+    flows, maps,
+    parse::Flow,
+    tables::{self, Tables},
+};
 use mesh_common::{
     abi::ServiceEntry,
-    flow::{Segment, Signs, begins, decide},
+    flow::{Segment, begins, decide},
     outcome::Outcome,
-    schedule::{self, Candidate, LEAST_CONNECTIONS, ROUND_ROBIN, SOURCE},
+    schedule::{self, Candidate, LEAST_CONNECTIONS, ROUND_ROBIN},
     slot::Slot,
     table,
 };
 
-/// What there is to know about a packet, of either family.
-struct Request {
-    client: table::Client,
-    /// What the slot follows from, unless it is picked.
-    slot_hash: u64,
-    signs: Signs,
-}
-
-/// Who gets the packet.
+/// Who gets the packet of a slot.
 #[inline(always)]
-pub(crate) fn choose<C: Client>(
-    flow: &Flow<C>,
+pub(crate) fn choose(
+    tables: Tables,
+    flow: &Flow<Client6>,
     service: &ServiceEntry,
+    slot: Slot,
     hash: u64,
 ) -> Result<Choice, Outcome> {
-    let slot_hash = if service.scheduler == SOURCE { flow.client.without_port().hash() } else { hash };
-    let client = flow.client.named(table::key(hash, service.id), service.id);
-    match answer(&Request { client, slot_hash, signs: flow.signs }, service) {
-        OVER_CAP => Err(Outcome::OverCap),
-        NOBODY => Err(Outcome::NoBackend),
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
-        answer => Ok(Choice { backend: answer as u32, opened: answer & OPENED != 0 }),
-    }
-}
-
-// A choice as one word: the backend's id, or one of these.
-const OPENED: u64 = 1 << 32;
-const OVER_CAP: u64 = 1 << 33;
-const NOBODY: u64 = 1 << 34;
-
-/// As [`find`], in a word.
-///
-/// verifier: a program of its own, for its stack, and so that it stands once for both families.
-#[inline(never)]
-fn answer(request: &Request, service: &ServiceEntry) -> u64 {
-    match find(request, service) {
-        Ok(Choice { backend, opened }) => u64::from(backend) | if opened { OPENED } else { 0 },
-        Err(Outcome::OverCap) => OVER_CAP,
-        Err(_) => NOBODY,
-    }
-}
-
-#[inline(always)]
-fn find(request: &Request, service: &ServiceEntry) -> Result<Choice, Outcome> {
-    let tables = Tables::open().ok_or(Outcome::NoBackend)?;
-    let slot = tables.slot(service, request.slot_hash).ok_or(Outcome::NoBackend)?;
     if slot.consults() || schedule::picks(service.scheduler) {
-        return tracked(tables, request, service, slot);
+        return tracked(tables, flow, service, slot, hash);
     }
-    Ok(Choice { backend: slot.current(), opened: request.signs.opens() })
+    Ok(steady(flow, slot))
 }
 
 /// Whom the flow's record names, or who gets new flows: then there is a record.
 #[inline(always)]
-fn tracked(tables: Tables, request: &Request, service: &ServiceEntry, slot: Slot) -> Result<Choice, Outcome> {
-    let (key, segment, now) = (request.client.key, request.signs.segment(), maps::now());
+fn tracked(
+    tables: Tables,
+    flow: &Flow<Client6>,
+    service: &ServiceEntry,
+    slot: Slot,
+    hash: u64,
+) -> Result<Choice, Outcome> {
+    let (key, segment, now) = (table::key(hash, service.id), flow.signs.segment(), maps::now());
     let found = flows::find(tables, key, now);
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let before = found.map_or(0, |(_, record)| schedule::counted(&record));
@@ -84,7 +59,7 @@ fn tracked(tables: Tables, request: &Request, service: &ServiceEntry, slot: Slot
                 place.write(key, record);
                 true
             }
-            None => flows::record(tables, key, record, now, &request.client).is_some(),
+            None => flows::record(tables, key, record, now, &flow.client.named(key, service.id)).is_some(),
         };
         if stands {
             count(service, before, schedule::counted(record));

@@ -1,6 +1,6 @@
 //! Programs for tests and measurements; none of them is part of the product.
 //!
-//! All are marked as taking fragments, as the balancer is: a tail call needs both ends to agree.
+//! All but one are marked as taking fragments, as the balancer is: a tail call needs both ends to agree.
 #![no_std]
 #![no_main]
 
@@ -14,6 +14,12 @@ use mesh_ebpf::packet::Packet;
 /// Lets everything pass. A veth end takes frames that its peer transmits natively only if it runs a native program.
 #[xdp(frags)]
 fn pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Not marked as taking fragments: nobody can call it.
+#[xdp]
+fn single(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 

@@ -15,7 +15,7 @@ pub use command::{Command, CommandError};
 use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
-    dataplane::kernel::{Kernel, Pins},
+    dataplane::kernel::{Choices, Kernel, Pins},
     logging, metrics,
     reconcile::Reconciler,
 };
@@ -99,7 +99,13 @@ async fn serve_metrics(
 
 fn load(config: &Config) -> anyhow::Result<Reconciler<Kernel>> {
     let limits = config.limits;
-    let kernel = Kernel::load(Pins::open(&config.agent.pin_path)?, limits.into(), config.agent.seed)?;
+    let agent = &config.agent;
+    let choices = Choices {
+        seed: agent.seed,
+        answer_echo: agent.answer_echo,
+        next_program: agent.next_program.clone(),
+    };
+    let kernel = Kernel::load(Pins::open(&agent.pin_path)?, limits.into(), &choices)?;
     let loaded = kernel.loaded();
     for program in &loaded.programs {
         let instructions = program.verified_instructions.unwrap_or(0);

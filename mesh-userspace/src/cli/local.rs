@@ -1,5 +1,6 @@
 //! Commands that need no agent: check, detach.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ use super::table::Column::{Number, Text};
 use super::table::table;
 use crate::agent;
 use crate::config::{self, Agent, Config};
-use crate::dataplane::abi_key;
 use crate::dataplane::kernel::{InTries, MapMemory, memory};
+use crate::dataplane::{abi_key, vip_of};
 use crate::wide;
 
 /// What `meshlb check` found in a valid file.
@@ -64,7 +65,8 @@ fn in_tries(config: &Config) -> InTries {
     let keys: Vec<_> = config.services.iter().map(|service| abi_key(service.key())).collect();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let rules = wide::count(&keys, usize::MAX).unwrap_or(usize::MAX);
-    InTries { vips: number(wide::prefixes(&keys)), rules: number(rules) }
+    let vips: BTreeSet<_> = keys.iter().map(|key| vip_of(*key)).collect();
+    InTries { vips: number(vips.len()), groups: number(wide::prefixes(&keys)), rules: number(rules) }
 }
 
 /// CPUs that may come to be on this host: each has its own element of a per-CPU map.

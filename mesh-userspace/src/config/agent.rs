@@ -45,6 +45,10 @@ pub struct Agent {
     pub pin_path: PathBuf,
     /// Key of the flow hash, equal on all balancers of a cluster; `None`: the agent draws one.
     pub seed: Option<u64>,
+    /// Whether ICMP echo requests to VIPs are answered by the balancer.
+    pub answer_echo: bool,
+    /// The pin of an XDP program that gets what ours passes.
+    pub next_program: Option<PathBuf>,
     /// Where outer headers come from.
     pub outer_source: OuterSource,
 }
@@ -60,6 +64,8 @@ pub struct OuterSource {
 }
 
 impl Agent {
+    /// The default of [`Self::answer_echo`].
+    pub const ANSWER_ECHO: bool = true;
     /// The default of [`Self::pin_path`].
     pub const PIN_PATH: &str = "/sys/fs/bpf/meshlb";
 }

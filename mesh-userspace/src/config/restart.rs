@@ -18,8 +18,9 @@ impl Config {
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 6] {
-    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source } = old;
+fn agent(old: &Agent, new: &Agent) -> [Change; 8] {
+    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source, answer_echo, next_program } =
+        old;
     [
         ("agent.interfaces", *interfaces != new.interfaces),
         ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
@@ -27,6 +28,8 @@ fn agent(old: &Agent, new: &Agent) -> [Change; 6] {
         ("agent.pin_path", *pin_path != new.pin_path),
         ("agent.seed", *seed != new.seed),
         ("agent.outer_source", *outer_source != new.outer_source),
+        ("agent.answer_echo", *answer_echo != new.answer_echo),
+        ("agent.next_program", *next_program != new.next_program),
     ]
 }
 

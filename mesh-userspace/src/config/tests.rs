@@ -36,6 +36,8 @@ fn everything_but_the_interfaces_has_a_default() {
         pin_path: "/sys/fs/bpf/meshlb".into(),
         seed: None,
         outer_source: OuterSource::default(),
+        answer_echo: true,
+        next_program: None,
     };
     let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, rules: 65_536, flows: 262_144 };
     assert_eq!((config.agent, config.limits), (agent, limits));
@@ -63,6 +65,8 @@ fn every_given_value_arrives() {
     let config = parsed(blocks(DOCUMENT).nth(1).unwrap());
     assert_eq!(config.agent.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.agent.seed, Some(0x5ca1_ab1e_0ddb_a115));
+    assert!(!config.agent.answer_echo);
+    assert_eq!(config.agent.next_program, Some("/sys/fs/bpf/other".into()));
     let [web] = config.services.as_slice() else { panic!("{config:?}") };
     assert_eq!((web.name.as_str(), web.ports, web.protocol), ("web", Ports::one(80), Protocol::Tcp));
     assert_eq!((web.forward, web.table_size, web.table_size()), (Forward::Gue, Some(65_521), 65_521));
@@ -108,11 +112,20 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
     assert_eq!(old.restart_needed(&new), Vec::<&str>::new());
     new.agent.seed = None;
     new.agent.outer_source.v6 = None;
+    new.agent.answer_echo = true;
+    new.agent.next_program = None;
     new.metrics.listen = None;
     new.limits.flows = 1;
     assert_eq!(
         old.restart_needed(&new),
-        ["agent.seed", "agent.outer_source", "metrics.listen", "limits.flows"]
+        [
+            "agent.seed",
+            "agent.outer_source",
+            "agent.answer_echo",
+            "agent.next_program",
+            "metrics.listen",
+            "limits.flows"
+        ]
     );
 }
 
@@ -134,8 +147,11 @@ fn every_example_is_valid() {
 
 #[test]
 fn the_values_that_the_example_leaves_out_are_the_defaults() {
-    let written_out =
-        EXAMPLE.replace("# seed = \"0123456789abcdef\"\n", "").lines().fold(String::new(), uncomment);
+    let written_out = EXAMPLE
+        .replace("# seed = \"0123456789abcdef\"\n", "")
+        .replace("# next_program = \"/sys/fs/bpf/other\"\n", "")
+        .lines()
+        .fold(String::new(), uncomment);
     assert!(written_out.contains("\npanic_threshold = 0\n"), "{written_out}");
     assert_eq!(parsed(&written_out), parsed(EXAMPLE));
 }

@@ -8,9 +8,10 @@ mod memory;
 mod wire;
 
 pub use memory::Memory;
-pub use wire::{abi_key, backend_entry, exact_key, host_address, wire_address};
+pub use wire::{abi_key, backend_entry, exact_key, host_address, vip_of, wire_address};
 
 use crate::wide::Routes;
+use ipnet::IpNet;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey, halves},
     flow::{FlowRecord, Ticks},
@@ -19,7 +20,7 @@ use mesh_common::{
     slot::Slot,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -70,6 +71,10 @@ pub enum Op {
     RemoveServerId(quic::ServerIdKey),
     /// Makes what leads to wide services that of those which stand.
     Route,
+    /// Makes an address or a prefix known as VIPs: their echo requests are answered, their orphaned fragments dropped.
+    AddVip(IpNet),
+    /// Makes a VIP an address like any other.
+    RemoveVip(IpNet),
     /// Waits until no packet is on its way that has seen the maps as they were before.
     Grace,
 }
@@ -79,6 +84,8 @@ pub enum Op {
 pub struct Actual {
     /// Every service.
     pub services: BTreeMap<ServiceKey, ServiceEntry>,
+    /// Every VIP, however many services it has.
+    pub vips: BTreeSet<IpNet>,
     /// Every backend, by its id.
     pub backends: BTreeMap<u32, BackendEntry>,
     /// The whole slot map; services own ranges of it.
@@ -115,6 +122,8 @@ impl Actual {
             Op::WriteServerId { key, backend } => drop(self.server_ids.insert(key, backend)),
             Op::RemoveServerId(key) => drop(self.server_ids.remove(&key)),
             Op::Route => self.routes = Routes::compile(self.services.values(), &self.routes),
+            Op::AddVip(vip) => drop(self.vips.insert(vip)),
+            Op::RemoveVip(vip) => drop(self.vips.remove(&vip)),
             Op::Grace => {}
         }
     }
@@ -134,16 +143,18 @@ impl Actual {
         (base..).zip(self.slots.iter().skip(start).take(size).copied())
     }
 
-    /// Whether every slot and server id of every service names backends that are there and stand behind that service.
+    /// Whether every service's VIP is known, and every slot and server id of every service names backends that are there
+    /// and stand behind that service.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let stands =
             |id: u32, service: u32| id == 0 || self.backends.get(&id).is_some_and(|b| b.service == service);
         self.server_ids.iter().all(|(key, id)| *id != 0 && stands(*id, key.service))
             && self.services.values().all(|service| {
-                self.slots_of(service).all(|(_, slot)| {
-                    stands(slot.current(), service.id) && stands(slot.untracked(), service.id)
-                })
+                self.vips.contains(&vip_of(service.key))
+                    && self.slots_of(service).all(|(_, slot)| {
+                        stands(slot.current(), service.id) && stands(slot.untracked(), service.id)
+                    })
             })
     }
 }

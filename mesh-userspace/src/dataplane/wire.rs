@@ -5,6 +5,7 @@ use crate::{
     delivery::Delivery,
     nexthop::NextHop,
 };
+use ipnet::IpNet;
 use mesh_common::{
     abi::{self, BackendEntry, forward, protocol},
     encap,
@@ -39,6 +40,15 @@ pub fn exact_key(vip: IpAddr, port: u16, number: u8) -> abi::ServiceKey {
     }
 }
 
+/// The VIP in a service's key, or the prefix of them.
+#[must_use]
+pub fn vip_of(key: abi::ServiceKey) -> IpNet {
+    let address = host_address(abi::whole(key.address()));
+    let unmapped = if address.is_ipv4() { 96 } else { 0 };
+    let length = key.extent().map_or(128, |extent| extent.length).saturating_sub(unmapped);
+    IpNet::new(address, length).unwrap_or(address.into())
+}
+
 /// An address as the maps have it: IPv4 as an IPv4-mapped address.
 #[must_use]
 pub const fn wire_address(address: IpAddr) -> [u8; 16] {
@@ -53,6 +63,9 @@ pub const fn wire_address(address: IpAddr) -> [u8; 16] {
 pub fn host_address(address: [u8; 16]) -> IpAddr {
     if encap::is_mapped(address) { IpAddr::from(encap::unmap_ipv4(address)) } else { IpAddr::from(address) }
 }
+
+/// The longest packet on any way: one byte less than what lengths that need more than 16 bits are taken for.
+const LONGEST: u16 = u16::MAX - 1;
 
 /// The entry of a living backend behind a service, which has the id `service`.
 #[must_use]
@@ -75,7 +88,7 @@ pub fn backend_entry(
         spread: source.spread,
         weight: 0,
         ifindex: hop.ifindex,
-        room: mtu.saturating_sub(encap::overhead(kind, key.vip.addr().is_ipv4())),
+        room: mtu.min(LONGEST).saturating_sub(encap::overhead(kind, key.vip.addr().is_ipv4())),
         port: delivery.tunnel_port().or(key.ports.single()).unwrap_or(0),
         service,
         checksum: checksum(kind, source.prefix, address),
@@ -99,8 +112,29 @@ fn checksum(kind: u8, source: IpAddr, address: IpAddr) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Forward, OuterSource};
-    use ipnet::IpNet;
+    use crate::config::{Forward, OuterSource, Ports};
+
+    #[test]
+    fn no_way_has_room_for_lengths_beyond_16_bits() {
+        for mtu in [0xfffe, 0xffff, 0x1_0000, u32::MAX] {
+            let hop = NextHop { mtu, ..NextHop::some() };
+            let key = ServiceKey::exact([192, 0, 2, 10].into(), 80, Protocol::Tcp);
+            let entry = backend_entry(1, key, [10, 0, 0, 1].into(), &Delivery::plain(Forward::L2), &hop);
+            assert_eq!(entry.room, 0xfffe);
+        }
+    }
+
+    #[test]
+    fn a_key_gives_its_vip_back() {
+        for vip in ["192.0.2.10", "255.255.255.255", "2001:db8::10", "fd00::ffff:1.2.3.4"] {
+            let key = ServiceKey::exact(vip.parse().unwrap(), 0xffff, Protocol::Udp);
+            assert_eq!(vip_of(abi_key(key)), key.vip);
+        }
+        for vip in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/64"] {
+            let key = ServiceKey { vip: vip.parse().unwrap(), ports: Ports::ANY, protocol: Protocol::Any };
+            assert_eq!(vip_of(abi_key(key)), key.vip);
+        }
+    }
 
     #[test]
     fn addresses_come_back() {

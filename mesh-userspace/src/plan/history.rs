@@ -48,6 +48,8 @@ impl History {
             | Op::RemoveQuicConfig(_)
             | Op::WriteServerId { .. }
             | Op::RemoveServerId(_)
+            | Op::AddVip(_)
+            | Op::RemoveVip(_)
             | Op::Route
             | Op::Grace => {}
         }

@@ -24,6 +24,7 @@ use crate::{
     maglev::Tables,
 };
 use ids::{BackendIds, Ids, ServiceIds, Slots};
+use ipnet::IpNet;
 use mesh_common::{
     abi::{self, BackendEntry, ServiceEntry},
     lifecycle::{self, Rules},
@@ -80,6 +81,7 @@ pub fn plan(actual: &Actual, desired: &Desired, circumstances: Circumstances<'_>
         planner.service(*key, service);
     }
     planner.route();
+    planner.forget_vips();
     planner.free();
     planner.plan
 }
@@ -89,6 +91,8 @@ struct Planner<'a> {
     circumstances: Circumstances<'a>,
     services: ServiceIds<'a>,
     slots: Slots,
+    /// The VIPs of every service that there will be.
+    vips: BTreeSet<IpNet>,
     /// Every backend that there is or will be, with what it will be; ids by service and address.
     ids: BTreeMap<(u32, IpAddr), u32>,
     free_ids: BackendIds,
@@ -112,6 +116,7 @@ impl<'a> Planner<'a> {
             circumstances,
             services: ServiceIds::new(actual, circumstances),
             slots: Slots::new(actual),
+            vips: BTreeSet::new(),
             ids: actual.backends.iter().map(identity).collect(),
             free_ids: BackendIds::new(actual.backends.keys().copied().collect(), circumstances.backends),
             written: BTreeMap::new(),
@@ -177,12 +182,14 @@ impl<'a> Planner<'a> {
             self.wanted.insert(current);
         }
         self.write_quic(service, id);
+        self.vip(key.vip);
         self.plan.ops.push(Op::AddService(entry));
         self.is_wider |= entry.key.is_wide();
         self.deaths(service, id);
     }
 
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
+        self.vip(key.vip);
         self.backends(key, service, entry.id);
         self.write_quic(service, entry.id);
         let (alive, rules) = (self.alive(service, entry.id), rules(key, service));
@@ -203,6 +210,19 @@ impl<'a> Planner<'a> {
         self.change_service(service, scheduler, entry);
         self.remove_quic(service, entry.id);
         self.deaths(service, entry.id);
+    }
+
+    /// Makes a VIP known before its first service is.
+    fn vip(&mut self, vip: IpNet) {
+        if self.vips.insert(vip) && !self.actual.vips.contains(&vip) {
+            self.plan.ops.push(Op::AddVip(vip));
+        }
+    }
+
+    /// Forgets the VIPs whose last service is gone.
+    fn forget_vips(&mut self) {
+        let gone = self.actual.vips.difference(&self.vips);
+        self.plan.ops.extend(gone.map(|vip| Op::RemoveVip(*vip)));
     }
 
     /// What time makes of a slot: old flows have one window to end by themselves, and if they can be told from new

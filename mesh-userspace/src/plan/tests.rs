@@ -1,6 +1,7 @@
 //! The maps stay consistent after every op of every plan, and plans come to an end.
 
 use super::*;
+use crate::dataplane::vip_of;
 use crate::{
     config::{Forward, Ports, Protocol, Quic, ServerId},
     delivery::Delivery,
@@ -167,6 +168,8 @@ proptest! {
             }
         }
         prop_assert_eq!(server_ids(&world.actual), wanted_server_ids(&world.actual, desired));
+        let vips = world.actual.services.keys().map(|key| vip_of(*key)).collect::<BTreeSet<_>>();
+        prop_assert_eq!(&world.actual.vips, &vips);
         for backend in world.actual.backends.values() {
             let service = world.actual.services.values().find(|entry| entry.id == backend.service);
             let key = desired.services.iter().find(|(key, _)| service.is_some_and(|s| s.key == abi_key(**key)));
@@ -278,6 +281,38 @@ fn a_removed_backends_id_rests_while_records_name_it() {
     world.sweep();
     world.reconcile(&without).unwrap();
     assert!(!world.actual.backends.contains_key(&2));
+}
+
+#[test]
+fn a_vip_is_known_from_before_its_first_service_until_after_its_last() {
+    let mut world = World::new();
+    let of = |ports: &[u16]| Desired {
+        services: ports
+            .iter()
+            .map(|port| {
+                (ServiceKey { ports: Ports::one(*port), ..key(1) }, service(&vec![], Tracking::Never))
+            })
+            .collect(),
+    };
+    let vip_ops = |plan: &Plan| -> Vec<Op> {
+        let is_about_vips = |op: &&Op| matches!(op, Op::AddVip(_) | Op::RemoveVip(_));
+        plan.ops.iter().filter(is_about_vips).copied().collect()
+    };
+    assert_eq!(vip_ops(&world.reconcile(&of(&[80, 81])).unwrap()), [Op::AddVip(key(1).vip)]);
+    assert_eq!(vip_ops(&world.reconcile(&of(&[81])).unwrap()), []);
+    let last = world.reconcile(&of(&[])).unwrap();
+    assert_eq!(vip_ops(&last), [Op::RemoveVip(key(1).vip)]);
+    assert!(matches!(last.ops[0], Op::RemoveService(_)), "{:?}", last.ops);
+}
+
+#[test]
+fn vips_that_somebody_changed_are_made_right() {
+    let mut world = World::new();
+    let desired = one(&vec![(1, Role::Active, true)]);
+    world.reconcile(&desired).unwrap();
+    world.actual.vips = BTreeSet::from([IpNet::from(IpAddr::from([192, 0, 2, 99]))]);
+    let ops = world.plan(&desired).ops;
+    assert_eq!(ops, [Op::AddVip(key(1).vip), Op::RemoveVip(IpAddr::from([192, 0, 2, 99]).into())]);
 }
 
 #[test]
@@ -452,7 +487,9 @@ fn a_wide_service_is_led_to_once_its_slots_stand_and_waited_for_when_it_goes() {
             | Op::WriteQuicConfig { .. }
             | Op::RemoveQuicConfig(_)
             | Op::WriteServerId { .. }
-            | Op::RemoveServerId(_) => None,
+            | Op::RemoveServerId(_)
+            | Op::AddVip(_)
+            | Op::RemoveVip(_) => None,
         };
         plan.ops.iter().filter_map(kind).collect()
     };

@@ -1,5 +1,5 @@
 //! Services wider than one port of one address, as the kernel looks them up: a packet's address leads to a *group*
-//! (`VIPS`), the group with protocol and port to the service (`RULES`). Both are tries of prefixes.
+//! (`GROUPS`), the group with protocol and port to the service (`RULES`). Both are tries of prefixes.
 //!
 //! The most specific service gets the packet: the longest prefix, then the narrowest range of ports, then a named
 //! protocol before any. Where the longest prefix has no service for a protocol and port, a shorter one that has takes
@@ -59,8 +59,8 @@ pub struct Rule {
 /// What both tries hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routes {
-    /// `VIPS`: the group of each prefix.
-    pub vips: BTreeMap<Prefix, u32>,
+    /// `GROUPS`: the group of each prefix.
+    pub groups: BTreeMap<Prefix, u32>,
     /// `RULES`: the service of each block.
     pub rules: BTreeMap<Rule, ServiceEntry>,
     /// The services that this was made of; `None` when it is not what any services would make.
@@ -69,7 +69,7 @@ pub struct Routes {
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { vips: BTreeMap::new(), rules: BTreeMap::new(), of: Some(Vec::new()) }
+        Self { groups: BTreeMap::new(), rules: BTreeMap::new(), of: Some(Vec::new()) }
     }
 }
 
@@ -81,11 +81,11 @@ impl Routes {
         let entries = wide(services);
         let keys: Vec<ServiceKey> = entries.iter().map(|entry| entry.key).collect();
         let mut free = before.free_groups();
-        let (mut vips, mut rules) = (BTreeMap::new(), BTreeMap::new());
+        let (mut groups, mut rules) = (BTreeMap::new(), BTreeMap::new());
         Groups::of(&keys).each(|prefix, blocks| {
-            let known = before.vips.get(&prefix).copied();
+            let known = before.groups.get(&prefix).copied();
             let Some(group) = known.or_else(|| free.next()) else { return false };
-            vips.insert(prefix, group);
+            groups.insert(prefix, group);
             for Block { class, port, length, service } in blocks {
                 if let Some(entry) = entries.get(*service) {
                     rules.insert(Rule { group, class: *class, port: *port, length: *length }, *entry);
@@ -93,19 +93,19 @@ impl Routes {
             }
             true
         });
-        Self { vips, rules, of: Some(entries) }
+        Self { groups, rules, of: Some(entries) }
     }
 
     /// What was found in the tries, while these services stand.
     #[must_use]
     pub fn found<'a>(
-        vips: BTreeMap<Prefix, u32>,
+        groups: BTreeMap<Prefix, u32>,
         rules: BTreeMap<Rule, ServiceEntry>,
         services: impl IntoIterator<Item = &'a ServiceEntry>,
     ) -> Self {
-        let found = Self { vips, rules, of: None };
+        let found = Self { groups, rules, of: None };
         let right = Self::compile(services, &found);
-        if right.vips == found.vips && right.rules == found.rules { right } else { found }
+        if right.groups == found.groups && right.rules == found.rules { right } else { found }
     }
 
     /// Whether this leads to the wide ones of these services, which come in the order of their keys.
@@ -123,7 +123,7 @@ impl Routes {
     }
 
     fn group(&self, address: [u8; 16]) -> Option<u32> {
-        (0..=128).rev().find_map(|length| self.vips.get(&Prefix::around(address, length))).copied()
+        (0..=128).rev().find_map(|length| self.groups.get(&Prefix::around(address, length))).copied()
     }
 
     fn rule(&self, group: u32, protocol: u8, port: u16) -> Option<&ServiceEntry> {
@@ -137,7 +137,7 @@ impl Routes {
 
     fn free_groups(&self) -> impl Iterator<Item = u32> + use<> {
         let taken: BTreeSet<u32> =
-            self.vips.values().copied().chain(self.rules.keys().map(|rule| rule.group)).collect();
+            self.groups.values().copied().chain(self.rules.keys().map(|rule| rule.group)).collect();
         (0..u32::MAX).filter(move |group| !taken.contains(group))
     }
 }

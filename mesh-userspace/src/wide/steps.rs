@@ -12,10 +12,10 @@ pub enum Step {
     /// Removes a rule.
     RemoveRule(Rule),
     /// Leads a prefix to a group.
-    SetVip(Prefix, u32),
+    SetGroup(Prefix, u32),
     /// Removes a prefix.
-    RemoveVip(Prefix),
-    /// Waits until no packet is on its way that has looked at `VIPS` before.
+    RemoveGroup(Prefix),
+    /// Waits until no packet is on its way that has looked at `GROUPS` before.
     Grace,
 }
 
@@ -24,17 +24,17 @@ pub enum Step {
 /// before an address leads to it, and for as long as a packet may still be led to it.
 #[must_use]
 pub fn steps(before: &Routes, after: &Routes) -> Vec<Step> {
-    let stays: BTreeSet<u32> = after.vips.values().copied().collect();
+    let stays: BTreeSet<u32> = after.groups.values().copied().collect();
     let gone = before.rules.keys().filter(|rule| !after.rules.contains_key(rule));
     let (thinned, left): (Vec<&Rule>, Vec<&Rule>) = gone.partition(|rule| stays.contains(&rule.group));
     let mut steps: Vec<Step> = Vec::new();
     let new = after.rules.iter().filter(|(rule, entry)| before.rules.get(rule) != Some(entry));
     steps.extend(new.map(|(rule, entry)| Step::SetRule(*rule, *entry)));
     steps.extend(thinned.into_iter().map(|rule| Step::RemoveRule(*rule)));
-    let new = after.vips.iter().filter(|(prefix, group)| before.vips.get(prefix) != Some(group));
-    steps.extend(new.map(|(prefix, group)| Step::SetVip(*prefix, *group)));
-    let gone = before.vips.keys().filter(|prefix| !after.vips.contains_key(prefix));
-    steps.extend(gone.map(|prefix| Step::RemoveVip(*prefix)));
+    let new = after.groups.iter().filter(|(prefix, group)| before.groups.get(prefix) != Some(group));
+    steps.extend(new.map(|(prefix, group)| Step::SetGroup(*prefix, *group)));
+    let gone = before.groups.keys().filter(|prefix| !after.groups.contains_key(prefix));
+    steps.extend(gone.map(|prefix| Step::RemoveGroup(*prefix)));
     if !left.is_empty() {
         steps.push(Step::Grace);
     }

@@ -96,8 +96,8 @@ fn carry_out(routes: &mut Routes, step: Step) {
     match step {
         Step::SetRule(rule, entry) => drop(routes.rules.insert(rule, entry)),
         Step::RemoveRule(rule) => drop(routes.rules.remove(&rule)),
-        Step::SetVip(prefix, group) => drop(routes.vips.insert(prefix, group)),
-        Step::RemoveVip(prefix) => drop(routes.vips.remove(&prefix)),
+        Step::SetGroup(prefix, group) => drop(routes.groups.insert(prefix, group)),
+        Step::RemoveGroup(prefix) => drop(routes.groups.remove(&prefix)),
         Step::Grace => {}
     }
 }
@@ -120,7 +120,7 @@ proptest! {
         let keys: Vec<ServiceKey> = services.keys().copied().collect();
         prop_assert_eq!(count(&keys, usize::MAX), Some(routes.rules.len()));
         prop_assert_eq!(count(&keys, routes.rules.len()), Some(routes.rules.len()));
-        prop_assert_eq!(prefixes(&keys), routes.vips.len());
+        prop_assert_eq!(prefixes(&keys), routes.groups.len());
         if let Some(less) = routes.rules.len().checked_sub(1) {
             prop_assert_eq!(count(&keys, less), None);
         }
@@ -130,7 +130,7 @@ proptest! {
     fn what_is_found_is_told_from_what_is_wanted(before in services(), after in services()) {
         let routes = Routes::compile(before.values(), &Routes::default());
         let found = |services: &BTreeMap<_, _>| {
-            Routes::found(routes.vips.clone(), routes.rules.clone(), services.values())
+            Routes::found(routes.groups.clone(), routes.rules.clone(), services.values())
         };
         prop_assert!(routes.is_of(before.values()) && found(&before).is_of(before.values()));
         prop_assert_eq!(found(&after).is_of(after.values()), before == after);
@@ -140,7 +140,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(15))]
 
-    /// A packet looks at `VIPS` at one moment and at `RULES` at a later one, unless everybody waited for it between them.
+    /// A packet looks at `GROUPS` at one moment and at `RULES` at a later one, unless everybody waited for it between them.
     #[test]
     fn a_change_disturbs_no_packet_of_a_service_that_stays(
         first in services(), before in services(), after in services(),
@@ -169,7 +169,7 @@ proptest! {
             }
             step.into_iter().for_each(|step| carry_out(&mut routes, step));
         }
-        prop_assert_eq!((&routes.vips, &routes.rules), (&next.vips, &next.rules));
+        prop_assert_eq!((&routes.groups, &routes.rules), (&next.groups, &next.rules));
     }
 }
 

@@ -32,6 +32,17 @@ fn paths_and_listeners_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn choices_of_the_agent_that_mean_nothing_are_refused() {
+    let agent = |line: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n{line}\n");
+    check(&[
+        raw(agent("answer_echo = \"yes\""), "3:15", "text, not true or false", "answer_echo = true"),
+        raw(agent("answer_echo = 1"), "3:15", "a whole number, not true or false", "answer_echo = true"),
+        raw(agent("next_program = \"other\""), "3:16", "relative", "/sys/fs/bpf/other"),
+        raw(agent("next_program = false"), "3:16", "not text in quotes", "/sys/fs/bpf/other"),
+    ]);
+}
+
+#[test]
 fn addresses_that_no_host_has_are_refused() {
     let vip = |to, message, advice| case("203.0.113.10", to, "20:7", message, advice);
     check(&[

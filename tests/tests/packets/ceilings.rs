@@ -54,7 +54,7 @@ fn check(program: &str, verified: Option<u32>, took: Duration) {
 #[test]
 fn the_balancers_programs_stay_below_their_ceilings_and_near_them() {
     let lab = Lab::new().unwrap();
-    for program in lab.kernel.loaded().programs {
+    for program in &lab.kernel.loaded().programs {
         check(program.name, program.verified_instructions, program.took);
     }
 }

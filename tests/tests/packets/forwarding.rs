@@ -11,7 +11,7 @@ use crate::world::{Expected, Way, World, opening, services};
 const ELSEWHERE: u32 = INGRESS + 1;
 
 /// The opening packet of every service, in variants that a way must all carry.
-fn variants() -> Vec<(String, Frame)> {
+pub(crate) fn variants() -> Vec<(String, Frame)> {
     services().iter().flat_map(|service| variants_of(&opening(service))).collect()
 }
 
@@ -44,6 +44,21 @@ fn variants_of(frame: &Frame) -> Vec<(String, Frame)> {
     }
     if frame.source.is_ipv4() {
         variants.extend((4..=40).step_by(4).map(|n| change("options", &|f| f.options = n)));
+    }
+    if frame.source.is_ipv6() {
+        let chains: [&[(u8, usize)]; 9] = [
+            &[(0, 8)],
+            &[(60, 256)],
+            &[(43, 24)],
+            &[(44, 8)],
+            &[(0, 16), (44, 8)],
+            &[(0, 8), (60, 24), (43, 8), (44, 8), (60, 8), (60, 200)],
+            &[(60, 8); 6],
+            &[(44, 8); 2],
+            &[(0, 248), (60, 8)],
+        ];
+        let variant = |chain: &&[(u8, usize)]| change("extensions", &|f| f.extensions = chain.to_vec());
+        variants.extend(chains.iter().map(variant));
     }
     variants
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header,
-    TcpHeader, UdpHeader,
+    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel,
+    Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader,
 };
 
 /// Bytes of an Ethernet header.
@@ -47,6 +47,8 @@ pub(crate) struct Frame {
     pub(crate) more_fragments: bool,
     /// In units of 8 bytes.
     pub(crate) fragment_offset: u16,
+    /// IPv6 only: number and bytes, a multiple of 8, of each extension header; an atomic fragment's has 8.
+    pub(crate) extensions: Vec<(u8, usize)>,
     /// IPv4's identification, IPv6's flow label.
     pub(crate) id: u16,
     /// What stands behind the transport header, before the payload.
@@ -71,6 +73,7 @@ impl Frame {
             dont_fragment: true,
             more_fragments: false,
             fragment_offset: 0,
+            extensions: Vec::new(),
             id: 0x1234,
             content: Vec::new(),
             payload: 0,
@@ -93,26 +96,91 @@ impl Frame {
 
     /// Bytes of the IP and transport headers.
     pub(crate) fn headers(&self) -> usize {
-        let ip = if self.source.is_ipv4() { 20 + self.options } else { 40 };
-        ip + match self.transport {
-            Transport::Tcp(_) => 20,
-            Transport::Udp => 8,
-            Transport::Other(_) => 0,
+        self.ip_headers()
+            + match self.transport {
+                Transport::Tcp(_) => 20,
+                Transport::Udp => 8,
+                Transport::Other(_) => 0,
+            }
+    }
+
+    /// Bytes of the IP header, options or extension headers included.
+    pub(crate) fn ip_headers(&self) -> usize {
+        let extensions = self.extensions.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        if self.source.is_ipv4() { 20 + self.options } else { 40 + extensions }
+    }
+
+    /// The packet in fragments, each a frame, that carry so many bytes, a multiple of 8.
+    pub(crate) fn fragments(&self, bytes: usize) -> Vec<Vec<u8>> {
+        let payload = if self.source.is_ipv4() { self.segment() } else { self.behind_ipv6() };
+        let parts = payload.chunks(bytes);
+        let last = parts.len() - 1;
+        let fragment = |(number, part): (usize, &[u8])| {
+            let fragment_offset = u16::try_from(number * bytes / 8).unwrap();
+            let (more_fragments, dont_fragment) = (number != last, false);
+            let whole = self.clone();
+            Self { more_fragments, fragment_offset, dont_fragment, ..whole }.fragment(part)
+        };
+        parts.enumerate().map(fragment).collect()
+    }
+
+    fn fragment(&self, part: &[u8]) -> Vec<u8> {
+        let mut bytes = ethernet(self.destination_mac, self.source_mac, ether_type(self.source.ip()));
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                bytes.extend(self.ipv4(source.octets(), destination.octets(), part.len()));
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let offset = IpFragOffset::try_new(self.fragment_offset).unwrap();
+                let next = self.first_number();
+                let header =
+                    Ipv6FragmentHeader::new(next, offset, self.more_fragments, u32::from(self.id) << 8);
+                let length = Ipv6FragmentHeader::LEN + part.len();
+                bytes.extend(self.ipv6(
+                    source.octets(),
+                    destination.octets(),
+                    length,
+                    IpNumber::IPV6_FRAGMENTATION_HEADER,
+                ));
+                bytes.extend(header.to_bytes());
+            }
+            _ => unreachable!("a packet has one family"),
         }
+        bytes.extend(part);
+        bytes
     }
 
     fn ip(&self) -> Vec<u8> {
-        let segment = self.segment();
-        let header = match (self.source.ip(), self.destination.ip()) {
+        match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.ipv4(source.octets(), destination.octets(), segment.len())
+                let segment = self.segment();
+                [self.ipv4(source.octets(), destination.octets(), segment.len()), segment].concat()
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                self.ipv6(source.octets(), destination.octets(), segment.len())
+                let behind = self.behind_ipv6();
+                let number = self.first_number();
+                [self.ipv6(source.octets(), destination.octets(), behind.len(), number), behind].concat()
             }
             _ => unreachable!("a packet has one family"),
-        };
-        [header, segment].concat()
+        }
+    }
+
+    /// What the IPv6 header says to follow.
+    fn first_number(&self) -> IpNumber {
+        self.extensions.first().map_or(self.number(), |(number, _)| IpNumber(*number))
+    }
+
+    /// Extension headers, of padding, and the transport header with its payload.
+    fn behind_ipv6(&self) -> Vec<u8> {
+        let numbers = self.extensions.iter().skip(1).map(|(number, _)| *number);
+        let numbers = numbers.chain([self.number().0]);
+        let headers = self.extensions.iter().zip(numbers).flat_map(|((_, bytes), next)| {
+            let mut header = vec![0; *bytes];
+            header[0] = next;
+            header[1] = u8::try_from(bytes / 8 - 1).unwrap();
+            header
+        });
+        headers.chain(self.segment()).collect()
     }
 
     fn ipv4(&self, source: [u8; 4], destination: [u8; 4], payload: usize) -> Vec<u8> {
@@ -131,12 +199,18 @@ impl Frame {
         header.to_bytes().to_vec()
     }
 
-    fn ipv6(&self, source: [u8; 16], destination: [u8; 16], payload: usize) -> Vec<u8> {
+    fn ipv6(
+        &self,
+        source: [u8; 16],
+        destination: [u8; 16],
+        payload: usize,
+        next_header: IpNumber,
+    ) -> Vec<u8> {
         let header = Ipv6Header {
             traffic_class: self.traffic_class,
             flow_label: Ipv6FlowLabel::try_new(u32::from(self.id)).unwrap(),
             payload_length: u16::try_from(payload).unwrap(),
-            next_header: self.number(),
+            next_header,
             hop_limit: self.hops,
             source,
             destination,

@@ -28,7 +28,16 @@ fn frames() -> Vec<Frame> {
     let plain = services().iter().map(opening).collect::<Vec<_>>();
     let with_options = plain[..2].iter().flat_map(|f| [4, 40].map(|n| Frame { options: n, ..f.clone() }));
     let with_options = with_options.collect::<Vec<_>>();
-    plain.into_iter().chain(with_options).map(|frame| Frame { payload: 33, ..frame }).collect()
+    let chains = [&[(60, 8)][..], &[(0, 16), (43, 8), (44, 8), (60, 24)]];
+    let with_extensions =
+        plain[2..].iter().flat_map(|f| chains.map(|chain| Frame { extensions: chain.to_vec(), ..f.clone() }));
+    let with_extensions = with_extensions.collect::<Vec<_>>();
+    plain
+        .into_iter()
+        .chain(with_options)
+        .chain(with_extensions)
+        .map(|frame| Frame { payload: 33, ..frame })
+        .collect()
 }
 
 #[test]

@@ -9,8 +9,8 @@ use aya::util::nr_cpus;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{Lab, SIZES};
 use mesh_userspace::config::{Ports, Protocol, ServiceKey};
-use mesh_userspace::dataplane::Dataplane as _;
 use mesh_userspace::dataplane::kernel::{InTries, MapMemory, memory};
+use mesh_userspace::dataplane::{Actual, Dataplane as _};
 
 /// What the kernel needs to know of a map at all: bytes.
 const ADMINISTRATION: u64 = 8192;
@@ -31,15 +31,16 @@ fn the_memory_of_each_map_is_foretold() {
         let key = ServiceKey { ports, ..ServiceKey::exact([203, 0, 113, service].into(), 0, Protocol::Tcp) };
         lab.service(key, service.into(), 0, 7, Slot::default()).unwrap();
     }
-    let routes = lab.kernel.read().unwrap().routes;
-    let [vips, rules] = [routes.vips.len(), routes.rules.len()].map(|n| u32::try_from(n).unwrap());
+    let Actual { vips, routes, .. } = lab.kernel.read().unwrap();
+    let [vips, groups, rules] =
+        [vips.len(), routes.groups.len(), routes.rules.len()].map(|n| u32::try_from(n).unwrap());
     let cpus = u32::try_from(nr_cpus().unwrap()).unwrap();
-    let foretold = memory(SIZES, InTries { vips, rules }, cpus);
+    let foretold = memory(SIZES, InTries { vips, groups, rules }, cpus);
     let names: BTreeMap<&str, u64> = foretold.iter().map(|one| (one.map, one.bytes)).collect();
     assert_eq!(names.len(), foretold.len());
     for MapMemory { map, bytes, .. } in foretold {
         let taken = taken(&lab, map);
-        if ["VIPS", "RULES"].contains(&map) {
+        if ["VIPS", "GROUPS", "RULES"].contains(&map) {
             // At most twice: nodes at which others part are not counted by the kernel.
             assert!((taken..=2 * taken).contains(&bytes), "{map}: {bytes} foretold, {taken} taken");
         } else {

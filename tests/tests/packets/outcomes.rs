@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use mesh_common::abi::BackendEntry;
+use mesh_common::abi::{BackendEntry, programs};
 use mesh_common::outcome::Outcome;
 use mesh_common::schedule::MAGLEV;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::INGRESS;
 
+use crate::echo;
 use crate::frame::{ETHERNET, Frame};
-use crate::world::{BACKEND, SLOTS, Way, World, action, opening, services};
+use crate::vlan::{TAGS, tagged};
+use crate::world::{BACKEND, Expected, SLOTS, Way, World, action, opening, services};
 
 /// A world and a packet that ends so in it, behind so many bytes of metadata.
 type Journey = (World, Vec<u8>, usize);
@@ -40,7 +42,21 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::NotIp => poked(ETHERNET - 1, 0x06),
         Outcome::OtherProtocol => poked(ETHERNET + 9, 1),
         Outcome::NotAService => changed(&|frame| frame.destination.set_port(81)),
-        Outcome::Fragment => changed(&|frame| frame.more_fragments = true),
+        Outcome::Fragment => changed(&|frame| {
+            frame.fragment_offset = 1;
+            frame.destination.set_ip([192, 0, 2, 11].into());
+        }),
+        Outcome::OrphanFragment => changed(&|frame| frame.fragment_offset = 1),
+        Outcome::TooManyHeaders => {
+            let long = Frame { extensions: vec![(60, 8); 7], ..opening(&services()[2]) };
+            (World::new(Way::L2), long.bytes(), 0)
+        }
+        Outcome::EchoAnswered => (World::new(Way::L2), echo::request(services()[0].vip.addr(), 4), 0),
+        Outcome::EchoLimited => {
+            let mut world = World::new(Way::L2);
+            echo::exhaust(&mut world);
+            (world, echo::request(services()[0].vip.addr(), 4), 0)
+        }
         Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
         Outcome::BadLength => poked(ETHERNET + 2, 1),
         Outcome::NoBackend => {
@@ -69,7 +85,7 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::NoHeadroom => (World::new(Way::Ipv4), frame.bytes(), 200),
         Outcome::Unhandled => {
             let (world, packet, _) = poked(ETHERNET - 1, 0x06);
-            world.lab.misplace_whole().unwrap();
+            world.lab.misplace(programs::WHOLE).unwrap();
             (world, packet, 0)
         }
     }
@@ -82,5 +98,19 @@ fn every_outcome_is_reached_by_a_packet() {
         let verdict = world.lab.run_behind(metadata, &packet).unwrap();
         assert_eq!(verdict.moved, BTreeMap::from([(*outcome, 1)]));
         assert_eq!(verdict.action, action(*outcome), "{outcome:?}");
+    }
+}
+
+#[test]
+fn where_a_program_is_missing_packets_go_on_into_the_host_as_they_came() {
+    for (id, service) in (1..).zip(services()) {
+        for program in [programs::WHOLE, programs::CHOOSE, programs::DELIVER] {
+            let mut world = World::with(BackendEntry { service: id, ..Way::Ipv4.entry() });
+            world.lab.misplace(program).unwrap();
+            for tags in TAGS {
+                let packet = tagged(&opening(&service).bytes(), tags);
+                world.check("tagged", &packet, &Expected::Kept(Outcome::Unhandled));
+            }
+        }
     }
 }

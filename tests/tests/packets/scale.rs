@@ -106,9 +106,9 @@ fn ten_thousand_services_with_a_hundred_thousand_backends_work() {
             assert_eq!(reconciler.actual().find(wire_address(vip), 6, port).is_some(), is_ours);
         }
     }
-    assert_eq!(believed.routes.vips.len(), usize::try_from(SERVICES / 10).unwrap());
+    assert_eq!(believed.routes.groups.len(), usize::try_from(SERVICES / 10).unwrap());
     let none = Config { services: Vec::new(), ..after };
     reconciler.reconcile(&wish(&none, &next_hops), Instant::now()).unwrap();
     step("all services are gone");
-    assert!(reconciler.actual().services.is_empty() && reconciler.actual().routes.vips.is_empty());
+    assert!(reconciler.actual().services.is_empty() && reconciler.actual().routes.groups.is_empty());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use etherparse::{EtherType, Ipv4Header};
 use mesh_common::abi::{BackendCounters, BackendEntry};
 use mesh_common::outcome::Outcome;
 use mesh_common::slot::Slot;
@@ -10,8 +11,8 @@ use mesh_tests::lab::{Lab, neighbour};
 use mesh_userspace::config::{Forward, OuterSource, Protocol, ServiceKey};
 use mesh_userspace::delivery::Delivery;
 
-use crate::frame::{Flags, Frame, Transport};
-use crate::tunnels::{Between, Tunnel};
+use crate::frame::{ETHERNET, Flags, Frame, Transport, ethernet};
+use crate::tunnels::{Between, Flow, Tunnel};
 
 /// The backend's id.
 pub(crate) const BACKEND: u32 = 1;
@@ -43,6 +44,11 @@ impl Way {
     /// The backend's entry.
     pub(crate) fn entry(self) -> BackendEntry {
         self.entry_from(OuterSource::default())
+    }
+
+    /// The backend's entry behind a link of this MTU; there is room for what the larger family gains.
+    pub(crate) fn entry_at(self, mtu: u16) -> BackendEntry {
+        BackendEntry { room: mtu - u16::try_from(self.overhead(false)).unwrap(), ..self.entry() }
     }
 
     /// The backend's entry where outer sources are configured.
@@ -96,6 +102,14 @@ impl Way {
         Some(Tunnel { destination_mac, source_mac, source, spread: 0, destination, between })
     }
 
+    /// Any packet of the flow that `frame` is of, without padding, as the backend's link must get it.
+    pub(crate) fn expected_packet(self, frame: &Frame, packet: &[u8]) -> Vec<u8> {
+        match self.tunnel() {
+            None => at_neighbour(packet),
+            Some(tunnel) => tunnel.around(&packet[ETHERNET..], frame.traffic_class, Flow::of(frame)),
+        }
+    }
+
     /// The packet as the backend's link must get it.
     pub(crate) fn expected(self, frame: &Frame) -> Vec<u8> {
         let BackendEntry { destination_mac, source_mac, .. } = self.entry();
@@ -146,7 +160,11 @@ impl World {
     }
 
     pub(crate) fn with(entry: BackendEntry) -> Self {
-        let mut lab = Lab::new().unwrap();
+        Self::over(Lab::new().unwrap(), entry)
+    }
+
+    /// The services and the backend in a lab.
+    pub(crate) fn over(mut lab: Lab, entry: BackendEntry) -> Self {
         lab.backend(BACKEND, entry).unwrap();
         for (id, key) in (1..).zip(services()) {
             lab.service(key, id, id * SLOTS, SLOTS, Slot::steady(BACKEND)).unwrap();
@@ -200,15 +218,18 @@ pub(crate) mod xdp {
 /// What an outcome means for the kernel, written out once more.
 pub(crate) fn action(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Transmitted | Outcome::TooBigTold => xdp::TX,
+        Outcome::Transmitted | Outcome::TooBigTold | Outcome::EchoAnswered => xdp::TX,
         Outcome::Redirected => xdp::REDIRECT,
         Outcome::NotIp
         | Outcome::OtherProtocol
         | Outcome::NotAService
         | Outcome::Fragment
+        | Outcome::TooManyHeaders
         | Outcome::Truncated
         | Outcome::Unhandled => xdp::PASS,
         Outcome::BadLength
+        | Outcome::OrphanFragment
+        | Outcome::EchoLimited
         | Outcome::NoBackend
         | Outcome::OverCap
         | Outcome::NoNextHop
@@ -216,6 +237,24 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::TtlExpired
         | Outcome::NoHeadroom => xdp::DROP,
     }
+}
+
+/// What a neighbour gets of an untagged IP packet: new Ethernet addresses and one hop less.
+pub(crate) fn at_neighbour(input: &[u8]) -> Vec<u8> {
+    let BackendEntry { destination_mac, source_mac, .. } = Way::L2.entry();
+    let is_ipv4 = input[ETHERNET - 2..ETHERNET] == [8, 0];
+    let ether_type = if is_ipv4 { EtherType::IPV4 } else { EtherType::IPV6 };
+    let mut bytes = ethernet(destination_mac, source_mac, ether_type);
+    bytes.extend_from_slice(&input[ETHERNET..]);
+    if is_ipv4 {
+        let (mut header, _) = Ipv4Header::from_slice(&bytes[ETHERNET..]).unwrap();
+        header.time_to_live -= 1;
+        header.header_checksum = header.calc_header_checksum();
+        bytes[ETHERNET..ETHERNET + header.header_len()].copy_from_slice(&header.to_bytes());
+    } else {
+        bytes[ETHERNET + 7] -= 1;
+    }
+    bytes
 }
 
 /// Compares whole packets, and says where they differ.

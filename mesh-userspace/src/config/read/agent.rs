@@ -21,8 +21,12 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let seed = section.optional(Key("seed", "\"0123456789abcdef\""), seed).map(Spanned::into_inner);
     let outer_source = Key("outer_source", "[\"10.255.0.0/16\", \"fd00:1::/64\"]");
     let outer_source = section.or(outer_source, outer_source::read, OuterSource::default());
+    let answer_echo = section.or(Key("answer_echo", "true"), value::boolean, Agent::ANSWER_ECHO);
+    let next_program = Key("next_program", "\"/sys/fs/bpf/other\"");
+    let next_program = section.optional(next_program, value::absolute_path).map(Spanned::into_inner);
     section.finish();
-    Some(Agent { interfaces: names?.into_inner(), xdp_mode, on_exit, pin_path, seed, outer_source })
+    let interfaces = names?.into_inner();
+    Some(Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source, answer_echo, next_program })
 }
 
 fn interfaces(node: &Node<'_>) -> Read<Vec<String>> {

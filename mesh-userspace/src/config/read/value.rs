@@ -47,6 +47,11 @@ pub(super) fn owned_text(node: &Node<'_>) -> Read<String> {
     text(node).map(str::to_owned)
 }
 
+/// Yes or no.
+pub(super) fn boolean(node: &Node<'_>) -> Read<bool> {
+    node.get_ref().as_bool().ok_or_else(|| wrong_kind(node, "true or false"))
+}
+
 /// A list whose elements `read` accepts.
 pub(super) fn items<T>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Read<T>) -> Read<Vec<Spanned<T>>> {
     let array = node.get_ref().as_array().ok_or_else(|| wrong_kind(node, "a list in brackets"))?;

@@ -1,12 +1,14 @@
 //! Loading the program, with new maps or with those that an earlier agent left.
 
 use super::{
-    CLOCK, Kernel, PROGRAM, Plain, WHOLE,
+    CLOCK, Kernel, PROGRAM, Plain, WAY,
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
+    next::{self, Next, NextError},
     pins::{PinError, Pins},
     quic::QuicMaps,
     services::{self, ServiceTable},
+    vips::Vips,
     wide::{self, WideMaps},
 };
 use crate::{config::Limits, plan::highest_service};
@@ -20,11 +22,16 @@ use aya::{
 };
 use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
+    fragment,
     outcome::Outcome,
     quic::{ROTATIONS, Routed},
 };
 use nix::time::{ClockId, clock_getres};
-use std::time::{Duration, Instant};
+use std::{
+    iter,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// The balancer's object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MESHLB_BALANCER_OBJECT"));
@@ -44,6 +51,17 @@ pub struct Sizes {
     pub flows: u32,
 }
 
+/// What is settled when the programs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// The seed of the flow hash; `None`: that of adopted maps, or a new one.
+    pub seed: Option<u64>,
+    /// Whether echo requests to VIPs are answered.
+    pub answer_echo: bool,
+    /// The pin of the program that gets what ours pass.
+    pub next_program: Option<PathBuf>,
+}
+
 /// Facts about a loaded program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedProgram {
@@ -59,7 +77,7 @@ pub struct LoadedProgram {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The programs: the one that is attached first.
-    pub programs: [LoadedProgram; 2],
+    pub programs: Vec<LoadedProgram>,
     /// The seed of the flow hash.
     pub seed: u64,
     /// Whether the maps are those of an earlier agent.
@@ -148,6 +166,9 @@ pub enum LoadError {
     /// The kernel does not say how long a jiffy is.
     #[error("could not read the resolution of CLOCK_MONOTONIC_COARSE: {0}")]
     Clock(nix::Error),
+    /// The next program cannot be used.
+    #[error("agent.next_program: {0}")]
+    Next(#[from] NextError),
     /// No randomness for a seed.
     #[error("could not draw a seed: {0}")]
     Random(getrandom::Error),
@@ -162,14 +183,17 @@ impl From<Limits> for Sizes {
 
 impl Sizes {
     /// The entries of each map.
-    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 12] {
+    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 15] {
         let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
             ("CLIENTS", "buckets of flows", self.layout().buckets),
             ("OUTCOMES", "outcomes", Outcome::COUNT),
-            ("PROGRAMS", "programs", 2),
-            ("VIPS", "prefixes", wide::vips(self.services)),
+            ("PROGRAMS", "programs", programs::COUNT),
+            ("JOURNEY", "elements", 1),
+            (VIPS, "VIPs", self.services),
+            ("FRAGMENTS", "packets in fragments", fragment::PACKETS),
+            ("GROUPS", "prefixes", wide::groups(self.services)),
             ("RULES", "rules", wide::rules(self.rules)),
             ("WIDE", "elements", 1),
             (LOADS, "loads of backends and services", self.loads()),
@@ -204,18 +228,24 @@ impl Sizes {
 /// The map that holds services, backends, flows and slots.
 pub(super) const TABLES: &str = "TABLES";
 
+/// The map of VIPs.
+pub(super) const VIPS: &str = "VIPS";
+
 /// The map that counts flows.
 pub(super) const LOADS: &str = "LOADS";
 
 /// Every map of the programs; all are pinned.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 17] = [
     "META",
     TABLES,
+    VIPS,
+    "FRAGMENTS",
     "BACKEND_COUNTERS",
     "OUTCOMES",
     "CLIENTS",
     "PROGRAMS",
-    "VIPS",
+    "JOURNEY",
+    "GROUPS",
     "RULES",
     "WIDE",
     LOADS,
@@ -235,14 +265,16 @@ impl Kernel {
     /// # Errors
     ///
     /// The kernel refuses, or the pins belong to something else.
-    pub fn load(pins: Pins, sizes: Sizes, seed: Option<u64>) -> Result<Self, LoadError> {
+    pub fn load(pins: Pins, sizes: Sizes, choices: &Choices) -> Result<Self, LoadError> {
+        let next = choices.next_program.as_deref().map(Next::open).transpose()?;
         let known = adoptable(&pins, sizes)?;
-        let seed = choose_seed(known, seed)?;
-        let mut ebpf = open(&pins, sizes, seed)?;
-        let programs = [load_program(&mut ebpf, PROGRAM)?, load_program(&mut ebpf, WHOLE)?];
+        let seed = choose_seed(known, choices.seed)?;
+        let mut ebpf = open(&pins, sizes, seed, choices)?;
+        let names = iter::once(PROGRAM).chain(WAY.map(|(name, _)| name));
+        let programs = names.map(|name| load_program(&mut ebpf, name)).collect::<Result<_, _>>()?;
         load_program(&mut ebpf, CLOCK)?;
         let loaded = Loaded { programs, seed, adopted: known.is_some() };
-        put_in_place(&mut ebpf)?;
+        put_in_place(&mut ebpf, next.as_ref())?;
         write_meta(&mut ebpf, Meta { abi: ABI_VERSION, places: sizes.layout().places, seed })?;
         Self::assemble(ebpf, pins, sizes, loaded)
     }
@@ -253,6 +285,7 @@ impl Kernel {
         let services = Mapped::new("services", &tables, 0, layout.places);
         let backends = Mapped::new("backends", &tables, layout.backends_at(), layout.backends);
         let slots = Mapped::new("slots", &tables, layout.slots_at(), layout.slots);
+        let vips = Vips::new(typed(&mut ebpf, VIPS, LpmTrie::try_from)?);
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
         let flows = Mapped::new("flows", &tables, layout.flows_at(), layout.buckets);
@@ -265,7 +298,7 @@ impl Kernel {
         );
         let loads = mapped(&mut ebpf, LOADS, sizes.loads())?;
         let wide = WideMaps {
-            vips: typed(&mut ebpf, "VIPS", LpmTrie::try_from)?,
+            groups: typed(&mut ebpf, "GROUPS", LpmTrie::try_from)?,
             rules: typed(&mut ebpf, "RULES", LpmTrie::try_from)?,
             wide: typed(&mut ebpf, "WIDE", Array::try_from)?,
         };
@@ -274,6 +307,7 @@ impl Kernel {
             pins,
             loaded,
             services,
+            vips,
             slots,
             backends,
             counters,
@@ -286,7 +320,7 @@ impl Kernel {
     }
 }
 
-fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
+fn open(pins: &Pins, sizes: Sizes, seed: u64, choices: &Choices) -> Result<Ebpf, LoadError> {
     let layout = sizes.layout();
     let too_large = |_| LoadError::TooLarge { bytes: layout.bytes() };
     let globals = [
@@ -297,6 +331,8 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64) -> Result<Ebpf, LoadError> {
         ("SLOTS_AT", u32::try_from(layout.slots_at()).map_err(too_large)?),
         ("FLOW_BUCKETS", layout.buckets),
         ("FLOWS_AT", u32::try_from(layout.flows_at()).map_err(too_large)?),
+        ("ANSWER_ECHO", choices.answer_echo.into()),
+        ("HAS_NEXT", choices.next_program.is_some().into()),
     ];
     let jiffy = jiffy()?;
     make_tables(pins, layout)?;
@@ -386,14 +422,16 @@ pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
+        "JOURNEY" => (MapType::PerCpuArray, 4, 192, 0),
         "OUTCOMES" | "TURNS" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
         QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
         LOADS => (MapType::Array, 4, 8, MAPPED),
-        "VIPS" => (MapType::LpmTrie, 20, 4, GROWING),
         "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
         "WIDE" => (MapType::Array, 4, 4, 0),
+        "FRAGMENTS" => (MapType::LruHash, 40, 24, 0),
+        "GROUPS" | VIPS => (MapType::LpmTrie, 20, 4, GROWING),
         _ => (MapType::Array, 4, 16, 0),
     }
 }
@@ -429,11 +467,16 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, Lo
     Ok(LoadedProgram { name, verified_instructions: info.verified_instruction_count(), took })
 }
 
-/// Puts the whole way where the attached program calls it. It stays there after the agent's end, for the map is pinned.
-fn put_in_place(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+/// Puts the programs where they call each other, from the last to the first, and the next program where they call that.
+/// They stay there after the agent's end, for the map is pinned.
+fn put_in_place(ebpf: &mut Ebpf, next: Option<&Next>) -> Result<(), LoadError> {
     let mut places: ProgramArray<_> = typed(ebpf, "PROGRAMS", ProgramArray::try_from)?;
-    let whole = program(ebpf, WHOLE)?.fd().map_err(|source| refused(WHOLE, source))?;
-    places.set(programs::WHOLE, whole, 0).map_err(|source| map_error("PROGRAMS", source))
+    next::put_in_place(&mut places, next)?;
+    for (name, place) in WAY.into_iter().rev() {
+        let fd = program(ebpf, name)?.fd().map_err(|source| refused(name, source))?;
+        places.set(place, fd, 0).map_err(|source| map_error("PROGRAMS", source))?;
+    }
+    Ok(())
 }
 
 fn write_meta(ebpf: &mut Ebpf, value: Meta) -> Result<(), LoadError> {

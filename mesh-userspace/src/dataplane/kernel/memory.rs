@@ -1,6 +1,6 @@
 //! How much of the kernel's memory the maps take, told before they are made.
 
-use super::load::{MAPPED, Sizes, TABLES, shape};
+use super::load::{MAPPED, Sizes, TABLES, VIPS, shape};
 use aya::maps::MapType;
 
 /// A page of memory: mapped arrays are whole pages.
@@ -12,11 +12,16 @@ const NODE: u64 = 24;
 /// A bucket of a hash map (`struct bucket`).
 const BUCKET: u64 = 16;
 
+/// An element of a hash map without key and value (`struct htab_elem`).
+const ELEMENT: u64 = 48;
+
 /// What tries hold; they take memory for that alone, whatever their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InTries {
-    /// Prefixes.
+    /// VIPs.
     pub vips: u32,
+    /// Prefixes of wide services.
+    pub groups: u32,
     /// Rules.
     pub rules: u32,
 }
@@ -36,7 +41,8 @@ pub struct MapMemory {
 #[must_use]
 pub fn memory(sizes: Sizes, tries: InTries, cpus: u32) -> Vec<MapMemory> {
     let entries = sizes.entries().map(|(map, _, entries)| match map {
-        "VIPS" => (map, tries.vips),
+        VIPS => (map, tries.vips),
+        "GROUPS" => (map, tries.groups),
         "RULES" => (map, tries.rules),
         _ => (map, entries),
     });
@@ -48,18 +54,20 @@ pub fn memory(sizes: Sizes, tries: InTries, cpus: u32) -> Vec<MapMemory> {
 fn one(map: &'static str, entries: u32, cpus: u32) -> MapMemory {
     let (kind, key, value, flags) = shape(map);
     let element = u64::from(value).next_multiple_of(8);
-    let each = if kind == MapType::PerCpuArray {
+    let buckets = u64::from(entries.next_power_of_two());
+    let bytes = if kind == MapType::PerCpuArray {
         // With a pointer to the CPUs' own.
-        element * u64::from(cpus) + 8
+        u64::from(entries) * (element * u64::from(cpus) + 8)
     } else if kind == MapType::Hash {
         // Elements come and go; what is always there is a bucket for each.
-        return MapMemory { map, entries, bytes: BUCKET * u64::from(entries.next_power_of_two()) };
+        buckets * BUCKET
+    } else if kind == MapType::LruHash {
+        buckets * BUCKET + u64::from(entries) * (ELEMENT + u64::from(key).next_multiple_of(8) + element)
     } else if kind == MapType::LpmTrie {
         // A node for the entry, and one where it parts from another.
-        2 * (NODE + u64::from(key) - 4 + u64::from(value))
+        u64::from(entries) * 2 * (NODE + u64::from(key) - 4 + u64::from(value))
     } else {
-        element
+        u64::from(entries) * element
     };
-    let bytes = each.saturating_mul(entries.into());
     MapMemory { map, entries, bytes: if flags & MAPPED == 0 { bytes } else { bytes.next_multiple_of(PAGE) } }
 }

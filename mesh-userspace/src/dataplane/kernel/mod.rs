@@ -8,16 +8,19 @@ mod flows;
 mod load;
 mod mapped;
 mod memory;
+mod next;
 mod pins;
 mod quic;
 mod services;
 mod syscalls;
+mod vips;
 mod wide;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
-pub use load::{LoadError, Loaded, LoadedProgram, Sizes};
+pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
+pub use next::NextError;
 pub use pins::{PinError, Pins};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
@@ -31,7 +34,7 @@ use aya::{
 use flows::FlowTable;
 use mapped::Mapped;
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, ServiceEntry},
+    abi::{BackendCounters, BackendEntry, ServiceEntry, programs},
     flow::Ticks,
     outcome::Outcome,
     quic::{Config, Routed},
@@ -40,8 +43,9 @@ use mesh_common::{
 };
 use quic::QuicMaps;
 use services::ServiceTable;
-use std::{collections::BTreeMap, io, os::fd::AsFd as _};
+use std::{collections::BTreeMap, error::Error, io, os::fd::AsFd as _};
 use syscalls::{read_per_cpu, wait_for_packets};
+use vips::Vips;
 use wide::WideMaps;
 
 /// Values of the maps, for aya: foreign types need a type of our own to be marked as plain.
@@ -52,8 +56,13 @@ struct Plain<T: Copy>(T);
 /// The program that is attached, by its name in the object.
 const PROGRAM: &str = "meshlb";
 
-/// The program that it hands over to.
-const WHOLE: &str = "whole";
+/// The programs of the whole way, in the order in which they call each other, and their places.
+const WAY: [(&str, u32); 4] = [
+    ("whole", programs::WHOLE),
+    ("quic", programs::QUIC),
+    ("choose", programs::CHOOSE),
+    ("deliver", programs::DELIVER),
+];
 
 /// The program that tells the time by which it stamps flow records.
 const CLOCK: &str = "clock";
@@ -67,6 +76,7 @@ pub struct Kernel {
     pins: Pins,
     loaded: Loaded,
     services: ServiceTable,
+    vips: Vips,
     slots: Mapped<Slot>,
     backends: Mapped<BackendEntry>,
     counters: PerCpuArray<MapData, Plain<BackendCounters>>,
@@ -141,6 +151,13 @@ impl Kernel {
     }
 }
 
+/// Whether the kernel says that there is no such thing.
+fn is_missing(error: &(dyn Error + 'static)) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+        || error.source().is_some_and(is_missing)
+}
+
 impl Dataplane for Kernel {
     fn read(&self) -> Result<Actual, DataplaneError> {
         let backends = (0u32..).zip(self.backends.iter()).filter(|(_, entry)| entry.forward != 0).collect();
@@ -148,7 +165,8 @@ impl Dataplane for Kernel {
             self.services.iter().map(|entry| (entry.key, entry)).collect();
         let (quic, server_ids) = (self.quic.configs()?, self.quic.server_ids()?);
         let routes = self.wide.read(&services)?;
-        Ok(Actual { services, backends, slots: self.slots.iter().collect(), quic, server_ids, routes })
+        let (vips, slots) = (self.vips.read()?, self.slots.iter().collect());
+        Ok(Actual { services, vips, backends, slots, quic, server_ids, routes })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
@@ -163,6 +181,8 @@ impl Dataplane for Kernel {
             Op::WriteServerId { key, backend } => self.quic.write_server_id(key, backend),
             Op::RemoveServerId(key) => self.quic.remove_server_id(key),
             Op::Route => self.wide.route(&self.services.iter().map(|entry| (entry.key, entry)).collect()),
+            Op::AddVip(vip) => self.vips.add(vip),
+            Op::RemoveVip(vip) => self.vips.remove(vip),
             Op::Grace => {
                 wait_for_packets();
                 Ok(())

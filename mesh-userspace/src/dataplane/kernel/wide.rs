@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, io};
 const TURNOVER: u32 = 2;
 
 /// How many prefixes a trie for so many services has room for.
-pub(super) const fn vips(services: u32) -> u32 {
+pub(super) const fn groups(services: u32) -> u32 {
     services.saturating_mul(TURNOVER)
 }
 
@@ -25,7 +25,7 @@ pub(super) const fn rules(rules: u32) -> u32 {
 }
 
 pub(super) struct WideMaps {
-    pub(super) vips: LpmTrie<MapData, [u8; 16], u32>,
+    pub(super) groups: LpmTrie<MapData, [u8; 16], u32>,
     pub(super) rules: LpmTrie<MapData, [u8; 8], Plain<ServiceEntry>>,
     /// 1 while there are wide services: until then, nobody looks at the tries.
     pub(super) wide: Array<MapData, u32>,
@@ -38,16 +38,16 @@ impl WideMaps {
         services: &BTreeMap<ServiceKey, ServiceEntry>,
     ) -> Result<Routes, DataplaneError> {
         let prefix = |found: Result<(Key<[u8; 16]>, u32), MapError>| {
-            let (key, group) = found.map_err(|source| failed("VIPS", "read", source))?;
+            let (key, group) = found.map_err(|source| failed("GROUPS", "read", source))?;
             Ok((prefix(&key), group))
         };
         let rule = |found: Result<(Key<[u8; 8]>, Plain<ServiceEntry>), MapError>| {
             let (key, Plain(entry)) = found.map_err(|source| failed("RULES", "read", source))?;
             Ok((rule(&key), entry))
         };
-        let vips = self.vips.iter().map(prefix).collect::<Result<_, DataplaneError>>()?;
+        let groups = self.groups.iter().map(prefix).collect::<Result<_, DataplaneError>>()?;
         let rules = self.rules.iter().map(rule).collect::<Result<_, DataplaneError>>()?;
-        Ok(Routes::found(vips, rules, services.values()))
+        Ok(Routes::found(groups, rules, services.values()))
     }
 
     /// Makes the tries lead to the wide ones of these services.
@@ -57,7 +57,7 @@ impl WideMaps {
     ) -> Result<(), DataplaneError> {
         let before = self.read(services)?;
         let after = Routes::compile(services.values(), &before);
-        let any = !after.vips.is_empty();
+        let any = !after.groups.is_empty();
         // First and last, so that an agent which ends between two steps leaves no trie that nobody looks at.
         if any {
             self.look(true)?;
@@ -85,13 +85,14 @@ impl WideMaps {
             Step::RemoveRule(rule) => {
                 self.rules.remove(&rule_trie_key(rule)).map_err(|source| failed("RULES", "remove", source))
             }
-            Step::SetVip(prefix, group) => self
-                .vips
+            Step::SetGroup(prefix, group) => self
+                .groups
                 .insert(&prefix_trie_key(prefix), group, 0)
-                .map_err(|source| failed("VIPS", "write", source)),
-            Step::RemoveVip(prefix) => {
-                self.vips.remove(&prefix_trie_key(prefix)).map_err(|source| failed("VIPS", "remove", source))
-            }
+                .map_err(|source| failed("GROUPS", "write", source)),
+            Step::RemoveGroup(prefix) => self
+                .groups
+                .remove(&prefix_trie_key(prefix))
+                .map_err(|source| failed("GROUPS", "remove", source)),
             Step::Grace => {
                 wait_for_packets();
                 Ok(())

@@ -117,7 +117,8 @@ impl Scene {
     }
 
     pub(crate) fn facts(&mut self) -> Result<Facts> {
-        let took = self.lab.kernel.loaded().programs[0].took;
+        let attached = self.lab.kernel.loaded().programs.first();
+        let took = attached.context("no program is loaded")?.took;
         Facts::new("meshlb", &self.lab.kernel.program()?.info()?, took)
     }
 

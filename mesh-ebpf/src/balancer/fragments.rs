@@ -1,0 +1,72 @@
+//! Fragments follow the first of their packet: to its backend, or into the host.
+
+use crate::{client::Client, maps, parse::Ip, tables::Tables};
+use mesh_common::{
+    abi::Journey,
+    fragment::{FragmentKey, FragmentRecord},
+    icmp::ICMPV6,
+    outcome::{Outcome, Verdict},
+};
+
+/// Notes of which packet this is a fragment, if it is one.
+#[inline(always)]
+pub(crate) fn note<C: Client>(journey: &mut Journey, ip: &Ip<C::Address>) {
+    let protocol = if C::ICMP == ICMPV6 { 0 } else { ip.number };
+    journey.first = u8::from(ip.part.is_first());
+    journey.fragment =
+        FragmentKey::new(C::mapped(ip.source), C::mapped(ip.destination), ip.part.id(), protocol);
+}
+
+/// What became of the first of a later fragment's packet: a living backend got it. What went into the host, or is for
+/// nobody that we know, goes on into the host.
+#[inline(always)]
+pub(crate) fn first<C: Client>(journey: &Journey, ip: &Ip<C::Address>) -> Result<FragmentRecord, Outcome> {
+    let tables = Tables::open().ok_or(Outcome::Unhandled)?;
+    match maps::fragment(&journey.fragment).filter(|record| record.is_fresh(maps::now())) {
+        Some(FragmentRecord { backend: 0, .. }) => Err(Outcome::Fragment),
+        Some(record)
+            if tables
+                .backend(record.backend)
+                .is_some_and(|known| known.alive != 0 && known.service == record.service) =>
+        {
+            Ok(record)
+        }
+        _ if maps::is_vip(C::mapped(ip.destination)) => Err(Outcome::OrphanFragment),
+        _ => Err(Outcome::Fragment),
+    }
+}
+
+/// Remembers where a first fragment was sent.
+#[inline(always)]
+pub(crate) fn note_sent(journey: &Journey) {
+    let record = FragmentRecord {
+        hash: journey.hash,
+        backend: journey.backend,
+        service: journey.service.id,
+        port: u16::from_ne_bytes(journey.destination.port()),
+        protocol: journey.destination.protocol(),
+        ..NOBODYS
+    };
+    remember(journey, record);
+}
+
+/// Remembers a first fragment that goes into the host. Of one that is dropped the others are orphans.
+#[inline(always)]
+pub(crate) fn note_end<C: Client>(journey: &Journey, ip: &Ip<C::Address>, outcome: Outcome) {
+    if let Verdict::Pass = outcome.verdict()
+        && maps::is_vip(C::mapped(ip.destination))
+    {
+        remember(journey, NOBODYS);
+    }
+}
+
+/// Of a packet that goes into the host, but for the time.
+const NOBODYS: FragmentRecord =
+    FragmentRecord { hash: 0, backend: 0, service: 0, seen: 0, port: 0, protocol: 0, reserved: 0 };
+
+#[inline(always)]
+fn remember(journey: &Journey, record: FragmentRecord) {
+    if journey.first != 0 {
+        maps::note_fragment(&journey.fragment, &FragmentRecord { seen: maps::now(), ..record });
+    }
+}

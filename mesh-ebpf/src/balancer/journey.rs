@@ -1,0 +1,42 @@
+//! What is known of a packet on the whole way: noted by one program, read by the next.
+
+use crate::{
+    client::{Client, Client6},
+    parse::Flow,
+};
+use mesh_common::{
+    abi::{Journey, halves},
+    encap::Inner,
+};
+
+/// Notes a flow.
+#[inline(always)]
+pub(crate) fn note<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
+    journey.destination = flow.service;
+    journey.client = halves(flow.client.address());
+    journey.port = flow.client.port();
+    journey.family = C::INNER_PROTOCOL;
+    journey.signs = flow.signs;
+    journey.length = flow.length;
+    journey.headers = flow.headers;
+    journey.traffic_class = flow.traffic_class;
+}
+
+/// The flow; an IPv4 client by its mapped address.
+#[inline(always)]
+pub(crate) const fn flow(journey: &Journey) -> Flow<Client6> {
+    Flow {
+        service: journey.destination,
+        client: Client6 { address: journey.client, port: journey.port },
+        signs: journey.signs,
+        length: journey.length,
+        headers: journey.headers,
+        traffic_class: journey.traffic_class,
+    }
+}
+
+/// The packet as an outer IP header sees it.
+#[inline(always)]
+pub(crate) const fn inner(journey: &Journey) -> Inner {
+    Inner { length: journey.length, traffic_class: journey.traffic_class, protocol: journey.family }
+}

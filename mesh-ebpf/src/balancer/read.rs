@@ -1,0 +1,89 @@
+//! The whole way's beginning: what is the packet, and for which service?
+
+use crate::{
+    client::{Client, Client4, Client6},
+    echo, fragments, journey, maps,
+    parse::{self, Flow, IP, Ip},
+    tables::Tables,
+    vlan, wide,
+};
+use aya_ebpf::programs::XdpContext;
+use mesh_common::{
+    abi::{Journey, flag, programs},
+    flow::Signs,
+    outcome::Outcome,
+    schedule::SOURCE,
+};
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6},
+    packet::Packet,
+};
+
+/// Reads the packet up to its service, and says which program goes on with it.
+#[inline(always)]
+pub(crate) fn run(context: &XdpContext) -> Result<u32, Outcome> {
+    let journey = maps::journey().ok_or(Outcome::Unhandled)?;
+    vlan::take_off(context, journey);
+    frame(Packet::new(context), journey)
+}
+
+#[inline(always)]
+fn frame(packet: Packet, journey: &mut Journey) -> Result<u32, Outcome> {
+    let ethernet: &Ethernet = packet.view(0).ok_or(Outcome::Truncated)?;
+    match ethernet.kind {
+        IPV4 => ip::<Client4>(packet, journey),
+        IPV6 => ip::<Client6>(packet, journey),
+        _ => Err(Outcome::NotIp),
+    }
+}
+
+#[inline(always)]
+fn ip<C: Client>(mut packet: Packet, journey: &mut Journey) -> Result<u32, Outcome> {
+    let mut ip = C::parse(&packet, IP)?;
+    ip.settle(&packet);
+    if let Some(end) = echo::answer::<C>(&mut packet, &ip) {
+        return Err(end);
+    }
+    fragments::note::<C>(journey, &ip);
+    if ip.part.is_later() {
+        return fragment::<C>(&packet, &ip, journey);
+    }
+    service::<C>(&packet, &ip, journey)
+        .inspect_err(|outcome| fragments::note_end::<C>(journey, &ip, *outcome))
+}
+
+/// A fragment without ports goes where the first of its packet went.
+#[inline(always)]
+fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journey) -> Result<u32, Outcome> {
+    let first = fragments::first::<C>(journey, ip)?;
+    let flow = parse::later_fragment::<C>(ip, first.port, first.protocol);
+    is_whole(packet, &flow)?;
+    journey::note(journey, &flow);
+    (journey.backend, journey.opened, journey.hash) = (first.backend, 0, first.hash);
+    Ok(programs::DELIVER)
+}
+
+/// The service of a packet, or of the packet that an ICMP error is about.
+#[inline(always)]
+fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journey) -> Result<u32, Outcome> {
+    let tables = Tables::open().ok_or(Outcome::Unhandled)?;
+    let mut flow = parse::flow::<C>(packet, ip)?;
+    let service = tables.service(flow.service).map_or_else(|| wide::adopt(&mut flow), Ok)?;
+    is_whole(packet, &flow)?;
+    let hash = wide::hash(&flow, service);
+    journey.service = *service;
+    journey.hash = hash;
+    journey.slot_hash = if service.scheduler == SOURCE { flow.client.without_port().hash() } else { hash };
+    journey::note(journey, &flow);
+    let goes_by_id = service.flags & flag::QUIC != 0 && flow.signs == Signs::DATAGRAM;
+    Ok(if goes_by_id { programs::QUIC } else { programs::CHOOSE })
+}
+
+/// Whether the packet ends where its IP header says: behind its headers, within the frame.
+#[inline(always)]
+fn is_whole<C>(packet: &Packet, flow: &Flow<C>) -> Result<(), Outcome> {
+    if flow.length < flow.headers || !packet.holds(IP + usize::from(flow.length)) {
+        return Err(Outcome::BadLength);
+    }
+    Ok(())
+}
