@@ -13,6 +13,8 @@
 mod ceilings;
 #[path = "packets/decap/mod.rs"]
 mod decap;
+#[path = "packets/filter.rs"]
+mod filter;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
 #[path = "packets/frame.rs"]

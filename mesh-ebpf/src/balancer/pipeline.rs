@@ -10,7 +10,7 @@ use crate::{
 };
 use mesh_common::{
     abi::{BackendEntry, ServiceEntry, flag},
-    flow::{Segment, Signs, decide},
+    flow::{Segment, Signs, decide, unrecorded},
     outcome::Outcome,
     slot::Slot,
     table,
@@ -97,17 +97,34 @@ pub(crate) struct Choice {
     pub(crate) opened: bool,
 }
 
-/// Who gets the packet: the slot's owner, or at a slot that consults the flow table, whom the flow's record names.
+/// Who gets the packet: whom the slot names, or the flow's record where that has a say.
 #[inline(always)]
 fn choose<C: Client>(tables: Tables, flow: &Flow<C>, service: &ServiceEntry, hash: u64) -> Option<Choice> {
     let slot = tables.slot(service, hash)?;
-    Some(if slot.consults() { tracked(tables, flow, service, slot, hash) } else { steady(flow, slot) })
+    let owner = owner(tables, flow, service, slot, hash);
+    Some(owner.map_or_else(|| tracked(tables, flow, service, slot, hash), |owner| owned(flow, owner)))
 }
 
-/// Who gets a packet of a steady slot.
+/// Whom the slot names, if no record has a say: the slot does not consult the flow table, or the flow surely has none.
 #[inline(always)]
-pub(crate) fn steady<C>(flow: &Flow<C>, slot: Slot) -> Choice {
-    Choice { backend: slot.current(), opened: flow.signs.opens() }
+pub(crate) fn owner<C>(
+    tables: Tables,
+    flow: &Flow<C>,
+    service: &ServiceEntry,
+    slot: Slot,
+    hash: u64,
+) -> Option<u32> {
+    if !slot.consults() {
+        return Some(slot.current());
+    }
+    let owner = unrecorded(slot, flow.signs.opens())?;
+    (!flows::may_be_recorded(tables, table::key(hash, service.id))).then_some(owner)
+}
+
+/// Who gets a packet without a record.
+#[inline(always)]
+pub(crate) fn owned<C>(flow: &Flow<C>, owner: u32) -> Choice {
+    Choice { backend: owner, opened: flow.signs.opens() }
 }
 
 /// Whom [`decide`] names, after a look at the flow's record, which is written anew.

@@ -9,7 +9,7 @@ use crate::{
     client::{Client, Client4, Client6},
     forward, maps,
     parse::{Flow, IP},
-    pipeline::{Choice, steady, tracked},
+    pipeline::{Choice, owned, owner, tracked},
     tables::Tables,
 };
 use mesh_common::{
@@ -49,12 +49,12 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Ou
     let service = tables.service(flow.service).filter(|service| service.flags == 0)?;
     let hash = flow.client.hash();
     let slot = tables.slot(service, hash)?;
-    if slot.consults() {
+    let Some(owner) = owner(tables, flow, service, slot, hash) else {
         // A line of its own to the end: what is needed here only would else be saved and restored on both.
         let choice = tracked(tables, flow, service, slot, hash);
         return send(packet, tables, flow, &choice, hash);
-    }
-    send(packet, tables, flow, &steady(flow, slot), hash)
+    };
+    send(packet, tables, flow, &owned(flow, owner), hash)
 }
 
 #[inline(always)]
