@@ -6,7 +6,7 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
-use crate::{encap::map_ipv4, flow::Signs, fragment::FragmentKey, table::Bucket};
+use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, table::Bucket};
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
@@ -444,7 +444,7 @@ impl BackendCounters {
 /// Where the parts of the `TABLES` map begin, in bytes, and how many elements each has.
 ///
 /// The map has one element, so that one lookup serves all that a packet needs: the services' places, then the backends,
-/// then the buckets of the flow table, then the slots.
+/// then the buckets of the flow table, then its filter, then the slots.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -454,6 +454,8 @@ pub struct Layout {
     pub backends: u32,
     /// Buckets of the flow table.
     pub buckets: u32,
+    /// Words of each generation of the flow table's filter.
+    pub filter: u32,
     /// Slots.
     pub slots: u32,
 }
@@ -474,10 +476,22 @@ impl Layout {
         self.backends_at() + self.backends as u64 * size_of::<BackendEntry>() as u64
     }
 
+    /// Where the head of the flow table's filter begins.
+    #[must_use]
+    pub const fn filter_at(&self) -> u64 {
+        self.flows_at() + self.buckets as u64 * size_of::<Bucket>() as u64
+    }
+
+    /// Where the first generation of the flow table's filter begins, which the second follows.
+    #[must_use]
+    pub const fn filter_words_at(&self) -> u64 {
+        self.filter_at() + filter::HEAD as u64 * 8
+    }
+
     /// Where the slots begin.
     #[must_use]
     pub const fn slots_at(&self) -> u64 {
-        self.flows_at() + self.buckets as u64 * size_of::<Bucket>() as u64
+        self.filter_words_at() + self.filter as u64 * 2 * 8
     }
 
     /// Bytes of the whole map.

@@ -189,6 +189,17 @@ pub fn decide(slot: Slot, segment: Segment, found: Option<(FlowRecord, bool)>, n
     }
 }
 
+/// Who gets a packet if its flow is not recorded, where nothing is recorded of it either: then whether there is a record
+/// is all that need be known, and there is a filter for that. `None` where the record, or its place, is looked for anyway.
+#[inline(always)]
+#[must_use]
+pub const fn unrecorded(slot: Slot, opens: bool) -> Option<u32> {
+    if slot.records() || opens && slot.current() != slot.untracked() {
+        return None;
+    }
+    Some(slot.untracked())
+}
+
 /// Whether [`decide`] gives the packet to whom new flows belong, as far as can be told: its flow is not recorded and the
 /// packet may be its first, or what is recorded is over or lost its backend.
 #[inline(always)]
@@ -297,6 +308,21 @@ mod tests {
         assert!(!begins(Segment::Opening, Some((RECORD, true))));
         assert!(begins(Segment::Established, Some((RECORD, false))));
         assert!(!begins(Segment::Related, Some((RECORD, false))));
+    }
+
+    #[test]
+    fn a_flow_that_leaves_no_record_gets_without_one_what_it_gets_unrecorded() {
+        let tcp = [0x02, 0x12, 0x11, 0x04, 0x18].map(Signs::tcp);
+        let slots = [(2, 1), (2, 2)].into_iter().flat_map(|(current, untracked)| {
+            [false, true].map(|record| Slot::new(current, untracked, true, record))
+        });
+        for slot in slots {
+            for signs in tcp.into_iter().chain([Signs::DATAGRAM, Signs::RELATED]) {
+                let decision = decide(slot, signs.segment(), None, 100);
+                let settled = (!slot.records() && decision.record.is_none()).then_some(decision.backend);
+                assert_eq!(unrecorded(slot, signs.opens()), settled, "{slot:?} {signs:?}");
+            }
+        }
     }
 
     #[test]

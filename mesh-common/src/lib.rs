@@ -1,10 +1,9 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`fragment`], [`slot`],
-//! [`schedule`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]), so that one piece of code runs in the
-//! kernel, in the agent and in the tests. Beside them stands what the benchmark's programs share with the benchmark
-//! ([`bench`](mod@bench)).
+//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]),
+//! so that one piece of code runs in the kernel, in the agent and in the tests. Beside them stands what the benchmark's
+//! programs share with the benchmark ([`bench`](mod@bench)).
 //!
 //! Architecture invariant: nothing here allocates, reads a clock, or touches a map or a packet.
 #![no_std]
@@ -15,6 +14,7 @@ pub mod bench;
 pub mod checksum;
 pub mod ecn;
 pub mod encap;
+pub mod filter;
 pub mod flow;
 pub mod fragment;
 pub mod hash;

@@ -29,7 +29,8 @@ const BACKEND_BITS: u32 = 20;
 const SEEN_SHIFT: u32 = BACKEND_BITS;
 const SEEN_MASK: u32 = (1 << 16) - 1;
 const STATE_SHIFT: u32 = SEEN_SHIFT + 16;
-const CHECK_SHIFT: u32 = STATE_SHIFT + 2;
+/// From this bit on a record has the bits of its flow's key.
+pub const CHECK_SHIFT: u32 = STATE_SHIFT + 2;
 
 /// A bucket: first the word of tags, then the records; a record and its tag have the same index, a word's or a byte's.
 #[repr(transparent)]

@@ -53,3 +53,14 @@ pub unsafe fn add(word: *mut u64, by: u64) {
     // SAFETY: one instruction, BPF_ATOMIC with BPF_ADD, on a word that may be written.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) by, options(nostack)) };
 }
+
+/// Sets bits of a word that others change, too.
+///
+/// # Safety
+///
+/// The word is aligned, and may be written.
+#[inline(always)]
+pub unsafe fn set(word: *mut u64, bits: u64) {
+    // SAFETY: one instruction, BPF_ATOMIC with BPF_OR (kernel 5.12), on a word that may be written.
+    unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bits, options(nostack)) };
+}

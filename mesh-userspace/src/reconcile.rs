@@ -167,7 +167,8 @@ impl<D: Dataplane> Reconciler<D> {
             keeps
         });
         self.sweep = sweep;
-        self.correct_loads(&before)
+        self.correct_loads(&before)?;
+        self.dataplane.renew_filter(self.sweep.records)
     }
 
     /// What the kernel has counted, of everybody whose flows it may count.
@@ -330,6 +331,9 @@ mod tests {
             }
             fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
                 self.0.retain_flows(now, visit);
+            }
+            fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError> {
+                self.0.renew_filter(records)
             }
             fn now(&self) -> Result<Ticks, DataplaneError> {
                 self.0.now()

@@ -17,6 +17,8 @@ mod decap;
 mod echo;
 #[path = "packets/extensions.rs"]
 mod extensions;
+#[path = "packets/filter.rs"]
+mod filter;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
 #[path = "packets/fragments.rs"]

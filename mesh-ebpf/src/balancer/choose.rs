@@ -3,7 +3,7 @@
 use crate::{client::Client, flows, journey, maps, parse::Flow, schedule, tables::Tables};
 use mesh_common::{
     abi::{Journey, flag, programs},
-    flow::{Segment, decide},
+    flow::{Segment, decide, unrecorded},
     outcome::Outcome,
     slot::Slot,
     table,
@@ -27,11 +27,9 @@ fn choose(journey: &Journey) -> Result<Choice, Outcome> {
     if service.flags & (flag::SCHEDULER | flag::CAPPED) != 0 {
         return schedule::choose(tables, &flow, service, slot, journey.hash);
     }
-    Ok(if slot.consults() {
-        tracked(tables, &flow, service.id, slot, journey.hash)
-    } else {
-        steady(&flow, slot)
-    })
+    let owner = owner(tables, &flow, service.id, slot, journey.hash);
+    Ok(owner
+        .map_or_else(|| tracked(tables, &flow, service.id, slot, journey.hash), |owner| owned(&flow, owner)))
 }
 
 /// Who gets a packet.
@@ -42,10 +40,20 @@ pub(crate) struct Choice {
     pub(crate) opened: bool,
 }
 
-/// Who gets a packet of a steady slot.
+/// Whom the slot names, if no record has a say: the slot does not consult the flow table, or the flow surely has none.
 #[inline(always)]
-pub(crate) fn steady<C>(flow: &Flow<C>, slot: Slot) -> Choice {
-    Choice { backend: slot.current(), opened: flow.signs.opens() }
+pub(crate) fn owner<C>(tables: Tables, flow: &Flow<C>, service: u32, slot: Slot, hash: u64) -> Option<u32> {
+    if !slot.consults() {
+        return Some(slot.current());
+    }
+    let owner = unrecorded(slot, flow.signs.opens())?;
+    (!flows::may_be_recorded(tables, table::key(hash, service))).then_some(owner)
+}
+
+/// Who gets a packet without a record.
+#[inline(always)]
+pub(crate) fn owned<C>(flow: &Flow<C>, owner: u32) -> Choice {
+    Choice { backend: owner, opened: flow.signs.opens() }
 }
 
 /// Whom [`decide`] names, after a look at the flow's record, which is written anew.

@@ -4,10 +4,11 @@
 use crate::tables::{self, Tables};
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use mesh_common::{
+    filter::Mark,
     flow::{FlowRecord, Ticks},
     table::{self, Bucket, Client, Clients, Found, OVERFLOWED, WAYS},
 };
-use mesh_ebpf::verifier::larger;
+use mesh_ebpf::verifier::{larger, set};
 
 /// Who the flows of each bucket are. The program writes it only.
 #[map]
@@ -71,6 +72,31 @@ fn bucket(tables: Tables, index: u32) -> Option<(*mut Bucket, u64)> {
     Some((bucket, unsafe { bucket.cast::<u64>().read_volatile() }))
 }
 
+/// Whether a flow may be recorded; if not, it surely is not.
+#[inline(always)]
+pub(crate) fn may_be_recorded(tables: Tables, key: u64) -> bool {
+    let mark = Mark::of(key);
+    let word = tables.filter_word(tables.filter_generation(), mark);
+    // SAFETY: an element of the map; words are read whole, whoever writes them meanwhile.
+    word.is_none_or(|word| mark.is_in(unsafe { word.read_volatile() }))
+}
+
+/// Sets a flow's bits in both generations of the filter.
+#[inline(always)]
+fn note(tables: Tables, key: u64) {
+    let mark = Mark::of(key);
+    for generation in [0, 1] {
+        if let Some(word) = tables.filter_word(generation, mark) {
+            // SAFETY: an aligned element of the map, whose bits everybody changes atomically.
+            unsafe {
+                if !mark.is_in(word.read_volatile()) {
+                    set(word, mark.bits());
+                }
+            }
+        }
+    }
+}
+
 /// A flow's record, and where it stands.
 #[inline(always)]
 pub(crate) fn find(tables: Tables, key: u64, now: Ticks) -> Option<(Place, FlowRecord)> {
@@ -107,6 +133,8 @@ pub(crate) fn record(
     client: &Client,
 ) -> Option<()> {
     let (index, place) = place_for(tables, key, now)?;
+    // Before the flow is there, so that nobody who looks for it is told that it surely is not.
+    note(tables, key);
     place.take(key, record);
     name(index, place.at, client);
     Some(())

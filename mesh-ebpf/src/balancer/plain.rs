@@ -6,7 +6,7 @@
 //! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent".
 
 use crate::{
-    choose::{Choice, steady, tracked},
+    choose::{Choice, owned, owner, tracked},
     client::{Client, Client4, Client6},
     forward, maps,
     parse::{self, Flow, IP, Transport, behind_ip},
@@ -47,12 +47,12 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Ou
     let service = tables.service(flow.service).filter(|service| service.flags == 0)?;
     let hash = flow.client.hash();
     let slot = tables.slot(service, hash)?;
-    if slot.consults() {
+    let Some(owner) = owner(tables, flow, service.id, slot, hash) else {
         // A line of its own to the end: what is needed here only would else be saved and restored on both.
         let choice = tracked(tables, flow, service.id, slot, hash);
         return send(packet, tables, flow, &choice, hash);
-    }
-    send(packet, tables, flow, &steady(flow, slot), hash)
+    };
+    send(packet, tables, flow, &owned(flow, owner), hash)
 }
 
 #[inline(always)]

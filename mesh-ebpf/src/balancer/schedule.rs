@@ -3,7 +3,7 @@
 //! As in [`crate::choose`], and beside it: new flows may be picked a slot, and flows are counted.
 
 use crate::{
-    choose::{Choice, steady},
+    choose::{Choice, owned},
     client::{Client as _, Client6},
     flows, maps,
     parse::Flow,
@@ -30,7 +30,7 @@ pub(crate) fn choose(
     if slot.consults() || schedule::picks(service.scheduler) {
         return tracked(tables, flow, service, slot, hash);
     }
-    Ok(steady(flow, slot))
+    Ok(owned(flow, slot.current()))
 }
 
 /// Whom the flow's record names, or who gets new flows: then there is a record.

@@ -7,6 +7,7 @@
 use aya_ebpf::{Global, bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use mesh_common::{
     abi::{BackendEntry, ServiceEntry, ServiceKey},
+    filter::{self, Mark},
     hash,
     slot::Slot,
     table::Bucket,
@@ -40,6 +41,14 @@ static SLOTS_AT: Global<u32> = Global::new(0);
 static FLOW_BUCKETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static FLOWS_AT: Global<u32> = Global::new(0);
+
+/// How many words each generation of the flow table's filter has, where its head begins, and where they do.
+#[unsafe(no_mangle)]
+static FILTER_WORDS: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static FILTER_AT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static FILTER_WORDS_AT: Global<u32> = Global::new(0);
 
 /// How many buckets the flow table has.
 #[inline(always)]
@@ -119,6 +128,21 @@ impl Tables {
     #[inline(always)]
     pub(crate) fn bucket(self, index: u32) -> Option<*mut Bucket> {
         self.element(FLOWS_AT.load(), FLOW_BUCKETS.load(), index as usize)
+    }
+
+    /// The word of a generation of the flow table's filter that has a mark.
+    #[inline(always)]
+    pub(crate) fn filter_word(self, generation: u64, mark: Mark) -> Option<*mut u64> {
+        let words = FILTER_WORDS.load();
+        let index = filter::index(generation, mark.word(words), words);
+        self.element(FILTER_WORDS_AT.load(), words * 2, index)
+    }
+
+    /// Which generation of the flow table's filter counts.
+    #[inline(always)]
+    pub(crate) fn filter_generation(self) -> u64 {
+        // SAFETY: the filter's head is a part of the map; the agent replaces the word in one store.
+        unsafe { self.0.add(FILTER_AT.load() as usize).cast::<u64>().read_volatile() }
     }
 
     /// Whether flows may stay on a backend.

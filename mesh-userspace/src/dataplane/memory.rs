@@ -64,6 +64,10 @@ impl Dataplane for Memory {
         self.flows.retain(|flow| visit(flow));
     }
 
+    fn renew_filter(&mut self, _: u64) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+
     fn now(&self) -> Result<Ticks, DataplaneError> {
         Ok(self.now)
     }

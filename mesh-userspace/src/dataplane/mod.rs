@@ -269,6 +269,14 @@ pub trait Dataplane: Send {
     /// time.
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool);
 
+    /// Goes on with renewing what tells packets that their flow is surely not recorded, of which so many are: a step at a
+    /// time, if it is worth its while.
+    ///
+    /// # Errors
+    ///
+    /// The maps have no such place.
+    fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError>;
+
     /// The time by which flow records are stamped.
     ///
     /// # Errors

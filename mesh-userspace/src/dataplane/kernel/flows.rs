@@ -1,6 +1,6 @@
 //! The flow table as the agent looks through it: memory that the kernel's CPUs write at the same time.
 
-use super::{Flow, mapped::Mapped};
+use super::{DataplaneError, Flow, filter::Filter, mapped::Mapped};
 use crate::dataplane::{host_address, wire_address};
 use mesh_common::{
     flow::Ticks,
@@ -17,11 +17,17 @@ pub(super) fn buckets(flows: u32) -> u32 {
 pub(super) struct FlowTable {
     flows: Mapped<Bucket>,
     clients: Mapped<Clients>,
+    filter: Filter,
 }
 
 impl FlowTable {
-    pub(super) const fn new(flows: Mapped<Bucket>, clients: Mapped<Clients>) -> Self {
-        Self { flows, clients }
+    pub(super) const fn new(flows: Mapped<Bucket>, clients: Mapped<Clients>, filter: Filter) -> Self {
+        Self { flows, clients, filter }
+    }
+
+    /// Goes on with renewing the filter, if that is worth its while with so many records.
+    pub(super) fn renew_filter(&mut self, count: u64) -> Result<(), DataplaneError> {
+        self.filter.renew(count, self.flows.iter().flat_map(records))
     }
 
     pub(super) fn retain(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
@@ -64,6 +70,7 @@ impl FlowTable {
         *bucket.0.get_mut(at)? = table::pack(key, &flow.record);
         let [tags, ..] = &mut bucket.0;
         *tags = u64::from_le_bytes(bytes);
+        self.filter.note(key);
         // The word of tags comes last.
         self.flows.write(index, &bucket, 0).ok()
     }
@@ -80,6 +87,12 @@ impl FlowTable {
             self.flows.replace_word(index, 0, tags, u64::from_le_bytes(bytes));
         }
     }
+}
+
+/// The records of a bucket, as they stand there: who is named beside them does not matter.
+fn records(Bucket([tags, records @ ..]): Bucket) -> impl Iterator<Item = u64> {
+    let [_, tags @ ..] = tags.to_le_bytes();
+    tags.into_iter().zip(records).filter(|(tag, _)| *tag != 0).map(|(_, record)| record)
 }
 
 fn client(key: u64, flow: &Flow) -> Client {

@@ -2,6 +2,7 @@
 
 use super::{
     CLOCK, Kernel, PROGRAM, Plain, WAY,
+    filter::{self, Filter},
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
     next::{self, Next, NextError},
@@ -22,6 +23,7 @@ use aya::{
 };
 use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
+    filter::HEAD,
     fragment,
     outcome::Outcome,
     quic::{ROTATIONS, Routed},
@@ -215,11 +217,13 @@ impl Sizes {
     }
 
     /// How the tables are divided.
-    pub(super) fn layout(&self) -> Layout {
+    #[must_use]
+    pub fn layout(&self) -> Layout {
         Layout {
             places: services::places(self.services),
             backends: self.backends.saturating_add(1),
             buckets: flows::buckets(self.flows),
+            filter: filter::words(self.flows),
             slots: self.slots,
         }
     }
@@ -289,7 +293,10 @@ impl Kernel {
         let counters = typed(&mut ebpf, "BACKEND_COUNTERS", PerCpuArray::try_from)?;
         let outcomes = typed(&mut ebpf, "OUTCOMES", PerCpuArray::try_from)?;
         let flows = Mapped::new("flows", &tables, layout.flows_at(), layout.buckets);
-        let flows = FlowTable::new(flows, mapped(&mut ebpf, "CLIENTS", layout.buckets)?);
+        let head = Mapped::new("filter's head", &tables, layout.filter_at(), HEAD);
+        let words = Mapped::new("filter", &tables, layout.filter_words_at(), layout.filter.saturating_mul(2));
+        let clients = mapped(&mut ebpf, "CLIENTS", layout.buckets)?;
+        let flows = FlowTable::new(flows, clients, Filter::new(head, words));
         let services = ServiceTable::new(services);
         let quic = QuicMaps::new(
             typed(&mut ebpf, QuicMaps::CONFIGS, HashMap::try_from)?,
@@ -331,6 +338,9 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64, choices: &Choices) -> Result<Ebpf,
         ("SLOTS_AT", u32::try_from(layout.slots_at()).map_err(too_large)?),
         ("FLOW_BUCKETS", layout.buckets),
         ("FLOWS_AT", u32::try_from(layout.flows_at()).map_err(too_large)?),
+        ("FILTER_WORDS", layout.filter),
+        ("FILTER_AT", u32::try_from(layout.filter_at()).map_err(too_large)?),
+        ("FILTER_WORDS_AT", u32::try_from(layout.filter_words_at()).map_err(too_large)?),
         ("ANSWER_ECHO", choices.answer_echo.into()),
         ("HAS_NEXT", choices.next_program.is_some().into()),
     ];

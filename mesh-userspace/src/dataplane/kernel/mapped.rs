@@ -64,6 +64,12 @@ impl Memory {
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         Ok(Self(Arc::new(MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd())?)))
     }
+
+    /// Zeroed memory of nobody's array.
+    #[cfg(test)]
+    pub(super) fn anonymous(bytes: usize) -> io::Result<Self> {
+        Ok(Self(Arc::new(memmap2::MmapMut::map_anon(bytes)?.into())))
+    }
 }
 
 /// An array, or a part of one, in memory. Every access is one atomic word, since the kernel reads and writes at the same
@@ -147,6 +153,20 @@ impl<T: Words> Mapped<T> {
         if let Some(word) = self.word(element, word) {
             // Who lost the race has nothing to do.
             let _ = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets bits of the first word of an element, whatever others change meanwhile.
+    pub(super) fn set_bits(&self, element: usize, bits: u64) {
+        if let Some(word) = self.word(element, 0) {
+            word.fetch_or(bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Zeroes the first word of an element.
+    pub(super) fn zero(&self, element: usize) {
+        if let Some(word) = self.word(element, 0) {
+            word.store(0, Ordering::Release);
         }
     }
 

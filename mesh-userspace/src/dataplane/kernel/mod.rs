@@ -4,6 +4,7 @@
 //! checking that it is what it expects.
 
 mod attach;
+mod filter;
 mod flows;
 mod load;
 mod mapped;
@@ -227,6 +228,10 @@ impl Dataplane for Kernel {
 
     fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
         self.flows.retain(now, visit);
+    }
+
+    fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError> {
+        self.flows.renew_filter(records)
     }
 
     fn now(&self) -> Result<Ticks, DataplaneError> {

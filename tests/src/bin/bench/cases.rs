@@ -14,6 +14,14 @@ pub(crate) enum Family {
 pub(crate) enum Way {
     L2,
     Outer(Family),
+    /// In outer IPv4 and UDP headers.
+    Gue,
+    /// In outer IPv4, UDP and Geneve headers.
+    Geneve,
+    /// In an outer IPv4 header whose source is from a configured prefix.
+    Prefix,
+    /// In an outer IPv4 header, and senders of packets that are too long are told.
+    Tell,
 }
 
 /// What the slots of a scene's services are going through.
@@ -21,8 +29,10 @@ pub(crate) enum Way {
 pub(crate) enum Slots {
     /// No flow table.
     Steady,
-    /// Every slot changes from one backend to another.
+    /// Every slot changes from one backend to another; old flows are not recorded yet, as in a window's first half.
     Migrating,
+    /// Every slot changes from one backend to another, and every flow is recorded.
+    Recording,
     /// Every flow is recorded.
     Always,
 }
@@ -45,6 +55,8 @@ pub(crate) struct Case {
     pub(crate) way: Way,
     pub(crate) packets: Packets,
     pub(crate) flows: u64,
+    /// Whether they go to a service that owns a range of ports.
+    pub(crate) wide: bool,
     /// How many of the group's services packets go to: to each in turn.
     pub(crate) visited: u16,
 }
@@ -62,6 +74,8 @@ pub(crate) struct Group {
     pub(crate) slots: Slots,
     /// How many services there are.
     pub(crate) services: u16,
+    /// Whether there are also services of which no packet is: one that owns a range of ports, and one of QUIC.
+    pub(crate) others: bool,
     /// Backends and slots of each service; the slots are as many as the agent gives by default.
     pub(crate) backends: u16,
     pub(crate) size: u32,
@@ -85,6 +99,7 @@ const TCP: Case = Case {
     way: Way::Outer(Family::V4),
     packets: Packets::Established,
     flows: 1000,
+    wide: false,
     visited: 1,
 };
 
@@ -100,6 +115,10 @@ const fn pair(name: &'static str, family: Family, outer: Family) -> Case {
     Case { name, family, way: Way::Outer(outer), ..TCP }
 }
 
+const fn to(name: &'static str, way: Way) -> Case {
+    Case { name, way, ..TCP }
+}
+
 const fn flood(name: &'static str) -> Case {
     Case { name, packets: Packets::Syns, flows: EVER_NEW, ..TCP }
 }
@@ -110,6 +129,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "steady",
         slots: Slots::Steady,
         services: 1,
+        others: false,
         backends: 100,
         size: 16_381,
         table: UNUSED,
@@ -123,14 +143,42 @@ pub(crate) const GROUPS: &[Group] = &[
             pair("IPv6 in IPv6", Family::V6, Family::V6),
             pair("IPv4 in IPv6", Family::V4, Family::V6),
             pair("IPv6 in IPv4", Family::V6, Family::V4),
-            Case { name: "l2", way: Way::L2, ..TCP },
+            to("l2", Way::L2),
+            to("gue", Way::Gue),
+            to("geneve", Way::Geneve),
+            to("outer_source", Way::Prefix),
+            to("oversized = tell", Way::Tell),
             flood("SYN flood"),
+        ],
+    },
+    Group {
+        name: "wide and QUIC services beside",
+        slots: Slots::Steady,
+        services: 1,
+        others: true,
+        backends: 100,
+        size: 16_381,
+        table: UNUSED,
+        cases: &[
+            tcp("1,000 flows", 1000),
+            Case { wide: true, ..tcp("1,000 flows, to a range of ports", 1000) },
         ],
     },
     Group {
         name: "migrating",
         slots: Slots::Migrating,
         services: 1,
+        others: false,
+        backends: 100,
+        size: 16_381,
+        table: TABLE,
+        cases: &[tcp("1,000 flows", 1000), tcp("1,000,000 flows", MILLION)],
+    },
+    Group {
+        name: "recording",
+        slots: Slots::Recording,
+        services: 1,
+        others: false,
         backends: 100,
         size: 16_381,
         table: TABLE,
@@ -140,6 +188,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "always tracking",
         slots: Slots::Always,
         services: 1,
+        others: false,
         backends: 100,
         size: 16_381,
         table: TABLE,
@@ -149,6 +198,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "always tracking, flooded",
         slots: Slots::Always,
         services: 1,
+        others: false,
         backends: 100,
         size: 16_381,
         table: TABLE,
@@ -158,6 +208,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "100 services",
         slots: Slots::Steady,
         services: 100,
+        others: false,
         backends: 40,
         size: 4093,
         table: UNUSED,
@@ -167,6 +218,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "10,000 services",
         slots: Slots::Steady,
         services: 10_000,
+        others: false,
         backends: 4,
         size: 1021,
         table: UNUSED,

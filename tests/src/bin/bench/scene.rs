@@ -6,13 +6,15 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
-use mesh_common::abi::BackendCounters;
+use ipnet::Ipv4Net;
+use mesh_common::abi::{BackendCounters, ServiceEntry, flag};
 use mesh_common::outcome::Outcome;
+use mesh_common::quic::{ConfigKey, Parameters};
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{Lab, neighbour};
-use mesh_userspace::config::Forward;
-use mesh_userspace::dataplane::Dataplane as _;
+use mesh_userspace::config::{Forward, OuterSource, Oversized, Ports, Protocol, ServiceKey};
 use mesh_userspace::dataplane::kernel::Sizes;
+use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
 use mesh_userspace::delivery::Delivery;
 
 use crate::cases::{Case, Family, Group, Packets, Slots, Way};
@@ -52,27 +54,49 @@ impl Scene {
             services: count.max(64),
             backends: count * ids_each(group),
             slots: count * group.size,
-            rules: 1,
+            rules: 16,
             flows: group.table,
         };
         let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
         for part in scene.parts.clone() {
             scene.fill(part)?;
         }
+        if group.others {
+            scene.add_others(count)?;
+        }
         Ok(scene)
+    }
+
+    /// Services that get no packets, at addresses of others; their slots are the first.
+    fn add_others(&mut self, known: u32) -> Result<()> {
+        let [wide, quic] = [known + 1, known + 2];
+        let ports = Ports::range(2000, 2999).context("no range")?;
+        let key = ServiceKey::exact([192, 168, 0, 0].into(), 443, Protocol::Quic);
+        for (id, key, flags) in
+            [(wide, ServiceKey { ports, protocol: Protocol::Tcp, ..key }, 0), (quic, key, flag::QUIC)]
+        {
+            let (base, size, key) = (0, self.group.size, abi_key(key));
+            let entry = ServiceEntry { key, id, base, size, flags, ..ServiceEntry::default() };
+            self.lab.kernel.apply(&Op::AddService(entry))?;
+        }
+        let parameters = Parameters { server_id_length: 4, nonce_length: 6, key: None };
+        let key = ConfigKey { service: quic, rotation: 0 };
+        self.lab.kernel.apply(&Op::WriteQuicConfig { key, parameters })?;
+        Ok(self.lab.kernel.apply(&Op::Route)?)
     }
 
     fn fill(&mut self, part: Part) -> Result<()> {
         let (address, source) = ends(part.case.way);
         for id in self.owners(part).chain([self.heir(part)]) {
-            self.lab.backend(id, neighbour(address, source, &Delivery::plain(forward(part.case.way))))?;
+            self.lab.backend(id, neighbour(address, source, &delivery(part.case.way)))?;
         }
         let (base, size) = (self.base(part), self.group.size);
         self.lab.service(traffic::service(part.case, part.number), part.id, base, size, Slot::default())?;
         let slots = self.group.slots;
         self.write_slots(part, |owner, heir| match slots {
             Slots::Steady => Slot::steady(owner),
-            Slots::Migrating => Slot::new(heir, owner, true, true),
+            Slots::Migrating => Slot::new(heir, owner, true, false),
+            Slots::Recording => Slot::new(heir, owner, true, true),
             Slots::Always => Slot::new(owner, owner, true, true),
         })
     }
@@ -175,17 +199,26 @@ fn ids_each(group: &Group) -> u32 {
     u32::from(group.backends) + 1
 }
 
-const fn forward(way: Way) -> Forward {
+fn delivery(way: Way) -> Delivery {
     match way {
-        Way::L2 => Forward::L2,
-        Way::Outer(_) => Forward::Ipip,
+        Way::L2 => Delivery::plain(Forward::L2),
+        Way::Outer(_) => Delivery::plain(Forward::Ipip),
+        Way::Gue => Delivery::plain(Forward::Gue),
+        Way::Geneve => Delivery::plain(Forward::Geneve),
+        Way::Prefix => {
+            let v4 = Some(Ipv4Net::new_assert([10, 9, 0, 0].into(), 16));
+            Delivery { outer_source: OuterSource { v4, v6: None }, ..Delivery::plain(Forward::Ipip) }
+        }
+        Way::Tell => Delivery { oversized: Oversized::Tell, ..Delivery::plain(Forward::Ipip) },
     }
 }
 
 /// A backend's address, and the balancer's towards it.
 fn ends(way: Way) -> (IpAddr, IpAddr) {
     match way {
-        Way::L2 | Way::Outer(Family::V4) => ([10, 1, 0, 1].into(), [10, 1, 0, 9].into()),
+        Way::L2 | Way::Outer(Family::V4) | Way::Gue | Way::Geneve | Way::Prefix | Way::Tell => {
+            ([10, 1, 0, 1].into(), [10, 1, 0, 9].into())
+        }
         Way::Outer(Family::V6) => {
             let address = |last| IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, last]);
             (address(1), address(9))

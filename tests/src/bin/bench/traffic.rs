@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use etherparse::PacketBuilder;
 use mesh_common::bench::{Traffic, vip_ending};
-use mesh_userspace::config::{Protocol, ServiceKey};
+use mesh_userspace::config::{Ports, Protocol, ServiceKey};
 
 use crate::cases::{Case, Family, Packets, Way};
 
@@ -23,8 +23,18 @@ pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
         Way::L2 => 8002,
         Way::Outer(Family::V4) => 8004,
         Way::Outer(Family::V6) => 8006,
+        Way::Gue => 8008,
+        Way::Geneve => 8010,
+        Way::Prefix => 8012,
+        Way::Tell => 8014,
     };
-    ServiceKey::exact(vip, port, case.protocol)
+    let key = ServiceKey::exact(vip, port, case.protocol);
+    if case.wide { ServiceKey { ports: ranged(key), ..key } } else { key }
+}
+
+/// A thousand ports beyond those of the exact services, one of them for each.
+fn ranged(key: ServiceKey) -> Ports {
+    Ports::range(key.ports.first() + 1000, key.ports.first() + 1999).unwrap_or(key.ports)
 }
 
 /// The traffic of a case.
