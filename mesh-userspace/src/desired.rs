@@ -1,4 +1,4 @@
-//! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's drains.
+//! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's orders.
 
 use crate::{
     config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Tracking},
@@ -6,12 +6,16 @@ use crate::{
     health::{self, State, Verdict},
     maglev::Share,
     nexthop::{NextHop, Resolution},
+    overrides::Overrides,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+/// Steps in which the share of a backend grows that starts slowly; each moves slots.
+const STEPS: u16 = 10;
 
 /// What a backend is to new flows and to those it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,10 @@ pub enum Role {
 pub struct Backend {
     /// What it is to flows.
     pub role: Role,
-    /// Its share of new flows.
+    /// Its share of new flows now.
     pub weight: u16,
+    /// Its share once it has started: more, while it starts slowly.
+    pub whole: u16,
     /// The way to it, once known.
     pub next_hop: Option<NextHop>,
 }
@@ -98,8 +104,19 @@ pub struct Inputs<'a> {
     pub verdicts: &'a BTreeMap<health::Key, Verdict>,
     /// What the kernel's routes and neighbours say.
     pub next_hops: &'a BTreeMap<IpAddr, Resolution>,
-    /// What the operator drains.
-    pub drained: &'a BTreeSet<health::Key>,
+    /// What the operator wants otherwise.
+    pub overrides: &'a Overrides,
+    /// Now.
+    pub now: Instant,
+}
+
+impl Desired {
+    /// Whether some backend's share grows with time.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        let mut backends = self.services.values().flat_map(|service| service.backends.values());
+        backends.any(|backend| backend.role == Role::Active && backend.weight < backend.whole)
+    }
 }
 
 /// What follows from the inputs.
@@ -160,7 +177,8 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
         (Some(_), None) => State::Unknown,
         (Some(_), Some(verdict)) => verdict.state,
     };
-    let idle = backend.weight == 0 || inputs.drained.contains(&key);
+    let weight = inputs.overrides.of(&key).weight.unwrap_or(backend.weight);
+    let idle = weight == 0 || inputs.overrides.is_drained(&key);
     let role = match state {
         State::Down => Role::Down,
         State::Unknown => Role::Unknown,
@@ -171,18 +189,26 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
         Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
         Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) | None => None,
     };
-    Backend { role, weight: if idle { 0 } else { backend.weight }, next_hop }
+    let whole = if idle { 0 } else { weight };
+    let risen = inputs.verdicts.get(&key).and_then(|verdict| verdict.risen);
+    let age = risen.map(|risen| inputs.now.saturating_duration_since(risen));
+    let slow_start = service.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
+    Backend { role, weight: started(whole, slow_start, age), whole, next_hop }
+}
+
+/// The share of a backend that came up so long ago: it grows from a tenth in equal steps.
+fn started(whole: u16, slow_start: Duration, age: Option<Duration>) -> u16 {
+    let Some(age) = age.filter(|age| *age < slow_start && whole > 0) else { return whole };
+    let passed = age.as_nanos() * u128::from(STEPS) / slow_start.as_nanos().max(1);
+    let share = u128::from(whole) * (passed + 1) / u128::from(STEPS);
+    u16::try_from(share).unwrap_or(whole).clamp(1, whole)
 }
 
 /// Whether the healthy part of the weight is none, or below the threshold in percent. Backends that take no new
 /// flows do not count, and neither do those whose probes have not spoken.
 fn is_panic(threshold: u8, backends: &BTreeMap<IpAddr, Backend>) -> bool {
     let weigh = |role: Role| -> u64 {
-        backends
-            .values()
-            .filter(|backend| backend.role == role)
-            .map(|backend| u64::from(backend.weight))
-            .sum()
+        backends.values().filter(|backend| backend.role == role).map(|backend| u64::from(backend.whole)).sum()
     };
     let (healthy, failed) = (weigh(Role::Active), weigh(Role::Down));
     let unknown = backends.values().any(|backend| backend.role == Role::Unknown);
@@ -218,17 +244,20 @@ mod tests {
         let config = config::parse("test", CONFIG).unwrap();
         let key =
             |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
-        let verdict =
-            |state| Verdict { state, since: SystemTime::UNIX_EPOCH, last_error: None, latency: None };
+        let verdict = |state| Verdict { state, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
         let verdicts = (1u8..).zip(states).map(|(last, state)| (key(last), verdict(state))).collect();
         let hop = NextHop::some();
         let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
-        let drained = drained.iter().map(|last| key(*last)).collect();
+        let mut overrides = Overrides::default();
+        for last in drained {
+            overrides.set(key(*last), |order| order.drained = true);
+        }
         let desired = desired(Inputs {
             config: &config,
             verdicts: &verdicts,
             next_hops: &next_hops,
-            drained: &drained,
+            overrides: &overrides,
+            now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
         let last = |share: &Share| *super::super::dataplane::wire_address(share.address).last().unwrap();
@@ -261,6 +290,68 @@ mod tests {
     #[test]
     fn a_drained_backend_stays_out_in_a_panic() {
         assert_eq!(shares([State::Down, State::Down, State::Up], &[3]), (vec![1, 2], true));
+    }
+
+    #[test]
+    fn a_share_grows_in_equal_steps_and_is_never_nothing() {
+        let minute = Duration::from_secs(60);
+        let share = |whole, seconds| started(whole, minute, Some(Duration::from_secs(seconds)));
+        assert_eq!([0, 5, 6, 30, 59, 60, 3600].map(|at| share(100, at)), [10, 10, 20, 60, 100, 100, 100]);
+        assert_eq!([0, 30, 60].map(|at| share(1, at)), [1, 1, 1]);
+        assert_eq!([0, 30, 60].map(|at| share(0, at)), [0, 0, 0]);
+        assert_eq!(share(u16::MAX, 0), 6553);
+        assert_eq!(started(100, minute, None), 100);
+        assert_eq!(started(100, Duration::ZERO, Some(Duration::ZERO)), 100);
+    }
+
+    #[test]
+    fn a_backend_that_came_up_starts_slowly_and_counts_as_healthy_whole() {
+        let mut config = config::parse("test", CONFIG).unwrap();
+        let health = config.services[0].health.as_mut().unwrap();
+        health.slow_start = Duration::from_secs(100);
+        let now = Instant::now();
+        let key =
+            |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
+        let verdict = |state, risen| Verdict { state, risen, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
+        let verdicts = BTreeMap::from([
+            (key(1), verdict(State::Up, None)),
+            (key(2), verdict(State::Up, Some(now))),
+            (key(3), verdict(State::Down, None)),
+        ]);
+        let next_hops =
+            (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(NextHop::some()))).collect();
+        let desired_at = |now| {
+            let overrides = &Overrides::default();
+            desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, overrides, now })
+        };
+        let weights = |desired: &Desired| {
+            let service = desired.services.values().next().unwrap();
+            (service.shares().iter().map(|share| share.weight).collect::<Vec<_>>(), service.panic)
+        };
+        let begin = desired_at(now);
+        assert_eq!((weights(&begin), begin.is_starting()), ((vec![100, 10], false), true));
+        let end = desired_at(now + Duration::from_secs(100));
+        assert_eq!((weights(&end), end.is_starting()), ((vec![100, 100], false), false));
+    }
+
+    #[test]
+    fn the_operators_weight_takes_the_place_of_the_configured_one() {
+        let config = config::parse("test", CONFIG).unwrap();
+        let next_hops =
+            (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(NextHop::some()))).collect();
+        let key =
+            |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
+        let verdict = Verdict { state: State::Up, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
+        let verdicts = (1..4).map(|last| (key(last), verdict.clone())).collect();
+        let mut overrides = Overrides::default();
+        overrides.set(key(1), |order| order.weight = Some(7));
+        overrides.set(key(2), |order| order.weight = Some(0));
+        let (overrides, now) = (&overrides, Instant::now());
+        let desired =
+            desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, overrides, now });
+        let service = desired.services.values().next().unwrap();
+        assert_eq!(service.shares().iter().map(|share| share.weight).collect::<Vec<_>>(), [7, 100]);
+        assert_eq!(service.backends.values().nth(1).unwrap().role, Role::Draining);
     }
 
     #[test]

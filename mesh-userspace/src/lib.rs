@@ -13,6 +13,7 @@ pub mod logging;
 pub mod maglev;
 pub mod metrics;
 pub mod nexthop;
+pub mod overrides;
 pub mod plan;
 pub mod reconcile;
 pub mod wide;

@@ -9,7 +9,11 @@ use crate::{
     maglev::Tables,
     plan::{Circumstances, History, Lifetime, Plan, Sweep, keeps_record, plan},
 };
-use mesh_common::{abi::BackendCounters, flow::Ticks, hash, schedule};
+use mesh_common::{
+    abi::BackendCounters,
+    flow::{Ticks, state},
+    hash, schedule,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
@@ -207,6 +211,21 @@ impl<D: Dataplane> Reconciler<D> {
         Ok((flows, now))
     }
 
+    /// Recorded flows that a backend has and that are not closing, as the packets have it now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its time.
+    pub fn flows_of(&mut self, backend: u32) -> Result<u64, DataplaneError> {
+        let mut flows = 0;
+        let now = self.dataplane.now()?;
+        self.dataplane.retain_flows(now, &mut |flow| {
+            flows += u64::from(flow.record.backend == backend && flow.record.state != state::CLOSING);
+            true
+        });
+        Ok(flows)
+    }
+
     /// Reads the maps again and believes them, should they differ from what was thought.
     ///
     /// # Errors
@@ -248,6 +267,7 @@ mod tests {
         dataplane::Memory,
         desired::{Inputs, desired},
         nexthop::{NextHop, Resolution},
+        overrides::Overrides,
     };
     use mesh_common::slot::Phase;
     use std::time::Duration;
@@ -262,8 +282,9 @@ mod tests {
     fn wish(config: &Config) -> Desired {
         let hop = NextHop::some();
         let next_hops = (1..9).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
-        let (verdicts, drained) = (BTreeMap::new(), BTreeSet::new());
-        desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained })
+        let (verdicts, overrides) = (BTreeMap::new(), Overrides::default());
+        let (overrides, now) = (&overrides, Instant::now());
+        desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, overrides, now })
     }
 
     fn phases(reconciler: &Reconciler<Memory>, phase: Phase) -> usize {

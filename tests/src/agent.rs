@@ -36,7 +36,7 @@ impl Agent {
     /// Starts an agent in the balancer and waits until it is ready.
     ///
     /// What `config` leaves out of `[agent]` and `[api]` is set to fit the topology: the interface, the
-    /// pin path, the socket, and the XDP mode (native once [`Topology::attach_pass_program`] has prepared the
+    /// pin path, the state directory, the socket, and the XDP mode (native once [`Topology::attach_pass_program`] has prepared the
     /// balancer's cable for it, else generic).
     pub fn start(topology: &Topology, config: &str) -> Result<Self> {
         let directory = topology.directory().join("agent");
@@ -167,9 +167,10 @@ fn ask(socket: &Path, path: &str) -> Result<(u16, String)> {
 fn defaults(topology: &Topology, directory: &Path) -> Result<Table> {
     let mode = if topology.is_native(topology.balancer()) { "native" } else { "generic" };
     let pins = topology.bpffs().join("meshlb");
-    let socket = directory.join("meshlb.sock");
+    let (socket, state) = (directory.join("meshlb.sock"), directory.join("state"));
     let text = format!(
-        "[agent]\ninterfaces = [{INTERFACE:?}]\nxdp_mode = {mode:?}\npin_path = {pins:?}\n[api]\nsocket = {socket:?}\n"
+        "[agent]\ninterfaces = [{INTERFACE:?}]\nxdp_mode = {mode:?}\npin_path = {pins:?}\n\
+         state_directory = {state:?}\n[api]\nsocket = {socket:?}\n"
     );
     Ok(text.parse()?)
 }

@@ -128,7 +128,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("family of a backend", "address = \"10.77.0.101\"", "address = \"fd77::65\""),
     ("duplicate backend", "address = \"10.77.0.102\"", "address = \"10.77.0.101\""),
     ("broken TOML", "port = 8080", "port = = 8080"),
-    ("probe of unknown kind", "kind = \"http\"", "kind = \"icmp\""),
+    ("probe of unknown kind", "kind = \"http\"", "kind = \"smtp\""),
 ];
 
 #[test]

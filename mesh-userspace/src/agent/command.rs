@@ -8,8 +8,12 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::api::types::{BackendView, FlowView, ReloadReport, ServiceView, Status};
+use crate::api::types::{
+    BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView, Status,
+};
+use crate::health::Report;
 use crate::metrics::Snapshot;
+use crate::overrides::Maintenance;
 
 /// A question or an order to the agent's loop, with the way back for the answer.
 #[derive(Debug)]
@@ -29,26 +33,59 @@ pub enum Command {
     },
     /// Read the configuration again and act on it.
     Reload(oneshot::Sender<Result<ReloadReport, CommandError>>),
-    /// Give a backend no new flows and keep those it has.
-    Drain {
+    /// Treat a backend otherwise than the configuration has it.
+    Order {
+        /// Name of the service.
+        service: String,
+        /// Address of the backend.
+        backend: IpAddr,
+        /// How.
+        order: Order,
+        /// The way back.
+        reply: oneshot::Sender<Result<OrderReport, CommandError>>,
+    },
+    /// Begin or end work on a host.
+    Maintain {
+        /// Address of the host's backends.
+        backend: IpAddr,
+        /// What the work is; `None`: it is over.
+        work: Option<Maintenance>,
+        /// The way back.
+        reply: oneshot::Sender<Result<MaintenanceReport, CommandError>>,
+    },
+    /// How far a drain is.
+    DrainProgress {
         /// Name of the service.
         service: String,
         /// Address of the backend.
         backend: IpAddr,
         /// The way back.
-        reply: oneshot::Sender<Result<(), CommandError>>,
+        reply: oneshot::Sender<Result<DrainProgress, CommandError>>,
     },
-    /// Give a drained backend new flows again.
-    Undrain {
+    /// What a backend reports of itself.
+    Heartbeat {
         /// Name of the service.
         service: String,
         /// Address of the backend.
         backend: IpAddr,
+        /// What it says.
+        report: Report,
         /// The way back.
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
     /// All that the metrics say.
     Metrics(oneshot::Sender<Snapshot>),
+}
+
+/// How a backend is treated otherwise than the configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// It gets no new flows and keeps those it has.
+    Drain,
+    /// It gets new flows again.
+    Undrain,
+    /// Its weight; `None`: as configured.
+    Weight(Option<u16>),
 }
 
 /// Why the loop refused a command.

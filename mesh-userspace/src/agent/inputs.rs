@@ -1,16 +1,20 @@
 //! What the world says: probes and next hops, on watch channels.
 
 use crate::{
-    config::{Config, Health},
-    health::{self, Prober, State, Verdict},
+    config::{Config, Health, ProbeKind},
+    health::{self, NotAwaited, Prober, Report, State, Verdict},
     nexthop::{Resolution, Resolver},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 use tokio::sync::watch;
+
+/// How long backends may take to report for the first time before packets are taken without them.
+const FIRST_REPORT: Duration = Duration::from_secs(30);
 
 /// Longer than the kernel takes to find a neighbour.
 const NEIGHBOURS: Duration = Duration::from_secs(3);
@@ -29,7 +33,9 @@ impl Inputs {
         let (verdicts_in, verdicts) = watch::channel(BTreeMap::new());
         let (next_hops_in, next_hops) = watch::channel(BTreeMap::new());
         let resolver = Resolver::start(next_hops_in).await?;
-        let mut inputs = Self { prober: Prober::new(verdicts_in), resolver, verdicts, next_hops };
+        let at_once = usize::try_from(config.probing.at_once).unwrap_or(usize::MAX);
+        let prober = Prober::new(verdicts_in, at_once);
+        let mut inputs = Self { prober, resolver, verdicts, next_hops };
         inputs.follow(config);
         Ok(inputs)
     }
@@ -80,18 +86,37 @@ impl Inputs {
 
     /// How long the first answers may take.
     pub(super) fn patience(config: &Config) -> Duration {
-        let timeouts =
-            config.services.iter().filter_map(|service| service.health.as_ref()).map(|h| h.timeout);
+        let timeouts = config.services.iter().filter_map(|service| service.health.as_ref()).map(first_answer);
         timeouts.max().unwrap_or_default() + NEIGHBOURS
+    }
+
+    /// Takes what a backend reports of itself.
+    pub(super) fn report(&self, key: &health::Key, report: Report) -> Result<(), NotAwaited> {
+        self.prober.report(key, report)
     }
 }
 
-fn probed(config: &Config) -> BTreeMap<health::Key, Health> {
+fn probed(config: &Config) -> BTreeMap<health::Key, Arc<Health>> {
     let services = config.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
     services
         .flat_map(|(service, health)| {
+            let health = Arc::new(health.clone());
             let key = |address| health::Key { service: service.key(), address };
-            service.backends.iter().map(move |backend| (key(backend.address), health.clone()))
+            service.backends.iter().map(move |backend| (key(backend.address), Arc::clone(&health)))
         })
         .collect()
+}
+
+/// How long the first answer of a probe, or a report, may take.
+fn first_answer(health: &Health) -> Duration {
+    match health.kind {
+        ProbeKind::Heartbeat { ttl } => ttl.min(FIRST_REPORT),
+        ProbeKind::Tcp
+        | ProbeKind::Http(_)
+        | ProbeKind::Grpc(_)
+        | ProbeKind::Udp(_)
+        | ProbeKind::Dns(_)
+        | ProbeKind::Icmp
+        | ProbeKind::Command(..) => health.timeout,
+    }
 }

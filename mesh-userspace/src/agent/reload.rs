@@ -20,7 +20,9 @@ impl Agent {
         let report = report(&self.config, &config);
         // What takes a restart stays.
         self.config = Config { services: config.services, ..self.config.clone() };
-        self.forget_drains();
+        if self.overrides.forget_missing(&self.config) {
+            self.remember();
+        }
         self.inputs.follow(&self.config);
         self.steer();
         self.reloads.ok += 1;
@@ -29,15 +31,6 @@ impl Agent {
         }
         info!(changed = report.changed, "reloaded the configuration");
         Ok(report)
-    }
-
-    fn forget_drains(&mut self) {
-        let services = self.config.services.iter().map(|service| (service.key(), service));
-        let services: BTreeMap<ServiceKey, &Service> = services.collect();
-        let stands =
-            |service: &Service, address| service.backends.iter().any(|backend| backend.address == address);
-        self.drained
-            .retain(|key| services.get(&key.service).is_some_and(|service| stands(service, key.address)));
     }
 }
 

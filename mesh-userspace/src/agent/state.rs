@@ -4,6 +4,7 @@ use super::{
     clock,
     command::{Command, CommandError},
     inputs::Inputs,
+    orders,
 };
 use crate::{
     api::Readiness,
@@ -12,12 +13,12 @@ use crate::{
     desired::{self, Desired, desired},
     health,
     metrics::Reloads,
+    overrides::{Overrides, OverridesFile},
     reconcile::Reconciler,
 };
 use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -38,7 +39,11 @@ pub(super) struct Agent {
     pub(super) reconciler: Reconciler<Kernel>,
     pub(super) inputs: Inputs,
     pub(super) desired: Desired,
-    pub(super) drained: BTreeSet<health::Key>,
+    pub(super) overrides: Overrides,
+    /// Where these survive the agent.
+    pub(super) overrides_file: OverridesFile,
+    /// Why they do not.
+    pub(super) forgetful: Option<String>,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
     pub(super) started: Instant,
@@ -61,6 +66,8 @@ impl Agent {
         readiness: watch::Sender<Readiness>,
     ) -> Self {
         let now = clock::now();
+        let overrides_file = OverridesFile::within(config.agent.state_directory.clone());
+        let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         Self {
             starting: Some(now + Inputs::patience(&config)),
             path,
@@ -68,7 +75,9 @@ impl Agent {
             reconciler,
             inputs,
             desired: Desired::default(),
-            drained: BTreeSet::new(),
+            overrides,
+            overrides_file,
+            forgetful,
             attached: Vec::new(),
             reloads: Reloads::default(),
             started: now,
@@ -119,7 +128,8 @@ impl Agent {
         if now.saturating_duration_since(self.touched) >= SILENCE {
             self.reread(now);
         }
-        if self.failed || self.reconciler.is_waiting() {
+        let expired = self.end_maintenance_in_time();
+        if self.failed || expired || self.desired.is_starting() || self.reconciler.is_waiting() {
             self.reconcile();
         }
         self.attach_again();
@@ -176,7 +186,8 @@ impl Agent {
             config: &self.config,
             verdicts: &verdicts,
             next_hops: &next_hops,
-            drained: &self.drained,
+            overrides: &self.overrides,
+            now: clock::now(),
         };
         let desired = desired(inputs);
         for (key, service) in &desired.services {
@@ -231,28 +242,18 @@ impl Agent {
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
             Command::Reload(reply) => answer(reply, self.reload()),
-            Command::Drain { service, backend, reply } => answer(reply, self.drain(&service, backend)),
-            Command::Undrain { service, backend, reply } => answer(reply, self.undrain(&service, backend)),
+            Command::Order { service, backend, order, reply } => {
+                answer(reply, self.order(&service, backend, order));
+            }
+            Command::Maintain { backend, work, reply } => answer(reply, self.maintain(backend, work)),
+            Command::DrainProgress { service, backend, reply } => {
+                answer(reply, self.drain_progress(&service, backend));
+            }
+            Command::Heartbeat { service, backend, report, reply } => {
+                answer(reply, self.heartbeat(&service, backend, report));
+            }
             Command::Metrics(reply) => answer(reply, self.snapshot()),
         }
-    }
-
-    fn drain(&mut self, service: &str, backend: IpAddr) -> Result<(), CommandError> {
-        let key = self.find(service, backend)?;
-        if self.drained.insert(key) {
-            info!(service, %backend, "draining");
-            self.steer();
-        }
-        Ok(())
-    }
-
-    fn undrain(&mut self, service: &str, backend: IpAddr) -> Result<(), CommandError> {
-        let key = self.find(service, backend)?;
-        if self.drained.remove(&key) {
-            info!(service, %backend, "draining no more");
-            self.steer();
-        }
-        Ok(())
     }
 
     /// Acts on an order of the operator, if the tables are loaded already.
@@ -262,7 +263,7 @@ impl Agent {
         }
     }
 
-    fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
+    pub(super) fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
         let service = self.config.services.iter().find(|service| service.name == name);
         let service = service.ok_or_else(|| {
             CommandError::not_found(format!("there is no service {name:?}")).advise("see: meshlb services")

@@ -10,7 +10,10 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
 use super::client_error::ClientError;
-use super::types::{BackendView, DrainReport, FlowView, ReloadReport, ServiceView, Status};
+use super::types::{
+    BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, Status,
+};
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(35);
@@ -83,24 +86,94 @@ impl Client {
     ///
     /// # Errors
     /// When the agent does not answer, or knows no such backend.
-    pub async fn drain(&self, service: &str, backend: IpAddr) -> Result<DrainReport, ClientError> {
-        self.send(Method::POST, &["services", service, "backends", &backend.to_string(), "drain"], None).await
+    pub async fn drain(&self, service: &str, backend: IpAddr) -> Result<OrderReport, ClientError> {
+        self.about(Method::POST, service, backend, "drain", None).await
     }
 
     /// Gives a drained backend new flows again.
     ///
     /// # Errors
     /// When the agent does not answer, or knows no such backend.
-    pub async fn undrain(&self, service: &str, backend: IpAddr) -> Result<DrainReport, ClientError> {
-        self.send(Method::POST, &["services", service, "backends", &backend.to_string(), "undrain"], None)
-            .await
+    pub async fn undrain(&self, service: &str, backend: IpAddr) -> Result<OrderReport, ClientError> {
+        self.about(Method::POST, service, backend, "undrain", None).await
     }
 
-    async fn send<T: DeserializeOwned>(
+    /// How far a drain is.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such backend.
+    pub async fn drain_progress(&self, service: &str, backend: IpAddr) -> Result<DrainProgress, ClientError> {
+        self.about(Method::GET, service, backend, "drain", None).await
+    }
+
+    /// Gives a backend another weight, or that of the configuration.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such backend.
+    pub async fn weight(
+        &self,
+        service: &str,
+        backend: IpAddr,
+        weight: Option<u16>,
+    ) -> Result<OrderReport, ClientError> {
+        let query = weight.map(|weight| ("weight", weight.to_string()));
+        self.about(Method::POST, service, backend, "weight", query).await
+    }
+
+    /// Reports that a backend is well, or why it fails.
+    ///
+    /// # Errors
+    /// When the agent does not answer, knows no such backend, or does not wait for its reports.
+    pub async fn heartbeat(
+        &self,
+        service: &str,
+        backend: IpAddr,
+        failing: Option<String>,
+    ) -> Result<HeartbeatReport, ClientError> {
+        let query = failing.map(|reason| ("failing", reason));
+        self.about(Method::POST, service, backend, "heartbeat", query).await
+    }
+
+    /// Begins work on a host, for a while or until it is ended.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or no service has such a backend.
+    pub async fn begin_maintenance(
+        &self,
+        backend: IpAddr,
+        reason: String,
+        lasting: Option<Duration>,
+    ) -> Result<MaintenanceReport, ClientError> {
+        let seconds = lasting.map(|lasting| ("seconds", lasting.as_secs().to_string()));
+        let query = [("reason", reason)].into_iter().chain(seconds);
+        self.send(Method::POST, &["maintenance", &backend.to_string()], query).await
+    }
+
+    /// Ends work on a host.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or no service has such a backend.
+    pub async fn end_maintenance(&self, backend: IpAddr) -> Result<MaintenanceReport, ClientError> {
+        self.send(Method::DELETE, &["maintenance", &backend.to_string()], None).await
+    }
+
+    /// Asks or says something about a backend of a service.
+    async fn about<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        service: &str,
+        backend: IpAddr,
+        what: &str,
+        query: Option<(&str, String)>,
+    ) -> Result<T, ClientError> {
+        self.send(method, &["services", service, "backends", &backend.to_string(), what], query).await
+    }
+
+    async fn send<'a, T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
-        query: Option<(&str, String)>,
+        query: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Result<T, ClientError> {
         let url = self.url(path, query)?;
         let response = self.http.request(method, url).send().await.map_err(|e| self.failed(&e))?;
@@ -113,12 +186,16 @@ impl Client {
     }
 
     /// Encodes each segment, so that an IPv6 address or an odd name stays one segment.
-    fn url(&self, path: &[&str], query: Option<(&str, String)>) -> Result<Url, ClientError> {
+    fn url<'a>(
+        &self,
+        path: &[&str],
+        query: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<Url, ClientError> {
         let mut url = Url::parse(BASE).map_err(|e| self.connection(e.to_string()))?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        if let Some((key, value)) = query {
+        for (key, value) in query {
             url.query_pairs_mut().append_pair(key, &value);
         }
         Ok(url)

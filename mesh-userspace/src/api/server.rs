@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -20,9 +20,15 @@ use super::handle::AgentHandle;
 use super::listener::Bounded;
 use super::probes;
 use super::socket::ApiSocket;
-use super::types::{BackendView, DrainReport, FlowView, ReloadReport, ServiceView, Status};
+use super::types::{
+    BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, Status,
+};
 use super::{DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
+use crate::agent::command::Order;
+use crate::health::Report;
+use crate::overrides::Maintenance;
 
 /// Answers under way get this long to finish when the agent stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -65,8 +71,11 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/reload", post(reload))
-        .route("/v1/services/{service}/backends/{address}/drain", post(drain))
+        .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
+        .route("/v1/services/{service}/backends/{address}/weight", post(weight))
+        .route("/v1/services/{service}/backends/{address}/heartbeat", post(heartbeat))
+        .route("/v1/maintenance/{address}", post(begin_maintenance).delete(end_maintenance))
         .merge(probes::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
@@ -132,27 +141,118 @@ async fn reload(State(agent): State<AgentHandle>) -> Answer<ReloadReport> {
 /// `{service}` and `{address}` of a path, decoded.
 type BackendPath = Result<Path<(String, String)>, PathRejection>;
 
-async fn drain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainReport> {
-    let (service, backend) = backend_of(path)?;
-    let name = service.clone();
-    agent.ask(|reply| Command::Drain { service: name, backend, reply }).await??;
-    Ok(Json(DrainReport { service, backend: backend.to_string(), draining: true }))
+async fn drain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<OrderReport> {
+    order(&agent, path, Order::Drain).await
 }
 
-async fn undrain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainReport> {
+async fn undrain(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<OrderReport> {
+    order(&agent, path, Order::Undrain).await
+}
+
+#[derive(Deserialize)]
+struct WeightQuery {
+    weight: Option<u16>,
+}
+
+async fn weight(
+    State(agent): State<AgentHandle>,
+    path: BackendPath,
+    query: Result<Query<WeightQuery>, QueryRejection>,
+) -> Answer<OrderReport> {
+    let Query(query) = query?;
+    order(&agent, path, Order::Weight(query.weight)).await
+}
+
+async fn order(agent: &AgentHandle, path: BackendPath, order: Order) -> Answer<OrderReport> {
     let (service, backend) = backend_of(path)?;
-    let name = service.clone();
-    agent.ask(|reply| Command::Undrain { service: name, backend, reply }).await??;
-    Ok(Json(DrainReport { service, backend: backend.to_string(), draining: false }))
+    Ok(Json(agent.ask(|reply| Command::Order { service, backend, order, reply }).await??))
+}
+
+async fn drain_progress(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainProgress> {
+    let (service, backend) = backend_of(path)?;
+    Ok(Json(agent.ask(|reply| Command::DrainProgress { service, backend, reply }).await??))
+}
+
+/// Longest text that a backend or an operator may leave: bytes.
+const LONGEST_TEXT: usize = 500;
+
+#[derive(Deserialize)]
+struct HeartbeatQuery {
+    failing: Option<String>,
+}
+
+async fn heartbeat(
+    State(agent): State<AgentHandle>,
+    path: BackendPath,
+    query: Result<Query<HeartbeatQuery>, QueryRejection>,
+) -> Answer<HeartbeatReport> {
+    let Query(HeartbeatQuery { failing }) = query?;
+    let (name, backend) = backend_of(path)?;
+    let failing = failing.map(short).transpose()?;
+    let report = failing.clone().map_or(Report::Well, Report::Failing);
+    let service = name.clone();
+    agent.ask(|reply| Command::Heartbeat { service, backend, report, reply }).await??;
+    Ok(Json(HeartbeatReport { service: name, backend: backend.to_string(), failing }))
+}
+
+#[derive(Deserialize)]
+struct MaintenanceQuery {
+    #[serde(default)]
+    reason: String,
+    /// How long. Seconds.
+    seconds: Option<u64>,
+}
+
+async fn begin_maintenance(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<MaintenanceQuery>, QueryRejection>,
+) -> Answer<MaintenanceReport> {
+    let Query(MaintenanceQuery { reason, seconds }) = query?;
+    let end = |seconds| {
+        let end = SystemTime::now().checked_add(Duration::from_secs(seconds));
+        end.ok_or_else(|| Failure::bad_request("maintenance does not last so long"))
+    };
+    let work = Maintenance { reason: short(reason)?, until: seconds.map(end).transpose()? };
+    maintain(&agent, path, Some(work)).await
+}
+
+async fn end_maintenance(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<MaintenanceReport> {
+    maintain(&agent, path, None).await
+}
+
+async fn maintain(
+    agent: &AgentHandle,
+    path: Result<Path<String>, PathRejection>,
+    work: Option<Maintenance>,
+) -> Answer<MaintenanceReport> {
+    let Path(address) = path?;
+    let backend = address_of(&address)?;
+    Ok(Json(agent.ask(|reply| Command::Maintain { backend, work, reply }).await??))
+}
+
+/// A text of one line that is shown in tables.
+fn short(text: String) -> Result<String, Failure> {
+    if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
+        let what = format!("a reason is one line of at most {LONGEST_TEXT} bytes");
+        return Err(Failure::bad_request(what));
+    }
+    Ok(text)
 }
 
 fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
     let Path((service, address)) = path?;
-    match address.parse() {
-        Ok(backend) => Ok((service, backend)),
-        Err(_not_an_address) => Err(Failure::bad_request(format!("{address} is not an IP address"))
-            .advise("name the backend by its address, as meshlb backends lists it")),
-    }
+    Ok((service, address_of(&address)?))
+}
+
+fn address_of(address: &str) -> Result<IpAddr, Failure> {
+    address.parse().map_err(|_not_an_address| {
+        Failure::bad_request(format!("{address} is not an IP address"))
+            .advise("name the backend by its address, as meshlb backends lists it")
+    })
 }
 
 pub(crate) async fn no_such_path(uri: Uri) -> Failure {

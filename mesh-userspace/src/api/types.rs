@@ -148,9 +148,21 @@ pub struct BackendView {
     pub service: String,
     /// Address of the backend.
     pub address: String,
-    /// Share of new flows relative to the service's other backends; 0 = none.
+    /// Share of new flows relative to the service's other backends; 0 = none. The operator's, if there is one.
     pub weight: u16,
-    /// `up`, `down`, `draining`, `removed`, `unknown` or `unresolved`.
+    /// The weight in the configuration.
+    #[serde(default)]
+    pub configured_weight: u16,
+    /// The share that it has now: less than its weight while it starts slowly, 0 while it is drained.
+    #[serde(default)]
+    pub share: u16,
+    /// Whether the operator gives it no new flows: it is drained, or in maintenance.
+    #[serde(default)]
+    pub drained: bool,
+    /// Why its host is in maintenance; none while it is not.
+    #[serde(default)]
+    pub maintenance: Option<String>,
+    /// `up`, `down`, `draining`, `maintenance`, `removed`, `unknown` or `unresolved`.
     pub state: String,
     /// What the probes say; none when the service has no health check.
     pub health: Option<HealthView>,
@@ -177,6 +189,9 @@ pub struct HealthView {
     pub last_error: Option<String>,
     /// Duration of the last probe that succeeded. Milliseconds.
     pub latency_ms: Option<f64>,
+    /// Whether its probes succeed and it is held down, since it went down too often.
+    #[serde(default)]
+    pub damped: bool,
 }
 
 /// A flow that has an entry in the flow table.
@@ -218,13 +233,62 @@ pub struct ApiError {
     pub advice: Option<String>,
 }
 
-/// What a drain or its end did.
+/// What is ordered for a backend now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrainReport {
+pub struct OrderReport {
     /// Name of the service.
     pub service: String,
     /// Address of the backend.
     pub backend: String,
     /// Whether the backend is drained now: it keeps its flows and gets no new ones.
     pub draining: bool,
+    /// Its weight.
+    pub weight: u16,
+    /// Whether that is the one in the configuration.
+    pub is_configured_weight: bool,
+    /// Why this will not survive a restart of the agent; none when it will.
+    pub forgotten: Option<String>,
+}
+
+/// What maintenance of a host means now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceReport {
+    /// Address of the host's backends.
+    pub backend: String,
+    /// Whether it is in maintenance.
+    pub maintenance: bool,
+    /// Names of the services that have it.
+    pub services: Vec<String>,
+    /// Why this will not survive a restart of the agent; none when it will.
+    pub forgotten: Option<String>,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainProgress {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub backend: String,
+    /// Whether it gets no new flows.
+    pub draining: bool,
+    /// Slots that name it for new flows.
+    pub slots: u32,
+    /// Slots that send flows to it that are not recorded.
+    pub leaving: u32,
+    /// Recorded flows that it has, but those that are closing.
+    pub flows: u64,
+    /// Packets forwarded to it so far.
+    pub packets: u64,
+}
+
+/// A report of a backend was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReport {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub backend: String,
+    /// Why it fails, in its words; none when it is well.
+    pub failing: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -85,10 +86,30 @@ pub enum Ask {
     },
     /// Have the agent read its configuration again; an invalid one changes nothing.
     Reload,
-    /// Give a backend no new flows; it keeps those it has.
-    Drain(BackendArgs),
+    /// Give a backend no new flows; it keeps those it has. Survives restarts.
+    Drain(DrainArgs),
     /// Give a drained backend new flows again.
     Undrain(BackendArgs),
+    /// Give a backend another weight than the configuration. Survives restarts and reloads.
+    Weight {
+        /// Which.
+        #[command(flatten)]
+        of: BackendArgs,
+        /// Share of new flows relative to the service's other backends; `config`: as configured.
+        #[arg(value_name = "0-65535|config", value_parser = parse_weight)]
+        weight: Weight,
+    },
+    /// Drain all backends of a host, for a while or until it is ended. Survives restarts.
+    Maintenance(MaintenanceArgs),
+    /// Report that a backend is well, or why it is not, to a service of kind = "heartbeat".
+    Heartbeat {
+        /// Which.
+        #[command(flatten)]
+        of: BackendArgs,
+        /// The backend fails, for this reason.
+        #[arg(long, value_name = "REASON")]
+        failing: Option<String>,
+    },
 }
 
 /// A backend of a service.
@@ -98,6 +119,60 @@ pub struct BackendArgs {
     pub service: String,
     /// Address of the backend.
     pub backend: IpAddr,
+}
+
+/// A drain, and how long to watch it.
+#[derive(Debug, clap::Args)]
+pub struct DrainArgs {
+    /// Which.
+    #[command(flatten)]
+    pub of: BackendArgs,
+    /// Wait until the backend has nothing left to do; a second such command goes on waiting.
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this, such as 5m, and fail; the backend stays drained.
+    #[arg(long, value_name = "TIME", requires = "wait", value_parser = parse_time)]
+    pub deadline: Option<Duration>,
+    /// A backend has nothing left to do when it got no packet for so long.
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = "10s", value_parser = parse_time)]
+    pub quiet: Duration,
+}
+
+/// Work on a host.
+#[derive(Debug, clap::Args)]
+pub struct MaintenanceArgs {
+    /// Address of the host's backends.
+    pub backend: IpAddr,
+    /// Until this has passed, such as 2h; without it, until it is ended.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, conflicts_with = "end")]
+    pub lasting: Option<Duration>,
+    /// Why, for whoever looks.
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "end")]
+    pub reason: String,
+    /// It is over.
+    #[arg(long)]
+    pub end: bool,
+}
+
+/// A weight, or `None` for that of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight(pub Option<u16>);
+
+fn parse_weight(text: &str) -> Result<Weight, String> {
+    match text {
+        "config" => Ok(Weight(None)),
+        number => number
+            .parse()
+            .map(|weight| Weight(Some(weight)))
+            .map_err(|_not_a_weight| "neither a number from 0 to 65535 nor config".to_owned()),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|time| *time >= Duration::from_secs(1))
+        .ok_or_else(|| "not a time of at least a second, such as 30s, 5m or 2h".to_owned())
 }
 
 /// What `meshlb decap` needs to know.
@@ -176,6 +251,14 @@ mod tests {
             "meshlb reload",
             "meshlb drain web 10.0.0.1",
             "meshlb undrain web fd00::1",
+            "meshlb drain web 10.0.0.1 --wait",
+            "meshlb drain web 10.0.0.1 --deadline 5m --wait --quiet 30s",
+            "meshlb weight web 10.0.0.1 50",
+            "meshlb weight web 10.0.0.1 config",
+            "meshlb maintenance 10.0.0.1 --for 2h --reason disk",
+            "meshlb maintenance fd00::1 --end",
+            "meshlb heartbeat web 10.0.0.1",
+            "meshlb heartbeat web 10.0.0.1 --failing overload",
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",
@@ -194,6 +277,14 @@ mod tests {
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),
+            ("meshlb drain web 10.0.0.1 --deadline 5m", ErrorKind::MissingRequiredArgument),
+            ("meshlb drain web 10.0.0.1 --wait --deadline 5", ErrorKind::ValueValidation),
+            ("meshlb drain web 10.0.0.1 --wait --quiet 10ms", ErrorKind::ValueValidation),
+            ("meshlb weight web 10.0.0.1", ErrorKind::MissingRequiredArgument),
+            ("meshlb weight web 10.0.0.1 65536", ErrorKind::ValueValidation),
+            ("meshlb maintenance web", ErrorKind::ValueValidation),
+            ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
+            ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),
             ("meshlb decap --interface eth0", ErrorKind::MissingRequiredArgument),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --mode fast", ErrorKind::InvalidValue),
             ("meshlb decap --interface eth0 --vip 1.1.1.1/24", ErrorKind::ValueValidation),

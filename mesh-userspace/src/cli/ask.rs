@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::args::Ask;
+use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, screens};
+use super::{connect, drain, screens};
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -24,7 +24,24 @@ pub(super) async fn ask<W: Write>(
         }
         Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
         Ask::Reload => output.show(&agent.reload().await?, screens::reloaded),
-        Ask::Drain(of) => output.show(&agent.drain(&of.service, of.backend).await?, screens::drained),
+        Ask::Drain(DrainArgs { of, wait: false, .. }) => {
+            output.show(&agent.drain(&of.service, of.backend).await?, screens::drained)
+        }
+        Ask::Drain(DrainArgs { of, wait: true, deadline, quiet }) => {
+            drain::drain_and_wait(&agent, &of, deadline, quiet, output).await
+        }
         Ask::Undrain(of) => output.show(&agent.undrain(&of.service, of.backend).await?, screens::drained),
+        Ask::Weight { of, weight: Weight(weight) } => {
+            output.show(&agent.weight(&of.service, of.backend, weight).await?, screens::weighed)
+        }
+        Ask::Maintenance(MaintenanceArgs { backend, end: true, .. }) => {
+            output.show(&agent.end_maintenance(backend).await?, screens::maintained)
+        }
+        Ask::Maintenance(MaintenanceArgs { backend, lasting, reason, end: false }) => {
+            output.show(&agent.begin_maintenance(backend, reason, lasting).await?, screens::maintained)
+        }
+        Ask::Heartbeat { of, failing } => {
+            output.show(&agent.heartbeat(&of.service, of.backend, failing).await?, screens::reported)
+        }
     }
 }

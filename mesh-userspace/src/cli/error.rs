@@ -1,13 +1,20 @@
 //! How a command fails.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::api::ClientError;
 use crate::config::ConfigError;
+
+/// A time as people read it.
+fn age(time: Duration) -> String {
+    super::format::age(time.as_secs_f64())
+}
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -26,6 +33,22 @@ pub enum CliError {
     AgentRunning {
         /// Where it answers.
         socket: PathBuf,
+    },
+    /// A drain was watched for as long as was asked.
+    #[error("the deadline has passed: {flows} recorded flows are left, the last packet was {} ago", age(*.silence))]
+    DrainDeadline {
+        /// Recorded flows that are left.
+        flows: u64,
+        /// How long no packet has arrived.
+        silence: Duration,
+    },
+    /// Somebody gives the backend flows again.
+    #[error("{service} {backend} is drained no more: somebody has taken it back")]
+    Undrained {
+        /// The service.
+        service: String,
+        /// The backend.
+        backend: IpAddr,
     },
     /// Standard output failed.
     #[error("cannot write the answer: {0}")]
@@ -65,7 +88,11 @@ impl CliError {
         match self {
             Self::Config(error) => Some(error),
             Self::Agent(error) => error.downcast_ref(),
-            Self::Client(_) | Self::AgentRunning { .. } | Self::Output(_) => None,
+            Self::Client(_)
+            | Self::AgentRunning { .. }
+            | Self::DrainDeadline { .. }
+            | Self::Undrained { .. }
+            | Self::Output(_) => None,
         }
     }
 
@@ -73,7 +100,11 @@ impl CliError {
         match self {
             Self::Client(error) => error.advice(),
             Self::AgentRunning { .. } => Some("stop it first: systemctl stop meshlb".to_owned()),
-            Self::Config(_) | Self::Agent(_) | Self::Output(_) => None,
+            Self::DrainDeadline { .. } => Some(
+                "it stays drained; wait on with the same command, or stop the backend and lose these flows"
+                    .to_owned(),
+            ),
+            Self::Config(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Output(_) => None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod connect;
 mod dispatch;
+mod drain;
 mod error;
 mod format;
 mod local;

@@ -33,6 +33,14 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
+    /// Prints a line for people who wait; programs get the end alone.
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) -> Result<(), CliError> {
+        match self.format {
+            Format::Table => self.print(&line()),
+            Format::Json => Ok(()),
+        }
+    }
+
     fn print(&mut self, text: &str) -> Result<(), CliError> {
         let text = text.trim_end();
         writeln!(self.writer, "{text}").and_then(|()| self.writer.flush()).map_err(CliError::Output)

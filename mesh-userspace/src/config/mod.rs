@@ -14,6 +14,7 @@ mod faces;
 mod health;
 mod key;
 mod limits;
+mod probing;
 mod quic;
 mod read;
 mod render;
@@ -28,9 +29,14 @@ mod tests;
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
-pub use health::{Health, ProbeKind};
+pub(crate) use health::tls as health_tls;
+pub use health::{
+    Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
+    Statuses, Tls, TlsError, TlsProtocol, UdpProbe,
+};
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
+pub use probing::Probing;
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
@@ -48,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[health]`.
+    pub probing: Probing,
     /// Every `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
 }

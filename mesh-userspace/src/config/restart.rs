@@ -1,6 +1,6 @@
 //! What a reload cannot change.
 
-use super::{Agent, Api, Config, Limits, Log, Metrics};
+use super::{Agent, Api, Config, Limits, Log, Metrics, Probing};
 
 /// A key and whether its value changed.
 type Change = (&'static str, bool);
@@ -12,20 +12,31 @@ impl Config {
         let changes = agent(&self.agent, &new.agent)
             .into_iter()
             .chain(faces(self, new))
-            .chain(limits(self.limits, new.limits));
+            .chain(limits(self.limits, new.limits))
+            .chain(probing(self.probing, new.probing));
         changes.filter_map(|(key, changed)| changed.then_some(key)).collect()
     }
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 8] {
-    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source, answer_echo, next_program } =
-        old;
+fn agent(old: &Agent, new: &Agent) -> [Change; 9] {
+    let Agent {
+        interfaces,
+        xdp_mode,
+        on_exit,
+        pin_path,
+        state_directory,
+        seed,
+        outer_source,
+        answer_echo,
+        next_program,
+    } = old;
     [
         ("agent.interfaces", *interfaces != new.interfaces),
         ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
         ("agent.on_exit", *on_exit != new.on_exit),
         ("agent.pin_path", *pin_path != new.pin_path),
+        ("agent.state_directory", *state_directory != new.state_directory),
         ("agent.seed", *seed != new.seed),
         ("agent.outer_source", *outer_source != new.outer_source),
         ("agent.answer_echo", *answer_echo != new.answer_echo),
@@ -52,4 +63,9 @@ fn limits(old: Limits, new: Limits) -> [Change; 5] {
         ("limits.rules", rules != new.rules),
         ("limits.flows", flows != new.flows),
     ]
+}
+
+fn probing(old: Probing, new: Probing) -> [Change; 1] {
+    let Probing { at_once } = old;
+    [("health.at_once", at_once != new.at_once)]
 }

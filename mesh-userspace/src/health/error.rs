@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::config::Statuses;
+
 /// A probe failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
@@ -34,30 +36,76 @@ pub enum ProbeError {
         /// The operating system's reason.
         reason: String,
     },
-    /// No whole HTTP answer.
-    #[error("GET {url} was not answered within {after:?}")]
-    AnswerTimedOut {
+    /// No TLS.
+    #[error("TLS with {address} failed: {reason}")]
+    Tls {
+        /// What was connected to.
+        address: SocketAddr,
+        /// What is wrong, such as with the certificate.
+        reason: String,
+    },
+    /// No whole answer.
+    #[error("{request} was not answered within {after:?}")]
+    NoAnswer {
         /// What was asked for.
-        url: String,
+        request: String,
         /// How long it had.
         after: Duration,
     },
     /// An HTTP answer, but not the right one.
-    #[error("GET {url} returned status {found} (expected {})", statuses(expected))]
+    #[error("{request} returned status {found} (expected {expected})")]
     UnexpectedStatus {
         /// What was asked for.
-        url: String,
+        request: String,
         /// The answer's status.
         found: u16,
         /// The statuses that are successes.
-        expected: Vec<u16>,
+        expected: Statuses,
     },
-    /// The connection was closed or reset before the answer, or what came is not HTTP.
-    #[error("GET {url} got no HTTP answer: {reason}")]
-    NoHttp {
+    /// An answer that does not say what it should.
+    #[error("{request} was answered without {wanted}")]
+    WrongAnswer {
         /// What was asked for.
-        url: String,
+        request: String,
+        /// What the answer lacks.
+        wanted: String,
+    },
+    /// The connection was closed or reset before the answer, or what came is none.
+    #[error("{request} got no answer: {reason}")]
+    BadAnswer {
+        /// What was asked for.
+        request: String,
         /// What happened instead.
+        reason: String,
+    },
+    /// The backend says that it does not serve.
+    #[error("{request} was answered: {answer}")]
+    NotServing {
+        /// What was asked for.
+        request: String,
+        /// What the answer says.
+        answer: String,
+    },
+    /// The command says no.
+    #[error("{command} {outcome}{}{output}", if output.is_empty() { "" } else { ": " })]
+    Command {
+        /// Its path.
+        command: String,
+        /// How it ended.
+        outcome: String,
+        /// The first line that it wrote.
+        output: String,
+    },
+    /// The backend has not reported.
+    #[error("the backend has not reported for {ttl:?}")]
+    Silent {
+        /// How often it should.
+        ttl: Duration,
+    },
+    /// The backend has reported that it fails.
+    #[error("the backend reports: {reason}")]
+    Reported {
+        /// In its words.
         reason: String,
     },
     /// This host could not probe, which says nothing about the backend.
@@ -89,6 +137,11 @@ impl ProbeError {
             _ => Self::Unreachable { address, reason },
         }
     }
+
+    /// What a failure to make a socket means.
+    pub(super) fn local(error: &io::Error) -> Self {
+        Self::Local { reason: error.to_string() }
+    }
 }
 
 /// This host ran out of file descriptors, ports or memory.
@@ -96,10 +149,6 @@ fn is_shortage(error: &io::Error) -> bool {
     const SHORTAGES: [Errno; 5] =
         [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|errno| SHORTAGES.contains(&Errno::from_raw(errno)))
-}
-
-fn statuses(expected: &[u16]) -> String {
-    expected.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]
@@ -116,11 +165,12 @@ mod tests {
 
     #[test]
     fn messages_say_what_happened_where() {
-        let url = "http://192.0.2.1:80/healthz".to_owned();
-        let status = ProbeError::UnexpectedStatus { url, found: 503, expected: vec![200, 204] };
+        let request = "GET http://192.0.2.1/healthz".to_owned();
+        let expected = Statuses::parse("200,204").unwrap();
+        let status = ProbeError::UnexpectedStatus { request, found: 503, expected };
         assert_eq!(
             status.to_string(),
-            "GET http://192.0.2.1:80/healthz returned status 503 (expected 200 or 204)"
+            "GET http://192.0.2.1/healthz returned status 503 (expected 200 or 204)"
         );
         assert_eq!(
             connect(Errno::ECONNREFUSED).to_string(),
@@ -133,6 +183,13 @@ mod tests {
         assert!(
             connect(Errno::EHOSTUNREACH).to_string().starts_with("192.0.2.1:80 cannot be reached: No route")
         );
+        let command = |output: &str| ProbeError::Command {
+            command: "/bin/check".into(),
+            outcome: "ended with exit status 2".into(),
+            output: output.into(),
+        };
+        assert_eq!(command("").to_string(), "/bin/check ended with exit status 2");
+        assert_eq!(command("no disk").to_string(), "/bin/check ended with exit status 2: no disk");
     }
 
     #[test]

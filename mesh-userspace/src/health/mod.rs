@@ -4,7 +4,6 @@
 //! key has one task that runs one probe at a time; what did not change in an update is not disturbed by it; a
 //! failure of this host (no file descriptor, no port) is never held against a backend.
 
-mod client;
 mod error;
 mod machine;
 mod probe;
@@ -14,12 +13,11 @@ mod task;
 mod tests;
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-pub use client::Client;
 pub use error::ProbeError;
-pub use machine::{Machine, State};
-pub use probe::{Request, http, tcp};
+pub use machine::{Machine, Rules, State};
+pub use probe::{Target, once};
 pub use prober::Prober;
 
 use crate::config::ServiceKey;
@@ -44,12 +42,39 @@ pub struct Verdict {
     pub last_error: Option<String>,
     /// How long the last successful probe took when this was published; [`Prober::latencies`] has the present ones.
     pub latency: Option<Duration>,
+    /// When it came up after it had been down, or had been added to what is probed.
+    pub risen: Option<Instant>,
+    /// When the first of the failures in a row was that lead up to now; `None` while probes succeed.
+    pub failing: Option<Instant>,
+    /// Whether it would be up, had it not gone down so often.
+    pub damped: bool,
 }
 
 impl Verdict {
     /// Nothing is known, since `now`.
     #[must_use]
     pub const fn unknown(now: SystemTime) -> Self {
-        Self { state: State::Unknown, since: now, last_error: None, latency: None }
+        Self {
+            state: State::Unknown,
+            since: now,
+            last_error: None,
+            latency: None,
+            risen: None,
+            failing: None,
+            damped: false,
+        }
     }
 }
+
+/// What a backend reports of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It serves.
+    Well,
+    /// It does not, for this reason.
+    Failing(String),
+}
+
+/// Why a report was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAwaited;

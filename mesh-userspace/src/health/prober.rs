@@ -1,45 +1,48 @@
 //! One task per probed backend, started and stopped by difference.
 //!
-//! Invariants: at most [`AT_ONCE`] probes are under way; dropping the prober ends every task; the channel is
+//! Invariants: no more probes are under way than may be; dropping the prober ends every task; the channel is
 //! written to only when there is news (a state, a failure's text, a key that came or went).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::task::{Shared, Task};
-use super::{Client, Key, State, Verdict};
-use crate::config::Health;
+use super::{Key, NotAwaited, Report, State, Verdict};
+use crate::config::{Health, ProbeKind};
 
-/// Probes under way at once: each has a socket, and a process has 1024 file descriptors unless told otherwise.
-const AT_ONCE: usize = 512;
+/// Reports of a backend that may wait for its task; those beyond are late news.
+const REPORTS: usize = 16;
 
 /// Probes backends and publishes what it finds.
 #[derive(Debug)]
 pub struct Prober {
     shared: Shared,
     running: BTreeMap<Key, Running>,
+    /// Whether anything has been wanted yet: what comes later is new.
+    has_begun: bool,
 }
 
 #[derive(Debug)]
 struct Running {
-    health: Health,
+    health: Arc<Health>,
     latency: Latency,
+    reports: mpsc::Sender<Report>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Prober {
-    /// Probes nothing yet. Verdicts appear in `tx`, one for each wanted key.
+    /// Probes nothing yet, and later no more than `at_once` backends at a time. Verdicts appear in `tx`, one for each
+    /// wanted key.
     #[must_use]
-    pub fn new(tx: watch::Sender<BTreeMap<Key, Verdict>>) -> Self {
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
-        let shared = Shared { tx: Arc::new(tx), client: Client::new(), permits };
-        Self { shared, running: BTreeMap::new() }
+    pub fn new(tx: watch::Sender<BTreeMap<Key, Verdict>>, at_once: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(at_once));
+        let shared = Shared { tx: Arc::new(tx), permits };
+        Self { shared, running: BTreeMap::new(), has_begun: false }
     }
 
     /// Probes exactly what is wanted. An unchanged entry keeps its task; a changed one is probed in the new way
@@ -47,7 +50,7 @@ impl Prober {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn update(&mut self, wanted: &BTreeMap<Key, Health>) {
+    pub fn update(&mut self, wanted: &BTreeMap<Key, Arc<Health>>) {
         self.running.retain(|key, running| wanted.get(key) == Some(&running.health));
         self.publish_keys(wanted);
         for (key, health) in wanted {
@@ -55,6 +58,19 @@ impl Prober {
                 self.running.insert(*key, self.start(*key, health));
             }
         }
+        self.has_begun = true;
+    }
+
+    /// Takes what a backend reports of itself.
+    ///
+    /// # Errors
+    /// Nobody asks for reports of this backend.
+    pub fn report(&self, key: &Key, report: Report) -> Result<(), NotAwaited> {
+        let listens = |running: &&Running| matches!(running.health.kind, ProbeKind::Heartbeat { .. });
+        let running = self.running.get(key).filter(listens).ok_or(NotAwaited)?;
+        // As many wait as say the same.
+        let _ = running.reports.try_send(report);
+        Ok(())
     }
 
     /// How long the last successful probe of each backend took. Reads one atomic number per backend.
@@ -63,27 +79,30 @@ impl Prober {
         self.running.iter().filter_map(|(key, running)| Some((*key, running.latency.get()?))).collect()
     }
 
-    fn publish_keys(&self, wanted: &BTreeMap<Key, Health>) {
+    fn publish_keys(&self, wanted: &BTreeMap<Key, Arc<Health>>) {
         let now = SystemTime::now();
+        let risen = self.has_begun.then(Instant::now);
         self.shared.tx.send_if_modified(|verdicts| {
             if verdicts.keys().eq(wanted.keys()) {
                 return false;
             }
             verdicts.retain(|key, _| wanted.contains_key(key));
             for key in wanted.keys() {
-                verdicts.entry(*key).or_insert_with(|| Verdict::unknown(now));
+                let new = Verdict { risen, ..Verdict::unknown(now) };
+                verdicts.entry(*key).or_insert(new);
             }
             true
         });
     }
 
-    fn start(&self, key: Key, health: &Health) -> Running {
+    fn start(&self, key: Key, health: &Arc<Health>) -> Running {
         let latency = Latency::default();
         let state = self.shared.tx.borrow().get(&key).map_or(State::Unknown, |verdict| verdict.state);
-        let address = SocketAddr::new(key.address, health.port.unwrap_or(key.service.ports.first()));
-        let task = Task::new(key, address, health.clone(), state, latency.clone());
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let health = Arc::clone(health);
+        let task = Task::new(key, Arc::clone(&health), state, latency.clone(), reported);
         let task = tokio::spawn(task.run(self.shared.clone()));
-        Running { health: health.clone(), latency, _task: AbortOnDropHandle::new(task) }
+        Running { health, latency, reports, _task: AbortOnDropHandle::new(task) }
     }
 }
 

@@ -1,25 +1,23 @@
-//! The life of one probed backend: probe, judge, publish, wait.
+//! The life of one probed backend: probe, judge, publish, wait; or listen to its reports.
 //!
 //! Invariant: the next probe begins only after the last one has ended.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::prober::Latency;
-use super::{Client, Key, Machine, ProbeError, State, Verdict, probe};
+use super::{Key, Machine, ProbeError, Report, Rules, State, Target, Verdict, once};
 use crate::config::{Health, ProbeKind};
 
 /// What all tasks use.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) tx: Arc<watch::Sender<BTreeMap<Key, Verdict>>>,
-    pub(super) client: Client,
     pub(super) permits: Arc<Semaphore>,
 }
 
@@ -27,47 +25,65 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Task {
     key: Key,
-    address: SocketAddr,
-    health: Health,
+    target: Target,
+    health: Arc<Health>,
     machine: Machine,
     latency: Latency,
+    reports: mpsc::Receiver<Report>,
     /// The last failure of this host that was logged.
     shortage: Option<ProbeError>,
 }
 
 impl Task {
-    pub(super) const fn new(
+    pub(super) fn new(
         key: Key,
-        address: SocketAddr,
-        health: Health,
+        health: Arc<Health>,
         state: State,
         latency: Latency,
+        reports: mpsc::Receiver<Report>,
     ) -> Self {
-        let machine = Machine::resume(state, health.rise, health.fall);
-        Self { key, address, health, machine, latency, shortage: None }
+        let machine = Machine::resume(state, rules(&health));
+        let target = target(key, &health);
+        Self { key, target, health, machine, latency, reports, shortage: None }
     }
 
-    pub(super) async fn run(mut self, shared: Shared) {
+    pub(super) async fn run(self, shared: Shared) {
+        match self.health.kind {
+            ProbeKind::Heartbeat { ttl } => self.listen(shared, ttl).await,
+            ProbeKind::Tcp
+            | ProbeKind::Http(_)
+            | ProbeKind::Grpc(_)
+            | ProbeKind::Udp(_)
+            | ProbeKind::Dns(_)
+            | ProbeKind::Icmp
+            | ProbeKind::Command(..) => self.ask(shared).await,
+        }
+    }
+
+    async fn ask(mut self, shared: Shared) {
+        let mut wait = first_wait as fn(Duration, u32) -> Duration;
         loop {
             // Waiting for a permit is no part of the probe: a busy prober must not make backends look slow.
             let Ok(permit) = shared.permits.acquire().await else { return };
             let begin = Instant::now();
-            let result = self.probe(&shared.client).await;
+            let result = once(&self.health.kind, self.target, self.health.timeout).await;
             drop(permit);
             self.judge(&shared, result);
             let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-            sleep(jittered(self.health.interval, random).saturating_sub(begin.elapsed())).await;
+            sleep(wait(self.health.interval, random).saturating_sub(begin.elapsed())).await;
+            wait = jittered;
         }
     }
 
-    async fn probe(&self, client: &Client) -> Result<Duration, ProbeError> {
-        let (address, timeout) = (self.address, self.health.timeout);
-        match &self.health.kind {
-            ProbeKind::Tcp => probe::tcp(address, timeout).await,
-            ProbeKind::Http { path, host, expect } => {
-                let request = probe::Request { address, path, host: host.as_deref(), expect };
-                probe::http(client, request, timeout).await
-            }
+    async fn listen(mut self, shared: Shared, ttl: Duration) {
+        loop {
+            let result = match timeout(ttl, self.reports.recv()).await {
+                Ok(Some(Report::Well)) => Ok(Duration::ZERO),
+                Ok(Some(Report::Failing(reason))) => Err(ProbeError::Reported { reason }),
+                Ok(None) => return,
+                Err(_) => Err(ProbeError::Silent { ttl }),
+            };
+            self.judge(&shared, result);
         }
     }
 
@@ -89,11 +105,17 @@ impl Task {
     fn publish(&self, verdict: &mut Verdict) -> bool {
         let state = self.machine.state();
         let last_error = self.last_error(verdict);
-        if verdict.state == state && verdict.last_error == last_error {
+        let (failing, damped) = (self.machine.failing(), self.machine.is_damped());
+        let is_same_state = verdict.state == state;
+        if is_same_state
+            && (&verdict.last_error, verdict.failing, verdict.damped) == (&last_error, failing, damped)
+        {
             return false;
         }
-        let since = if verdict.state == state { verdict.since } else { SystemTime::now() };
-        *verdict = Verdict { state, since, last_error, latency: self.machine.latency() };
+        let since = if is_same_state { verdict.since } else { SystemTime::now() };
+        let risen = self.machine.risen().or(verdict.risen);
+        let latency = self.machine.latency().filter(|latency| !latency.is_zero());
+        *verdict = Verdict { state, since, last_error, latency, risen, failing, damped };
         true
     }
 
@@ -104,14 +126,14 @@ impl Task {
     }
 
     fn log_change(&self, state: State) {
-        let (service, backend, probe) = (self.key.service, self.key.address, self.health.kind.as_str());
+        let (service, backend, probe) = (self.key.service, self.key.address, self.health.kind.name());
         match self.machine.last_error() {
             Some(error) if state == State::Down => {
-                warn!(%service, %backend, probe, %error, "backend went down");
+                warn!(%service, %backend, %probe, %error, "backend went down");
             }
             Some(_) | None => {
                 let latency = self.machine.latency();
-                info!(%service, %backend, probe, ?latency, "backend came up");
+                info!(%service, %backend, %probe, ?latency, "backend came up");
             }
         }
     }
@@ -123,6 +145,33 @@ impl Task {
             self.shortage = Some(error.clone());
         }
     }
+}
+
+/// When states change: of reports, each counts.
+fn rules(health: &Health) -> Rules {
+    match health.kind {
+        ProbeKind::Heartbeat { .. } => Rules { rise: 1, fall: 1, ..Rules::from(health) },
+        ProbeKind::Tcp
+        | ProbeKind::Http(_)
+        | ProbeKind::Grpc(_)
+        | ProbeKind::Udp(_)
+        | ProbeKind::Dns(_)
+        | ProbeKind::Icmp
+        | ProbeKind::Command(..) => Rules::from(health),
+    }
+}
+
+/// What is probed: the backend's own address, on the port that is configured or the service's.
+fn target(key: Key, health: &Health) -> Target {
+    let ports = key.service.ports;
+    let implied = if health.kind.needs_port() { Some(ports.first()) } else { ports.single() };
+    let port = health.port.or(implied).unwrap_or(0);
+    Target { address: (key.address, port).into(), service: key.service }
+}
+
+/// Any part of the interval: backends that are probed for the first time at once are not so ever after.
+fn first_wait(interval: Duration, random: u32) -> Duration {
+    interval.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// Between 90 % and 110 % of the interval, so that the probes of many backends spread.
@@ -143,6 +192,7 @@ mod tests {
             let interval = Duration::from_millis(millis);
             let jittered = jittered(interval, random).as_secs_f64() / interval.as_secs_f64();
             prop_assert!((0.899_999..=1.100_001).contains(&jittered));
+            prop_assert!(first_wait(interval, random) <= interval);
         }
     }
 }

@@ -91,7 +91,12 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     };
     let up = each(|b| u64::from(b.state == "up"));
     gauge(to, "backend_up", "Whether the backend is healthy, has a next hop and is not draining", up)?;
-    gauge(to, "backend_weight", "Configured weight of the backend", each(|b| u64::from(b.weight)))?;
+    gauge(
+        to,
+        "backend_weight",
+        "Weight of the backend, the operator's if there is one",
+        each(|b| u64::from(b.weight)),
+    )?;
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))

@@ -108,7 +108,7 @@ fn numbers_out_of_range_are_refused() {
         case("port = 8080", "port = 0", "30:8", "the port 0", "1 to 65535"),
         case("204", "99", "33:16", "the status 99", "100 to 599"),
         case("204", "600", "33:16", "the status 600", "100 to 599"),
-        case("[200, 204]", "[]", "33:10", "no status", "[200]"),
+        case("[200, 204]", "[]", "33:10", "no status", "200-299,304"),
         case("services = 2\n", "flows = 0\n", "15:9", "the limit 0", "from 1"),
     ]);
 }
@@ -136,6 +136,11 @@ fn probes_that_make_no_sense_are_refused() {
         case("\"/healthz\"", "\"healthz\"", "31:8", "does not begin with '/'", "path = \"/healthz\""),
         case("\"/healthz\"", "\"/a b\"", "31:8", "contains ' '", "%20"),
         case("\"www.example.com\"", "\"a\\r\\nb\"", "32:8", "not a host name", "www.example.com"),
-        raw(tcp_with_path, "9:33", "`path` has no meaning for TCP probes", "kind = \"http\""),
+        raw(
+            tcp_with_path,
+            "9:33",
+            "`path` has no meaning for `kind = \"tcp\"`",
+            "or write `kind = \"http\"` or `kind = \"https\"`",
+        ),
     ]);
 }

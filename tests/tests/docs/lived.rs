@@ -62,7 +62,8 @@ impl Readme {
     }
 }
 
-/// The harness has run `run` and `decap` with these very arguments; `detach` wants the agent to be stopped.
+/// The harness has run `run` and `decap` with these very arguments; `detach` wants the agent to be stopped. The service
+/// is probed, so reports are refused.
 #[test]
 fn the_readme_works() {
     let mut readme = Readme::set();
@@ -73,7 +74,10 @@ fn the_readme_works() {
     let asked = commands.iter().filter(|command| command.starts_with("meshlb "));
     let (detach, asked): (Vec<&String>, Vec<_>) = asked.partition(|command| command.contains(" detach"));
     let by_the_harness = |command: &str| command.contains(" run ") || command.contains(" decap ");
-    asked.iter().filter(|command| !by_the_harness(command)).for_each(|command| readme.must(command));
+    for command in asked.iter().filter(|command| !by_the_harness(command)) {
+        let output = readme.meshlb(command);
+        assert_eq!(output.status.success(), !command.contains(" heartbeat "), "{command}: {output:?}");
+    }
     assert!(readme.agent.terminate().unwrap().success());
     client.get(service).unwrap();
     detach.iter().for_each(|command| readme.must(command));

@@ -1,6 +1,6 @@
 //! As many services and backends as the limits are meant for, from the file to the kernel's maps and back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -10,6 +10,7 @@ use mesh_userspace::config::{self, Config};
 use mesh_userspace::dataplane::wire_address;
 use mesh_userspace::desired::{Desired, Inputs, desired};
 use mesh_userspace::nexthop::Resolution;
+use mesh_userspace::overrides::Overrides;
 use mesh_userspace::reconcile::Reconciler;
 
 use crate::frame::{Flags, Frame, Transport};
@@ -58,8 +59,8 @@ fn text(without: Option<IpAddr>) -> String {
 }
 
 fn wish(config: &Config, next_hops: &BTreeMap<IpAddr, Resolution>) -> Desired {
-    let (verdicts, drained) = (BTreeMap::new(), BTreeSet::new());
-    desired(Inputs { config, verdicts: &verdicts, next_hops, drained: &drained })
+    let (verdicts, overrides) = (BTreeMap::new(), Overrides::default());
+    desired(Inputs { config, verdicts: &verdicts, next_hops, overrides: &overrides, now: Instant::now() })
 }
 
 /// Whatever looks at all of the others for each service or backend takes minutes here, and the test runner ends it.

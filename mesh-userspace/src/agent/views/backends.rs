@@ -30,13 +30,19 @@ impl Agent {
             for backend in &service.backends {
                 let known = desired.and_then(|service| service.backends.get(&backend.address));
                 let key = health::Key { service: service.key(), address: backend.address };
+                let order = self.overrides.of(&key);
+                let work = self.overrides.maintenance(backend.address);
                 let id = ids.get(&backend.address);
                 let counted = self.counted(&table, id);
                 views.push(BackendView {
                     service: service.name.clone(),
                     address: backend.address.to_string(),
-                    weight: backend.weight,
-                    state: known.map_or("unknown", state_name).to_owned(),
+                    weight: order.weight.unwrap_or(backend.weight),
+                    configured_weight: backend.weight,
+                    share: known.map_or(0, |backend| backend.weight),
+                    drained: self.overrides.is_drained(&key),
+                    maintenance: work.map(|work| work.reason.clone()),
+                    state: state(known, work.is_some()).to_owned(),
                     health: self.health_view(&key, latencies.get(&key)),
                     next_hop: known.and_then(|backend| backend.next_hop).map(|hop| show_hop(&hop, &names)),
                     ..counted
@@ -63,11 +69,12 @@ impl Agent {
 
     fn health_view(&self, key: &health::Key, latency: Option<&Duration>) -> Option<HealthView> {
         let verdicts = self.inputs.verdicts();
-        let Verdict { state, since, last_error, .. } = verdicts.get(key)?;
+        let Verdict { state, since, last_error, damped, .. } = verdicts.get(key)?;
         Some(HealthView {
             state: state.to_string(),
             since_seconds: SystemTime::now().duration_since(*since).unwrap_or_default().as_secs_f64(),
             last_error: last_error.clone(),
+            damped: *damped,
             latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
         })
     }
@@ -80,6 +87,15 @@ fn removed<'a>(
     let stands =
         move |address: &IpAddr| desired.is_some_and(|service| service.backends.contains_key(address));
     ids.iter().filter(move |(address, _)| !stands(address)).map(|(address, id)| (*address, *id))
+}
+
+/// What a backend is to flows, in a word.
+fn state(backend: Option<&Backend>, is_in_maintenance: bool) -> &'static str {
+    match backend {
+        Some(_) if is_in_maintenance => "maintenance",
+        Some(backend) => state_name(backend),
+        None => "unknown",
+    }
 }
 
 const fn state_name(backend: &Backend) -> &'static str {

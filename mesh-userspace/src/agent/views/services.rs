@@ -4,11 +4,12 @@ use crate::{
     agent::state::Agent,
     api::types::{ServiceView, SlotPhases},
     config::{self, ServiceKey, Vip},
-    dataplane::{abi_key, host_address},
+    dataplane::{abi_key, host_address, wire_address},
+    health,
 };
 use mesh_common::{
     abi::{BackendCounters, ServiceEntry},
-    slot::Phase,
+    slot::{Phase, Slot},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,11 +88,25 @@ impl Agent {
         table
     }
 
+    /// The slots of a service's table.
+    pub(in crate::agent) fn slots_of(&self, key: &health::Key) -> impl Iterator<Item = Slot> {
+        let actual = self.reconciler.actual();
+        self.entry(key.service).into_iter().flat_map(|entry| actual.slots_of(entry)).map(|(_, slot)| slot)
+    }
+
+    /// The id of a backend in the maps.
+    pub(in crate::agent) fn backend_id(&self, key: &health::Key) -> Option<u32> {
+        let service = self.entry(key.service)?.id;
+        let address = wire_address(key.address);
+        let mut backends = self.reconciler.actual().backends.iter();
+        backends.find(|(_, entry)| (entry.service, entry.address) == (service, address)).map(|(id, _)| *id)
+    }
+
     pub(super) fn entry(&self, key: ServiceKey) -> Option<&ServiceEntry> {
         self.reconciler.actual().services.get(&abi_key(key))
     }
 
-    pub(super) fn counters(&self, id: u32) -> BackendCounters {
+    pub(in crate::agent) fn counters(&self, id: u32) -> BackendCounters {
         self.reconciler.counters(id).unwrap_or_else(|error| {
             warn!(%error, "could not read a backend's counters");
             BackendCounters::default()

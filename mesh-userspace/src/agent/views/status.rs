@@ -70,6 +70,7 @@ impl Agent {
     /// What somebody should look at.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.reconciler.problems().to_vec();
+        problems.extend(self.forgetful.clone());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
         {

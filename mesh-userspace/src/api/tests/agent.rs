@@ -10,8 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::command::Order;
 use crate::agent::{Command, CommandError};
-use crate::api::types::{ApiError, BackendView, FlowView, ReloadReport, ServiceView, Status};
+use crate::api::types::{
+    ApiError, BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, Status,
+};
 use crate::api::{AgentHandle, ApiSocket, Client, ClientError, Readiness, Timeouts, serve};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,11 +84,43 @@ pub(super) fn usual(command: Command) {
         Command::Backends(reply) => reply.send(vec![backend("10.0.0.1"), backend("fd00::1")]).unwrap(),
         Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
         Command::Reload(reply) => reply.send(Ok(report())).unwrap(),
-        Command::Drain { service, backend, reply } | Command::Undrain { service, backend, reply } => {
+        Command::Order { service, backend, order, reply } => {
+            reply.send(known(&service, backend).map(|()| ordered(&service, backend, order))).unwrap();
+        }
+        Command::Maintain { backend, work, reply } => {
+            let forgotten = work.as_ref().map(|work| format!("{work:?}"));
+            let report = MaintenanceReport {
+                backend: backend.to_string(),
+                maintenance: work.is_some(),
+                forgotten,
+                ..MaintenanceReport::default()
+            };
+            reply.send(known("web", backend).map(|()| report)).unwrap();
+        }
+        Command::DrainProgress { service, backend, reply } => {
+            reply.send(known(&service, backend).map(|()| progress())).unwrap();
+        }
+        Command::Heartbeat { service, backend, report: _, reply } => {
             reply.send(known(&service, backend)).unwrap();
         }
         Command::Metrics(reply) => reply.send(crate::metrics::Snapshot::default()).unwrap(),
     }
+}
+
+fn ordered(service: &str, backend: IpAddr, order: Order) -> OrderReport {
+    let report =
+        OrderReport { service: service.into(), backend: backend.to_string(), ..OrderReport::default() };
+    match order {
+        Order::Drain => OrderReport { draining: true, ..report },
+        Order::Undrain => report,
+        Order::Weight(weight) => {
+            OrderReport { weight: weight.unwrap_or(100), is_configured_weight: weight.is_none(), ..report }
+        }
+    }
+}
+
+pub(super) fn progress() -> DrainProgress {
+    DrainProgress { flows: 7, packets: 9, ..DrainProgress::default() }
 }
 
 fn known(service: &str, backend: IpAddr) -> Result<(), CommandError> {

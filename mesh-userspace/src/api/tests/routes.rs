@@ -1,10 +1,12 @@
 use std::net::IpAddr;
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 
-use super::agent::{backend, refused, report, served, service, status, usual};
+use super::agent::{backend, progress, refused, report, served, service, status, usual};
+use crate::agent::command::Order;
 use crate::agent::{Command, CommandError};
-use crate::api::types::DrainReport;
+use crate::api::types::{HeartbeatReport, MaintenanceReport, OrderReport};
 use crate::api::{ClientError, Readiness};
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, String, Option<String>) {
@@ -56,12 +58,39 @@ async fn backends_of_both_families_are_drained_and_undrained() {
     let client = served.client();
     for address in ["10.0.0.1", "fd00::1"] {
         let ip: IpAddr = address.parse().unwrap();
-        let report = |draining| DrainReport { service: "web".into(), backend: address.into(), draining };
+        let report = |draining| OrderReport {
+            service: "web".into(),
+            backend: address.into(),
+            draining,
+            ..OrderReport::default()
+        };
         assert_eq!(client.drain("web", ip).await.unwrap(), report(true));
         assert_eq!(client.undrain("web", ip).await.unwrap(), report(false));
     }
     let (status, _) = served.request(Method::POST, "/v1/services/web/backends/fd00%3A%3A1/drain").await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn weights_maintenance_drains_and_reports_go_through() {
+    let served = served(usual);
+    let (client, ip) = (served.client(), "fd00::1".parse().unwrap());
+    assert_eq!(client.drain_progress("web", ip).await.unwrap(), progress());
+    assert_eq!(client.weight("web", ip, Some(7)).await.unwrap().weight, 7);
+    assert!(client.weight("web", ip, None).await.unwrap().is_configured_weight);
+    let heartbeat = |failing: Option<&str>| HeartbeatReport {
+        service: "web".into(),
+        backend: "fd00::1".into(),
+        failing: failing.map(str::to_owned),
+    };
+    assert_eq!(client.heartbeat("web", ip, None).await.unwrap(), heartbeat(None));
+    let failing = Some("no & disk".to_owned());
+    assert_eq!(client.heartbeat("web", ip, failing).await.unwrap(), heartbeat(Some("no & disk")));
+    let lasting = Some(Duration::from_secs(60));
+    let begun = client.begin_maintenance(ip, "new disk".into(), lasting).await.unwrap();
+    assert!(begun.maintenance && begun.forgotten.unwrap().contains("new disk"));
+    let ended = client.end_maintenance(ip).await.unwrap();
+    assert_eq!(ended, MaintenanceReport { backend: "fd00::1".into(), ..MaintenanceReport::default() });
 }
 
 #[tokio::test]
@@ -77,7 +106,7 @@ async fn the_loops_refusals_arrive_with_their_advice() {
         if let Command::Reload(reply) = command {
             let error = CommandError::invalid("error: port is 0\n --> x.toml:3:1").advise("say a port");
             reply.send(Err(error)).unwrap();
-        } else if let Command::Undrain { reply, .. } = command {
+        } else if let Command::Order { order: Order::Undrain, reply, .. } = command {
             reply.send(Err(CommandError::failed("maps are gone"))).unwrap();
         } else {
             usual(command);
@@ -110,6 +139,25 @@ async fn every_failure_is_json() {
             "/v1/services/web/backends/backend-1/drain",
             StatusCode::BAD_REQUEST,
             "backend-1 is not an IP address",
+        ),
+        (
+            Method::POST,
+            "/v1/services/web/backends/::1/weight?weight=65536",
+            StatusCode::BAD_REQUEST,
+            "Failed to deserialize query string",
+        ),
+        (
+            Method::POST,
+            "/v1/services/web/backends/::1/heartbeat?failing=a%0Ab",
+            StatusCode::BAD_REQUEST,
+            "a reason is one line",
+        ),
+        (Method::POST, "/v1/maintenance/web", StatusCode::BAD_REQUEST, "web is not an IP address"),
+        (
+            Method::POST,
+            "/v1/maintenance/::1?seconds=18446744073709551615",
+            StatusCode::BAD_REQUEST,
+            "maintenance does not last so long",
         ),
         (Method::POST, "/v1/services/%FF/backends/::1/drain", StatusCode::BAD_REQUEST, "Invalid URL"),
     ] {

@@ -37,9 +37,17 @@ fn row(b: &BackendView) -> Vec<String> {
     ]
 }
 
-/// An error of a single failed probe of a backend that is up is worth a look too.
+/// Whatever makes it another than the rest; an error of a single failed probe of a backend that is up, too.
 fn note(b: &BackendView) -> String {
-    b.health.as_ref().and_then(|h| h.last_error.clone()).unwrap_or_default()
+    let health = b.health.as_ref();
+    let damped =
+        health.is_some_and(|h| h.damped).then(|| "held down, since it went down too often".to_owned());
+    let starting = (b.state == "up" && b.share < b.weight).then(|| format!("starting, share {}", b.share));
+    let weight = (b.weight != b.configured_weight)
+        .then(|| format!("weight by order, configured {}", b.configured_weight));
+    let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
+    let error = health.and_then(|h| h.last_error.clone());
+    [work, weight, starting, damped, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -52,12 +60,17 @@ mod tests {
             service: "web".into(),
             address: "10.0.1.1".into(),
             weight: 100,
+            configured_weight: 100,
+            share: 100,
+            drained: false,
+            maintenance: None,
             state: "up".into(),
             health: Some(HealthView {
                 state: "up".into(),
                 since_seconds: 11_000.0,
                 last_error: None,
                 latency_ms: Some(0.4),
+                damped: false,
             }),
             next_hop: Some("eth0 02:00:00:00:00:01 mtu 1500".into()),
             slots: 8191,
@@ -73,6 +86,7 @@ mod tests {
             since_seconds: 42.0,
             last_error: Some("connection refused".into()),
             latency_ms: None,
+            damped: false,
         };
         BackendView {
             address: "10.0.1.20".into(),
@@ -90,6 +104,16 @@ SERVICE  BACKEND    STATE  SINCE  WEIGHT  SLOTS  PACKETS  BYTES  FLOWS
 web      10.0.1.1   up      3h3m     100   8191     1.2M   987M   4321
 web      10.0.1.20  down     42s     100      0     1.2M   987M   4321  connection refused";
         assert_eq!(backends(&[up(), down()]), expected);
+    }
+
+    #[test]
+    fn what_is_special_about_a_backend_stands_behind_its_line() {
+        let ordered = BackendView { weight: 50, share: 5, maintenance: Some("new disk".into()), ..up() };
+        let note = "new disk; weight by order, configured 100; starting, share 5";
+        assert!(backends(&[ordered]).ends_with(note), "{note}");
+        let mut held = down();
+        held.health.as_mut().unwrap().damped = true;
+        assert!(backends(&[held]).ends_with("held down, since it went down too often; connection refused"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! What `meshlb reload`, `drain` and `undrain` did.
+//! What `meshlb reload`, `drain`, `undrain`, `weight`, `maintenance` and `heartbeat` did.
 
-use crate::api::types::{DrainReport, ReloadReport};
+use std::time::Duration;
+
+use crate::api::types::{DrainProgress, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport};
+use crate::cli::format::{age, count};
 
 /// The services that a reload touched, and what only a restart will change.
 pub(in crate::cli) fn reloaded(report: &ReloadReport) -> String {
@@ -19,14 +22,68 @@ pub(in crate::cli) fn reloaded(report: &ReloadReport) -> String {
 }
 
 /// What happens to the backend now, and how to watch it.
-pub(in crate::cli) fn drained(report: &DrainReport) -> String {
-    let DrainReport { service, backend, draining } = report;
-    if *draining {
+pub(in crate::cli) fn drained(report: &OrderReport) -> String {
+    let OrderReport { service, backend, draining, forgotten, .. } = report;
+    let text = if *draining {
         format!("{service} {backend} is draining: it keeps its flows and gets no new ones\n")
-            + &format!("watch it with: meshlb backends {service}\n")
+            + &format!("watch it with: meshlb drain {service} {backend} --wait\n")
     } else {
         format!("{service} {backend} gets new flows again\n")
+    };
+    text + &unless_kept(forgotten.as_deref())
+}
+
+/// The weight of a backend from now on.
+pub(in crate::cli) fn weighed(report: &OrderReport) -> String {
+    let OrderReport { service, backend, weight, is_configured_weight, forgotten, .. } = report;
+    let whose = if *is_configured_weight { ", as configured" } else { "" };
+    format!("{service} {backend} has the weight {weight}{whose}\n") + &unless_kept(forgotten.as_deref())
+}
+
+/// What maintenance of a host means now.
+pub(in crate::cli) fn maintained(report: &MaintenanceReport) -> String {
+    let MaintenanceReport { backend, maintenance, services, forgotten } = report;
+    let of = services.join(", ");
+    let text = if *maintenance {
+        format!("{backend} is in maintenance: it is drained as a backend of {of}\n")
+    } else {
+        format!("{backend} is not in maintenance: a backend of {of}\n")
+    };
+    text + &unless_kept(forgotten.as_deref())
+}
+
+/// What was taken down about a backend.
+pub(in crate::cli) fn reported(report: &HeartbeatReport) -> String {
+    let HeartbeatReport { service, backend, failing } = report;
+    match failing {
+        Some(reason) => format!("{service} {backend} reports that it fails: {reason}\n"),
+        None => format!("{service} {backend} reports that it is well\n"),
     }
+}
+
+/// A line for who waits for a drain.
+pub(in crate::cli) fn draining(progress: &DrainProgress, silence: Duration) -> String {
+    let DrainProgress { service, backend, slots, leaving, flows, packets, .. } = progress;
+    let waiting = if *slots > 0 { format!(", {slots} slots still name it") } else { String::new() };
+    format!(
+        "{service} {backend}: {flows} flows left, {leaving} slots changing over{waiting}; {} packets, the last {} ago",
+        count(*packets),
+        age(silence.as_secs_f64())
+    )
+}
+
+/// The end of a drain.
+pub(in crate::cli) fn safe_to_stop(progress: &DrainProgress) -> String {
+    let DrainProgress { service, backend, leaving, .. } = progress;
+    let silent = match leaving {
+        0 => String::new(),
+        _ => "flows that have been silent, if any, would be lost\n".to_owned(),
+    };
+    format!("{silent}{service} {backend}: safe to stop\n")
+}
+
+fn unless_kept(forgotten: Option<&str>) -> String {
+    forgotten.map(|reason| format!("{reason}\n")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -50,9 +107,63 @@ mod tests {
 
     #[test]
     fn a_drain_says_how_to_watch_it() {
-        let mut report = DrainReport { service: "web".into(), backend: "fd00::1".into(), draining: true };
-        assert!(drained(&report).ends_with("watch it with: meshlb backends web\n"));
+        let mut report = OrderReport {
+            service: "web".into(),
+            backend: "fd00::1".into(),
+            draining: true,
+            ..OrderReport::default()
+        };
+        assert!(drained(&report).ends_with("watch it with: meshlb drain web fd00::1 --wait\n"));
         report.draining = false;
         assert_eq!(drained(&report), "web fd00::1 gets new flows again\n");
+        report.forgotten = Some("it will be forgotten: the disk is full".into());
+        assert!(drained(&report).ends_with("again\nit will be forgotten: the disk is full\n"));
+    }
+
+    #[test]
+    fn weights_maintenance_and_reports_are_said_again() {
+        let report = OrderReport {
+            service: "web".into(),
+            backend: "10.0.0.1".into(),
+            weight: 7,
+            ..OrderReport::default()
+        };
+        assert_eq!(weighed(&report), "web 10.0.0.1 has the weight 7\n");
+        let configured = OrderReport { is_configured_weight: true, ..report };
+        assert_eq!(weighed(&configured), "web 10.0.0.1 has the weight 7, as configured\n");
+        let mut work = MaintenanceReport {
+            backend: "10.0.0.1".into(),
+            maintenance: true,
+            services: vec!["web".into(), "dns".into()],
+            forgotten: None,
+        };
+        let expected = "10.0.0.1 is in maintenance: it is drained as a backend of web, dns\n";
+        assert_eq!(maintained(&work), expected);
+        work.maintenance = false;
+        assert_eq!(maintained(&work), "10.0.0.1 is not in maintenance: a backend of web, dns\n");
+        let mut heartbeat =
+            HeartbeatReport { service: "web".into(), backend: "10.0.0.1".into(), failing: None };
+        assert_eq!(reported(&heartbeat), "web 10.0.0.1 reports that it is well\n");
+        heartbeat.failing = Some("overload".into());
+        assert_eq!(reported(&heartbeat), "web 10.0.0.1 reports that it fails: overload\n");
+    }
+
+    #[test]
+    fn a_drain_that_is_watched_says_what_is_left() {
+        let mut progress = DrainProgress {
+            service: "web".into(),
+            backend: "10.0.0.1".into(),
+            draining: true,
+            leaving: 300,
+            flows: 2,
+            packets: 10,
+            ..DrainProgress::default()
+        };
+        let line = draining(&progress, Duration::from_secs(3));
+        assert_eq!(line, "web 10.0.0.1: 2 flows left, 300 slots changing over; 10 packets, the last 3s ago");
+        let silent = "flows that have been silent, if any, would be lost\n";
+        assert_eq!(safe_to_stop(&progress), format!("{silent}web 10.0.0.1: safe to stop\n"));
+        progress.leaving = 0;
+        assert_eq!(safe_to_stop(&progress), "web 10.0.0.1: safe to stop\n");
     }
 }

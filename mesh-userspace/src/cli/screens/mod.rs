@@ -7,7 +7,7 @@ mod services;
 mod status;
 
 pub(super) use backends::backends;
-pub(super) use changes::{drained, reloaded};
+pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, weighed};
 pub(super) use flows::flows;
 pub(super) use services::services;
 pub(super) use status::status;

@@ -37,11 +37,12 @@ fn root_section(mut root: Section<'_, '_>) -> Option<Config> {
     let metrics = root.section("metrics").map(faces::metrics).unwrap_or_default();
     let log = root.section("log").map(faces::log).unwrap_or_default();
     let limits = root.section("limits").map(limits).unwrap_or_default();
+    let probing = root.section("health").map(health::probing).unwrap_or_default();
     let services = root.sections("service", service::service);
     across::check(&services, limits, root.report());
     root.finish();
     let services = services.into_iter().map(|placed| placed.service).collect();
-    Some(Config { agent: agent?, api, metrics, log, limits, services })
+    Some(Config { agent: agent?, api, metrics, log, limits, probing, services })
 }
 
 fn limits(mut section: Section<'_, '_>) -> Limits {

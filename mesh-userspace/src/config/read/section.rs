@@ -126,6 +126,11 @@ impl<'a, 'r> Section<'a, 'r> {
         self.table.is_some_and(|table| table.contains_key(name))
     }
 
+    /// Where the value of a key is written, if it is; the key is known from then on.
+    pub(super) fn place_of(&mut self, name: &'static str) -> Option<Range<usize>> {
+        self.node(name).map(Spanned::span)
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
         for key in self.table.into_iter().flatten().map(|(key, _)| key) {

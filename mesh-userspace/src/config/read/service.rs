@@ -202,7 +202,8 @@ fn check_protocol(protocol: Option<&Spanned<Protocol>>, ports: Option<&Spanned<P
 /// A service of many ports does not say which one is to be probed.
 fn check_health(health: Option<&Spanned<Health>>, ports: Option<&Spanned<Ports>>, report: &mut Report) {
     let (Some(health), Some(ports)) = (health, ports) else { return };
-    if health.get_ref().port.is_none() && ports.get_ref().single().is_none() {
+    let needed = health.get_ref().kind.needs_port() && health.get_ref().port.is_none();
+    if needed && ports.get_ref().single().is_none() {
         let problem =
             Problem::new("`port` is missing in [service.health], and the service has more than one")
                 .advise("add the port that the backends are probed on, such as `port = 8080`");

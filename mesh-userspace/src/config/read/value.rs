@@ -47,7 +47,7 @@ pub(super) fn owned_text(node: &Node<'_>) -> Read<String> {
     text(node).map(str::to_owned)
 }
 
-/// Yes or no.
+/// True or false.
 pub(super) fn boolean(node: &Node<'_>) -> Read<bool> {
     node.get_ref().as_bool().ok_or_else(|| wrong_kind(node, "true or false"))
 }

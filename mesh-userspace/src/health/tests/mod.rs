@@ -1,5 +1,6 @@
 //! Probes and the prober against real sockets on the loopback interface.
 
+mod kinds;
 mod prober;
 mod probes;
 mod server;

@@ -5,16 +5,29 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::super::{Client, ProbeError, Request, http, tcp};
+use super::super::{ProbeError, Target, once};
 use super::server::{ClosedPort, Server};
+use crate::config::{HttpProbe, ProbeKind, Protocol, ServiceKey, Statuses};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(50);
 
+pub(super) fn target(address: SocketAddr) -> Target {
+    let service = ServiceKey::exact([203, 0, 113, 10].into(), address.port(), Protocol::Tcp);
+    Target { address, service }
+}
+
+async fn tcp(address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
+    once(&ProbeKind::Tcp, target(address), timeout).await
+}
+
+async fn http(probe: HttpProbe, address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
+    once(&ProbeKind::Http(probe), target(address), timeout).await
+}
+
 async fn get(address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
-    let request = Request { address, path: "/healthz", host: None, expect: &[200] };
-    http(&Client::new(), request, timeout).await
+    http(HttpProbe::get("/healthz"), address, timeout).await
 }
 
 async fn listener() -> TcpListener {
@@ -66,9 +79,8 @@ async fn http_asks_for_the_path_at_the_backends_address() {
 #[tokio::test]
 async fn http_sends_the_configured_host() {
     let server = Server::start(OK).await;
-    let request =
-        Request { address: server.address, path: "/", host: Some("www.example.org"), expect: &[200] };
-    http(&Client::new(), request, LONG).await.unwrap();
+    let probe = HttpProbe { host: Some("www.example.org".into()), ..HttpProbe::get("/") };
+    http(probe, server.address, LONG).await.unwrap();
     let head = server.requests()[0].to_lowercase();
     assert_eq!(head.matches("\r\nhost: ").count(), 1, "{head}");
     assert!(head.contains("\r\nhost: www.example.org\r\n"), "{head}");
@@ -77,10 +89,8 @@ async fn http_sends_the_configured_host() {
 #[tokio::test]
 async fn http_opens_a_connection_for_each_probe() {
     let server = Server::start(OK).await;
-    let client = Client::new();
     for _ in 0..3 {
-        let request = Request { address: server.address, path: "/", host: None, expect: &[200] };
-        http(&client, request, LONG).await.unwrap();
+        get(server.address, LONG).await.unwrap();
     }
     assert_eq!(server.requests().len(), 3);
 }
@@ -88,15 +98,15 @@ async fn http_opens_a_connection_for_each_probe() {
 #[tokio::test]
 async fn http_accepts_every_expected_status() {
     let server = Server::start("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let request = Request { address: server.address, path: "/", host: None, expect: &[200, 204] };
-    assert!(http(&Client::new(), request, LONG).await.is_ok());
+    let probe = HttpProbe { expect: Statuses::parse("200-299").unwrap(), ..HttpProbe::get("/") };
+    assert!(http(probe, server.address, LONG).await.is_ok());
 }
 
 #[tokio::test]
 async fn http_names_a_wrong_status() {
     let server = Server::start("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
-    let url = format!("http://{}/healthz", server.address);
-    let expected = ProbeError::UnexpectedStatus { url, found: 503, expected: vec![200] };
+    let request = format!("GET http://{}/healthz", server.address);
+    let expected = ProbeError::UnexpectedStatus { request, found: 503, expected: Statuses::one(200) };
     assert_eq!(get(server.address, LONG).await, Err(expected));
 }
 
@@ -114,8 +124,8 @@ async fn http_names_a_slow_answer() {
     // Connections are established by the kernel, nobody reads the request.
     let listener = listener().await;
     let address = listener.local_addr().unwrap();
-    let url = format!("http://{address}/healthz");
-    assert_eq!(get(address, SHORT).await, Err(ProbeError::AnswerTimedOut { url, after: SHORT }));
+    let request = format!("GET http://{address}/healthz");
+    assert_eq!(get(address, SHORT).await, Err(ProbeError::NoAnswer { request, after: SHORT }));
 }
 
 #[tokio::test]
@@ -141,7 +151,7 @@ async fn http_names_what_is_not_http() {
     for answer in ["SSH-2.0-OpenSSH_9.2p1\r\n", ""] {
         let server = Server::start(answer).await;
         let error = get(server.address, LONG).await.unwrap_err();
-        assert!(matches!(error, ProbeError::NoHttp { .. }), "{error:?}");
+        assert!(matches!(error, ProbeError::BadAnswer { .. }), "{error:?}");
     }
 }
 
@@ -149,6 +159,8 @@ async fn http_names_what_is_not_http() {
 async fn a_request_that_cannot_be_built_is_not_the_backends_fault() {
     let closed = ClosedPort::new();
     let address = closed.address;
-    let request = Request { address, path: "/", host: Some("not\na host"), expect: &[200] };
-    assert!(http(&Client::new(), request, LONG).await.unwrap_err().is_local());
+    let error = http(HttpProbe::get("not a path"), address, LONG).await.unwrap_err();
+    assert_eq!(error, ProbeError::Refused { address }, "nothing is asked before there is a connection");
+    let server = Server::start(OK).await;
+    assert!(http(HttpProbe::get("not a path"), server.address, LONG).await.unwrap_err().is_local());
 }

@@ -77,7 +77,7 @@ meshlb_service_panic{service="web"} 1
 # TYPE meshlb_backend_up gauge
 meshlb_backend_up{service="web",backend="10.0.1.1"} 1
 meshlb_backend_up{service="web",backend="fd00::2"} 0
-# HELP meshlb_backend_weight Configured weight of the backend
+# HELP meshlb_backend_weight Weight of the backend, the operator's if there is one
 # TYPE meshlb_backend_weight gauge
 meshlb_backend_weight{service="web",backend="10.0.1.1"} 100
 meshlb_backend_weight{service="web",backend="fd00::2"} 100

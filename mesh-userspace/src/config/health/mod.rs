@@ -1,13 +1,23 @@
 //! `[service.health]`: how the backends of a service are probed.
 
+mod pattern;
+mod probe;
+mod statuses;
+pub(crate) mod tls;
+
 use std::time::Duration;
+
+pub use pattern::Pattern;
+pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, UdpProbe};
+pub use statuses::Statuses;
+pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 
 /// `[service.health]`: how the backends of a service are probed, and what the results mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// What a probe does.
     pub kind: ProbeKind,
-    /// The port that is probed; `None`: the service's, which has one.
+    /// The port that is probed; `None`: the service's, which has one if the probe needs it.
     pub port: Option<u16>,
     /// From the begin of one probe to the begin of the next.
     pub interval: Duration,
@@ -20,6 +30,28 @@ pub struct Health {
     /// Per cent of the configured weight that must be healthy, else all backends are used; 0: only when none is
     /// healthy. At most 100.
     pub panic_threshold: u8,
+    /// How long the share of a backend that came up grows from little to its weight; zero: not at all.
+    pub slow_start: Duration,
+    /// What becomes of backends that go down too often; `None`: they come up like all others.
+    pub damping: Option<Damping>,
+}
+
+/// What becomes of a backend that goes down too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damping {
+    /// How often is too often; at least 2.
+    pub falls: u32,
+    /// Within this time.
+    pub within: Duration,
+    /// How long its probes then have to succeed until it is up.
+    pub hold: Duration,
+}
+
+impl Damping {
+    /// The default of [`Self::within`].
+    pub const WITHIN: Duration = Duration::from_secs(600);
+    /// The default of [`Self::hold`].
+    pub const HOLD: Duration = Duration::from_secs(120);
 }
 
 impl Health {
@@ -43,38 +75,8 @@ impl Health {
             rise: Self::RISE,
             fall: Self::FALL,
             panic_threshold: 0,
-        }
-    }
-}
-
-/// What a probe does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// Opens a TCP connection and closes it.
-    Tcp,
-    /// Sends `GET path` over HTTP/1.1 and looks at the status.
-    Http {
-        /// Path of the request, beginning with `/`.
-        path: String,
-        /// The `Host` header; `None`: the backend's address.
-        host: Option<String>,
-        /// Statuses that are successes (100 to 599); at least one.
-        expect: Vec<u16>,
-    },
-}
-
-impl ProbeKind {
-    /// The default path of an HTTP probe.
-    pub const PATH: &str = "/";
-    /// The status that an HTTP probe expects by default.
-    pub const EXPECT: u16 = 200;
-
-    /// The spelling in configuration and output.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Http { .. } => "http",
+            slow_start: Duration::ZERO,
+            damping: None,
         }
     }
 }

@@ -1,0 +1,155 @@
+//! What the operator, and backends themselves, say about backends.
+
+use super::{
+    command::{CommandError, Order},
+    state::Agent,
+};
+use crate::{
+    api::types::{DrainProgress, MaintenanceReport, OrderReport},
+    config::Config,
+    health::{self, Report},
+    overrides::{Maintenance, Overrides, OverridesFile},
+};
+use std::{net::IpAddr, time::SystemTime};
+use tracing::{error, info};
+
+/// What the operator ordered before the agent started; where it is lost, why.
+pub(super) fn remembered(file: &OverridesFile, config: &Config) -> (Overrides, Option<String>) {
+    match file.load(config) {
+        Ok(mut overrides) => {
+            // The configuration may have changed meanwhile.
+            overrides.forget_missing(config);
+            if overrides != Overrides::default() {
+                info!("took over drains, weights and maintenance from before");
+            }
+            (overrides, None)
+        }
+        Err(reason) => {
+            error!(%reason, "drains, weights and maintenance from before are lost");
+            (
+                Overrides::default(),
+                Some(format!("drains, weights and maintenance from before are lost: {reason}")),
+            )
+        }
+    }
+}
+
+impl Agent {
+    pub(super) fn order(
+        &mut self,
+        service: &str,
+        backend: IpAddr,
+        order: Order,
+    ) -> Result<OrderReport, CommandError> {
+        let key = self.find(service, backend)?;
+        let changed = self.overrides.set(key, |is| match order {
+            Order::Drain => is.drained = true,
+            Order::Undrain => is.drained = false,
+            Order::Weight(weight) => is.weight = weight,
+        });
+        if changed {
+            info!(service, %backend, ?order, "the operator has ordered");
+            self.remember();
+            self.steer();
+        }
+        let is = self.overrides.of(&key);
+        Ok(OrderReport {
+            service: service.to_owned(),
+            backend: backend.to_string(),
+            draining: is.drained,
+            weight: is.weight.unwrap_or_else(|| self.configured_weight(&key)),
+            is_configured_weight: is.weight.is_none(),
+            forgotten: self.forgetful.clone(),
+        })
+    }
+
+    fn configured_weight(&self, key: &health::Key) -> u16 {
+        let service = self.config.services.iter().find(|service| service.key() == key.service);
+        let mut backends = service.into_iter().flat_map(|service| &service.backends);
+        backends.find(|backend| backend.address == key.address).map_or(0, |backend| backend.weight)
+    }
+
+    pub(super) fn maintain(
+        &mut self,
+        backend: IpAddr,
+        work: Option<Maintenance>,
+    ) -> Result<MaintenanceReport, CommandError> {
+        let stands =
+            |service: &&crate::config::Service| service.backends.iter().any(|it| it.address == backend);
+        let services: Vec<_> =
+            self.config.services.iter().filter(stands).map(|service| service.name.clone()).collect();
+        if services.is_empty() {
+            let message = format!("no service has a backend {backend}");
+            return Err(CommandError::not_found(message).advise("see: meshlb backends"));
+        }
+        let (begins, reason) = (work.is_some(), work.as_ref().map(|work| work.reason.clone()));
+        let changed = match work {
+            Some(work) => self.overrides.begin_maintenance(backend, work),
+            None => self.overrides.end_maintenance(backend),
+        };
+        if changed {
+            info!(%backend, reason, begins, "maintenance");
+            self.remember();
+            self.steer();
+        }
+        let forgotten = self.forgetful.clone();
+        Ok(MaintenanceReport { backend: backend.to_string(), maintenance: begins, services, forgotten })
+    }
+
+    /// Ends maintenance whose time is over, and says whether there was any.
+    pub(super) fn end_maintenance_in_time(&mut self) -> bool {
+        let ended = self.overrides.expire(SystemTime::now());
+        for backend in &ended {
+            info!(%backend, "the time of maintenance is over");
+        }
+        if !ended.is_empty() {
+            self.remember();
+        }
+        !ended.is_empty()
+    }
+
+    pub(super) fn remember(&mut self) {
+        self.forgetful = self.overrides_file.save(&self.overrides).err().map(|reason| {
+            error!(%reason, "drains, weights and maintenance will be forgotten with the next start");
+            format!("drains, weights and maintenance will be forgotten with the next start: {reason}")
+        });
+    }
+
+    pub(super) fn drain_progress(
+        &mut self,
+        service: &str,
+        backend: IpAddr,
+    ) -> Result<DrainProgress, CommandError> {
+        let key = self.find(service, backend)?;
+        let id = self.backend_id(&key);
+        let flows = id.map_or(Ok(0), |id| self.reconciler.flows_of(id));
+        let flows = flows.map_err(|error| CommandError::failed(error.to_string()))?;
+        let (mut slots, mut leaving) = (0, 0);
+        for slot in id.into_iter().flat_map(|_| self.slots_of(&key)) {
+            slots += u32::from(Some(slot.current()) == id);
+            leaving += u32::from(Some(slot.current()) != id && Some(slot.untracked()) == id);
+        }
+        Ok(DrainProgress {
+            service: service.to_owned(),
+            backend: backend.to_string(),
+            draining: self.overrides.is_drained(&key),
+            slots,
+            leaving,
+            flows,
+            packets: id.map_or(0, |id| self.counters(id).packets()),
+        })
+    }
+
+    pub(super) fn heartbeat(
+        &self,
+        service: &str,
+        backend: IpAddr,
+        report: Report,
+    ) -> Result<(), CommandError> {
+        let key = self.find(service, backend)?;
+        self.inputs.report(&key, report).map_err(|_not_awaited| {
+            CommandError::invalid(format!("service {service:?} does not wait for reports of its backends"))
+                .advise("write `kind = \"heartbeat\"` in its [service.health], and reload")
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Reads `[service.health]`.
+
+mod kind;
+mod tls;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::section::{Key, Section};
+use super::value;
+use crate::config::{Damping, Health, Probing, Problem};
+
+/// From what does not flood a backend to what still notices an outage on the same day.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+
+/// From what evens out a moment's rush to what nobody would wait for.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+
+/// Times of damping: longer than an interval between probes, shorter than anybody remembers.
+const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+
+/// Each has a descriptor or a few, of which processes have a million at most.
+const AT_ONCE: RangeInclusive<u32> = 1..=100_000;
+
+/// Reads `[health]`.
+pub(super) fn probing(mut section: Section<'_, '_>) -> Probing {
+    let default = Probing::default();
+    let at_once =
+        section.or(Key("at_once", "512"), value::number("the number of probes", AT_ONCE), default.at_once);
+    section.finish();
+    Probing { at_once }
+}
+
+pub(super) fn health(mut section: Section<'_, '_>) -> Option<Health> {
+    let kind = kind::probe_kind(&mut section);
+    let port = section.optional(Key("port", "8080"), value::number("the port", 1..=u16::MAX));
+    let interval = section.or(Key("interval", "\"1s\""), value::duration(INTERVALS), Health::INTERVAL);
+    let timeout = timeout(&mut section, interval);
+    let rise = section.or(Key("rise", "2"), value::number("rise", 1..=u32::MAX), Health::RISE);
+    let fall = section.or(Key("fall", "3"), value::number("fall", 1..=u32::MAX), Health::FALL);
+    let panic_threshold =
+        section.or(Key("panic_threshold", "50"), value::number("the percentage", 0..=100), 0);
+    let slow_start = section.or(Key("slow_start", "\"30s\""), value::duration(SLOW_STARTS), Duration::ZERO);
+    let damping = section.section("damping").and_then(damping);
+    section.finish();
+    Some(Health {
+        kind: kind?,
+        port: port.map(Spanned::into_inner),
+        interval,
+        timeout,
+        rise,
+        fall,
+        panic_threshold,
+        slow_start,
+        damping,
+    })
+}
+
+/// Reads `[service.health.damping]`.
+fn damping(mut section: Section<'_, '_>) -> Option<Damping> {
+    let falls = section.required(Key("falls", "3"), value::number("the number of falls", 2..=1000));
+    let within = section.or(Key("within", "\"10min\""), value::duration(TIMES), Damping::WITHIN);
+    let hold = section.or(Key("hold", "\"2min\""), value::duration(TIMES), Damping::HOLD);
+    section.finish();
+    Some(Damping { falls: falls?.into_inner(), within, hold })
+}
+
+/// The timeout, by default the usual one or the interval if that is shorter.
+fn timeout(section: &mut Section<'_, '_>, interval: Duration) -> Duration {
+    let default = Health::TIMEOUT.min(interval);
+    let Some(timeout) = section.optional(Key("timeout", "\"500ms\""), value::duration(TIMEOUTS)) else {
+        return default;
+    };
+    if *timeout.get_ref() > interval {
+        let interval = humantime::format_duration(interval);
+        let problem = Problem::new(format!("the timeout is longer than the interval, {interval}"))
+            .advise(format!("write at most \"{interval}\", or a longer `interval`"));
+        section.report().add(problem.at(timeout.span()));
+    }
+    timeout.into_inner()
+}

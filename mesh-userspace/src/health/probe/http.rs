@@ -1,0 +1,118 @@
+//! Sends a request over HTTP/1.1 and looks at status and body. Redirects are not followed, no connection is used twice.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Deadline, ProbeError, Target, innermost, socket, tls};
+use crate::config::HttpProbe;
+
+/// Bytes of an answer's body that are read: to look for something, or so that the backend sees an orderly end.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How the probe names itself.
+const AGENT: &str = concat!("meshlb/", env!("CARGO_PKG_VERSION"));
+
+pub(super) async fn probe(
+    probe: &HttpProbe,
+    target: Target,
+    deadline: Deadline,
+) -> Result<Duration, ProbeError> {
+    let stream = socket::connected(target, deadline).await?;
+    let _ = stream.set_nodelay(true);
+    match &probe.tls {
+        None => exchange(probe, target, deadline, stream).await,
+        Some(tls) => {
+            let stream = tls::wrap(stream, tls, target, deadline).await?;
+            exchange(probe, target, deadline, stream).await
+        }
+    }
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    probe: &HttpProbe,
+    target: Target,
+    deadline: Deadline,
+    stream: S,
+) -> Result<Duration, ProbeError> {
+    let shown = || shown(probe, target);
+    let bad = |reason: String| ProbeError::BadAnswer { request: shown(), reason };
+    let request = request(probe, target).map_err(|error| ProbeError::Local { reason: error.to_string() })?;
+    let asked = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        Ok::<_, hyper::Error>((sender.send_request(request).await?, connection))
+    };
+    let (response, _connection) =
+        deadline.answer(shown, asked).await?.map_err(|error| bad(innermost(&error).to_string()))?;
+    let latency = deadline.elapsed();
+    let found = response.status().as_u16();
+    // What the status says does not wait for a body that nobody asks for, but for the orderly end.
+    let body = deadline.meet(body(response)).await;
+    if !probe.expect.contain(found) {
+        return Err(ProbeError::UnexpectedStatus { request: shown(), found, expected: probe.expect.clone() });
+    }
+    let Some(wanted) = &probe.answer else { return Ok(latency) };
+    let body = body.ok_or_else(|| ProbeError::NoAnswer { request: shown(), after: deadline.after })?;
+    if wanted.is_in(&body) {
+        return Ok(deadline.elapsed());
+    }
+    Err(ProbeError::WrongAnswer { request: shown(), wanted: wanted.to_string() })
+}
+
+fn request(probe: &HttpProbe, target: Target) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let host = probe.host.clone().unwrap_or_else(|| authority(probe, target));
+    let mut request = Request::builder()
+        .method(probe.method.as_str())
+        .uri(&probe.path)
+        .header(HOST, host)
+        .header(CONNECTION, "close");
+    for (name, value) in &probe.headers {
+        request = request.header(name, value);
+    }
+    if !probe.headers.iter().any(|(name, _)| name == USER_AGENT.as_str()) {
+        request = request.header(USER_AGENT, AGENT);
+    }
+    request.body(Empty::new())
+}
+
+/// The beginning of a body, or all of it.
+async fn body(mut response: Response<Incoming>) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(Ok(frame)) = response.frame().await {
+        body.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if body.len() > BODY_LIMIT {
+            break;
+        }
+    }
+    body
+}
+
+/// The address that is probed, without the usual port.
+fn authority(probe: &HttpProbe, target: Target) -> String {
+    let usual = if probe.tls.is_some() { 443 } else { 80 };
+    match target.address {
+        address if address.port() != usual => address.to_string(),
+        std::net::SocketAddr::V4(address) => address.ip().to_string(),
+        std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}
+
+/// The request as people write it.
+fn shown(probe: &HttpProbe, target: Target) -> String {
+    let scheme = if probe.tls.is_some() { "https" } else { "http" };
+    let mut shown = format!("{} {scheme}://{}{}", probe.method, authority(probe, target), probe.path);
+    if let Some(host) = &probe.host {
+        // Writing to a string cannot fail.
+        let _ = write!(shown, " for {host}");
+    }
+    shown
+}

@@ -1,0 +1,183 @@
+//! What the operator wants other than the configuration: drains, weights, maintenance. Pure, but for the file that
+//! makes it survive the agent.
+//!
+//! Invariant: an order stands until it is taken back, its time is over, or its service or backend leaves the
+//! configuration.
+
+mod file;
+
+pub use file::{OverridesFile, StateError};
+
+use crate::{
+    config::{Config, ServiceKey},
+    health,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::SystemTime,
+};
+
+/// Everything that the operator has ordered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    backends: BTreeMap<health::Key, Override>,
+    maintenance: BTreeMap<IpAddr, Maintenance>,
+}
+
+/// What is ordered for a backend of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// Whether it takes no new flows.
+    pub drained: bool,
+    /// Its weight instead of the configured one.
+    pub weight: Option<u16>,
+}
+
+/// Work on a host: all backends there are drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maintenance {
+    /// Why, for people.
+    pub reason: String,
+    /// When it is over; `None`: when somebody says so.
+    pub until: Option<SystemTime>,
+}
+
+impl Overrides {
+    /// What is ordered for a backend.
+    #[must_use]
+    pub fn of(&self, key: &health::Key) -> Override {
+        self.backends.get(key).copied().unwrap_or_default()
+    }
+
+    /// Work on the host of a backend.
+    #[must_use]
+    pub fn maintenance(&self, address: IpAddr) -> Option<&Maintenance> {
+        self.maintenance.get(&address)
+    }
+
+    /// Whether a backend takes no new flows, by whichever order.
+    #[must_use]
+    pub fn is_drained(&self, key: &health::Key) -> bool {
+        self.of(key).drained || self.maintenance.contains_key(&key.address)
+    }
+
+    /// Changes what is ordered for a backend, and answers whether that was something else.
+    pub fn set(&mut self, key: health::Key, change: impl FnOnce(&mut Override)) -> bool {
+        let before = self.of(&key);
+        let mut after = before;
+        change(&mut after);
+        if after == Override::default() {
+            self.backends.remove(&key);
+        } else {
+            self.backends.insert(key, after);
+        }
+        before != after
+    }
+
+    /// Begins maintenance, or changes its reason and end; answers whether anything is different.
+    pub fn begin_maintenance(&mut self, address: IpAddr, maintenance: Maintenance) -> bool {
+        self.maintenance.insert(address, maintenance.clone()) != Some(maintenance)
+    }
+
+    /// Ends maintenance, and answers whether there was any.
+    pub fn end_maintenance(&mut self, address: IpAddr) -> bool {
+        self.maintenance.remove(&address).is_some()
+    }
+
+    /// Ends maintenance whose time is over, and answers of whom.
+    pub fn expire(&mut self, now: SystemTime) -> Vec<IpAddr> {
+        let is_over = |maintenance: &mut Maintenance| maintenance.until.is_some_and(|until| until <= now);
+        self.maintenance.extract_if(.., |_, maintenance| is_over(maintenance)).map(|(of, _)| of).collect()
+    }
+
+    /// Forgets what is ordered for backends that a configuration does not have, and answers whether there was any.
+    pub fn forget_missing(&mut self, config: &Config) -> bool {
+        let there: BTreeSet<health::Key> = keys(config).collect();
+        let hosts: BTreeSet<IpAddr> = there.iter().map(|key| key.address).collect();
+        let before = (self.backends.len(), self.maintenance.len());
+        self.backends.retain(|key, _| there.contains(key));
+        self.maintenance.retain(|address, _| hosts.contains(address));
+        before != (self.backends.len(), self.maintenance.len())
+    }
+}
+
+fn keys(config: &Config) -> impl Iterator<Item = health::Key> {
+    config.services.iter().flat_map(|service| {
+        let key = |address| health::Key { service: service.key(), address };
+        service.backends.iter().map(move |backend| key(backend.address))
+    })
+}
+
+/// The services of a configuration by what they are called in the file.
+fn by_text(config: &Config) -> BTreeMap<String, ServiceKey> {
+    config.services.iter().map(|service| (service.key().to_string(), service.key())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::time::Duration;
+
+    pub(super) fn config(backends: &[&str]) -> Config {
+        let backends: String = backends
+            .iter()
+            .map(|address| format!("[[service.backend]]\naddress = \"{address}\"\n"))
+            .collect();
+        let service = "[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\nprotocol = \"tcp\"\nforward = \"ipip\"\n";
+        config::parse("test", &format!("[agent]\ninterfaces = [\"eth0\"]\n{service}{backends}")).unwrap()
+    }
+
+    pub(super) fn key(config: &Config, address: &str) -> health::Key {
+        health::Key { service: config.services[0].key(), address: address.parse().unwrap() }
+    }
+
+    #[test]
+    fn orders_stand_until_they_are_taken_back() {
+        let config = config(&["10.0.0.1"]);
+        let key = key(&config, "10.0.0.1");
+        let mut overrides = Overrides::default();
+        assert!(overrides.set(key, |order| order.drained = true));
+        assert!(!overrides.set(key, |order| order.drained = true), "nothing new");
+        assert!(overrides.set(key, |order| order.weight = Some(7)));
+        assert!(overrides.set(key, |order| order.drained = false));
+        assert_eq!(overrides.of(&key), Override { drained: false, weight: Some(7) });
+        assert!(overrides.set(key, |order| order.weight = None));
+        assert_eq!(overrides, Overrides::default());
+    }
+
+    #[test]
+    fn maintenance_drains_until_its_time_is_over() {
+        let config = config(&["10.0.0.1", "fd00::1"]);
+        let (one, other) = (key(&config, "10.0.0.1"), key(&config, "fd00::1"));
+        let start = SystemTime::UNIX_EPOCH;
+        let until = start + Duration::from_secs(60);
+        let mut overrides = Overrides::default();
+        let work = |until| Maintenance { reason: "disk".into(), until };
+        assert!(overrides.begin_maintenance(one.address, work(Some(until))));
+        assert!(!overrides.begin_maintenance(one.address, work(Some(until))));
+        assert!(overrides.begin_maintenance(other.address, work(None)));
+        assert!(overrides.is_drained(&one) && overrides.is_drained(&other));
+        assert_eq!(overrides.expire(start), Vec::<IpAddr>::new());
+        assert_eq!(overrides.expire(until), [one.address]);
+        assert!(!overrides.is_drained(&one) && overrides.is_drained(&other));
+        assert!(overrides.end_maintenance(other.address) && !overrides.end_maintenance(other.address));
+    }
+
+    #[test]
+    fn what_left_the_configuration_is_forgotten() {
+        let before = config(&["10.0.0.1", "10.0.0.2"]);
+        let mut overrides = Overrides::default();
+        for address in ["10.0.0.1", "10.0.0.2"] {
+            overrides.set(key(&before, address), |order| order.drained = true);
+            let work = Maintenance { reason: String::new(), until: None };
+            overrides.begin_maintenance(address.parse().unwrap(), work);
+        }
+        assert!(!overrides.forget_missing(&before));
+        let after = config(&["10.0.0.2"]);
+        assert!(overrides.forget_missing(&after));
+        assert!(!overrides.is_drained(&key(&before, "10.0.0.1")));
+        assert!(overrides.of(&key(&after, "10.0.0.2")).drained);
+    }
+}
