@@ -1,7 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's drains.
 
 use crate::{
-    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Tracking},
+    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Standing, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
@@ -18,11 +18,13 @@ use std::{
 pub enum Role {
     /// Takes new flows.
     Active,
-    /// Keeps its flows and takes no new ones: the operator drains it, or its weight is 0.
+    /// Keeps its flows and takes no new ones: the operator or its source drains it, or its weight is 0.
     Draining,
+    /// Keeps its flows and takes no new ones while a backend of a lower priority's number does.
+    Standby,
     /// Its probes have not spoken yet: keeps flows, takes no new ones.
     Unknown,
-    /// Its probes fail: keeps nothing.
+    /// Its probes fail, or its source says that it does: keeps nothing.
     Down,
 }
 
@@ -92,7 +94,7 @@ pub struct Desired {
 /// All that decides what is desired.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The configuration in force.
+    /// The configuration in force, with the backends that were discovered.
     pub config: &'a Config,
     /// What the probes say.
     pub verdicts: &'a BTreeMap<health::Key, Verdict>,
@@ -130,10 +132,11 @@ impl Forward {
 fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     let mut backends: BTreeMap<_, _> =
         service.backends.iter().map(|backend| (backend.address, member(service, backend, inputs))).collect();
-    let panic = service.health.as_ref().is_some_and(|health| is_panic(health.panic_threshold, &backends));
+    let panic = is_panic(service.health.as_ref().map_or(0, |health| health.panic_threshold), &backends);
     if panic {
         backends.values_mut().filter(|b| matches!(b.role, Role::Down)).for_each(|b| b.role = Role::Active);
     }
+    hold_back(service, &mut backends);
     Service {
         name: service.name.clone(),
         delivery: Delivery {
@@ -160,18 +163,35 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
         (Some(_), None) => State::Unknown,
         (Some(_), Some(verdict)) => verdict.state,
     };
-    let idle = backend.weight == 0 || inputs.drained.contains(&key);
-    let role = match state {
-        State::Down => Role::Down,
-        State::Unknown => Role::Unknown,
-        State::Up if idle => Role::Draining,
-        State::Up => Role::Active,
+    let is_drained = inputs.drained.contains(&key) || backend.standing == Standing::Draining;
+    let idle = backend.weight == 0 || is_drained;
+    let role = match (state, backend.standing) {
+        (State::Down, _) | (_, Standing::Failing) => Role::Down,
+        (State::Unknown, _) => Role::Unknown,
+        (State::Up, _) if idle => Role::Draining,
+        (State::Up, _) => Role::Active,
     };
     let next_hop = match inputs.next_hops.get(&backend.address) {
         Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
         Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) | None => None,
     };
     Backend { role, weight: if idle { 0 } else { backend.weight }, next_hop }
+}
+
+/// Leaves new flows to the lowest priority number of which a backend can take them.
+fn hold_back(service: &config::Service, backends: &mut BTreeMap<IpAddr, Backend>) {
+    let can = |backend: &&config::Backend| {
+        let known = backends.get(&backend.address);
+        known.is_some_and(|backend| backend.role == Role::Active && backend.next_hop.is_some())
+    };
+    let Some(first) = service.backends.iter().filter(can).map(|backend| backend.priority).min() else {
+        return;
+    };
+    for later in service.backends.iter().filter(|backend| backend.priority > first) {
+        if let Some(backend) = backends.get_mut(&later.address).filter(|it| it.role == Role::Active) {
+            backend.role = Role::Standby;
+        }
+    }
 }
 
 /// Whether the healthy part of the weight is none, or below the threshold in percent. Backends that take no new
@@ -215,7 +235,19 @@ mod tests {
     "#;
 
     fn shares(states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
-        let config = config::parse("test", CONFIG).unwrap();
+        wanted(&config::parse("test", CONFIG).unwrap(), states, drained)
+    }
+
+    /// The same where sources say something of the backends: priorities and standings.
+    fn said(states: [State; 3], said: [(u16, Standing); 3]) -> (Vec<u8>, bool) {
+        let mut config = config::parse("test", CONFIG).unwrap();
+        for (backend, (priority, standing)) in config.services[0].backends.iter_mut().zip(said) {
+            (backend.priority, backend.standing) = (priority, standing);
+        }
+        wanted(&config, states, &[])
+    }
+
+    fn wanted(config: &Config, states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
         let key =
             |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
         let verdict =
@@ -224,12 +256,8 @@ mod tests {
         let hop = NextHop::some();
         let next_hops = (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let drained = drained.iter().map(|last| key(*last)).collect();
-        let desired = desired(Inputs {
-            config: &config,
-            verdicts: &verdicts,
-            next_hops: &next_hops,
-            drained: &drained,
-        });
+        let desired =
+            desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, drained: &drained });
         let service = &desired.services[&config.services[0].key()];
         let last = |share: &Share| *super::super::dataplane::wire_address(share.address).last().unwrap();
         (service.shares().iter().map(last).collect(), service.panic)
@@ -261,6 +289,28 @@ mod tests {
     #[test]
     fn a_drained_backend_stays_out_in_a_panic() {
         assert_eq!(shares([State::Down, State::Down, State::Up], &[3]), (vec![1, 2], true));
+    }
+
+    #[test]
+    fn a_source_drains_and_fails_backends_that_probes_find_up() {
+        use Standing::{Draining, Failing, Ready};
+        let up = [State::Up; 3];
+        assert_eq!(said(up, [(0, Draining), (0, Ready), (0, Ready)]), (vec![2, 3], false));
+        assert_eq!(said(up, [(0, Failing), (0, Ready), (0, Ready)]), (vec![2, 3], false));
+        assert_eq!(said(up, [(0, Failing), (0, Failing), (0, Failing)]), (vec![1, 2, 3], true));
+    }
+
+    #[test]
+    fn backends_of_a_higher_number_stand_by_while_one_of_a_lower_number_can() {
+        use Standing::{Draining, Ready};
+        let ready = [(0, Ready), (1, Ready), (2, Ready)];
+        assert_eq!(said([State::Up; 3], ready), (vec![1], false));
+        assert_eq!(said([State::Up; 3], [(0, Draining), (1, Ready), (1, Ready)]), (vec![2, 3], false));
+        let (first_down, last_up) =
+            ([State::Down, State::Up, State::Up], [State::Down, State::Down, State::Up]);
+        assert_eq!(said(first_down, ready), (vec![2], false));
+        // A panic comes first: all are used, and of them those that come first.
+        assert_eq!(said(last_up, ready), (vec![1], true));
     }
 
     #[test]

@@ -8,6 +8,8 @@
     reason = "a test panics when its claim is false"
 )]
 
+#[path = "config_errors/discovery.rs"]
+mod discovery;
 #[path = "config_errors/properties.rs"]
 mod properties;
 #[path = "config_errors/quic.rs"]

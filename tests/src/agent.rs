@@ -168,8 +168,10 @@ fn defaults(topology: &Topology, directory: &Path) -> Result<Table> {
     let mode = if topology.is_native(topology.balancer()) { "native" } else { "generic" };
     let pins = topology.bpffs().join("meshlb");
     let socket = directory.join("meshlb.sock");
+    let state = directory.join("state");
     let text = format!(
-        "[agent]\ninterfaces = [{INTERFACE:?}]\nxdp_mode = {mode:?}\npin_path = {pins:?}\n[api]\nsocket = {socket:?}\n"
+        "[agent]\ninterfaces = [{INTERFACE:?}]\nxdp_mode = {mode:?}\npin_path = {pins:?}\n\
+         state_directory = {state:?}\n[api]\nsocket = {socket:?}\n"
     );
     Ok(text.parse()?)
 }

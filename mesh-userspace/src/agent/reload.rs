@@ -17,11 +17,14 @@ impl Agent {
             self.reloads.failed += 1;
             CommandError::invalid(error.to_string()).advise("nothing was changed")
         })?;
-        let report = report(&self.config, &config);
+        let report = report(&self.written, &config);
         // What takes a restart stays.
-        self.config = Config { services: config.services, ..self.config.clone() };
+        self.written = Config { services: config.services, ..self.written.clone() };
+        self.inputs.ask(&self.written);
+        // Or a service whose backends move from the file to a source would have none in between.
+        self.inputs.hear_out();
+        self.take_in();
         self.forget_drains();
-        self.inputs.follow(&self.config);
         self.steer();
         self.reloads.ok += 1;
         for key in &report.restart_needed {
@@ -31,13 +34,15 @@ impl Agent {
         Ok(report)
     }
 
+    /// A backend that is discovered stays drained: it may be back in a moment.
     fn forget_drains(&mut self) {
         let services = self.config.services.iter().map(|service| (service.key(), service));
         let services: BTreeMap<ServiceKey, &Service> = services.collect();
         let stands =
             |service: &Service, address| service.backends.iter().any(|backend| backend.address == address);
+        let is_meant = |service: &Service, address| stands(service, address) || !service.discovery.is_empty();
         self.drained
-            .retain(|key| services.get(&key.service).is_some_and(|service| stands(service, key.address)));
+            .retain(|key| services.get(&key.service).is_some_and(|service| is_meant(service, key.address)));
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Agent {
     pub on_exit: OnExit,
     /// Directory of the pins, absolute, on a BPF file system.
     pub pin_path: PathBuf,
+    /// Directory of what the agent has to remember, absolute.
+    pub state_directory: PathBuf,
     /// Key of the flow hash, equal on all balancers of a cluster; `None`: the agent draws one.
     pub seed: Option<u64>,
     /// Whether ICMP echo requests to VIPs are answered by the balancer.
@@ -68,4 +70,6 @@ impl Agent {
     pub const ANSWER_ECHO: bool = true;
     /// The default of [`Self::pin_path`].
     pub const PIN_PATH: &str = "/sys/fs/bpf/meshlb";
+    /// The default of [`Self::state_directory`].
+    pub const STATE_DIRECTORY: &str = "/var/lib/meshlb";
 }

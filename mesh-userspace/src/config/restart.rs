@@ -18,14 +18,24 @@ impl Config {
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 8] {
-    let Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source, answer_echo, next_program } =
-        old;
+fn agent(old: &Agent, new: &Agent) -> [Change; 9] {
+    let Agent {
+        interfaces,
+        xdp_mode,
+        on_exit,
+        pin_path,
+        state_directory,
+        seed,
+        outer_source,
+        answer_echo,
+        next_program,
+    } = old;
     [
         ("agent.interfaces", *interfaces != new.interfaces),
         ("agent.xdp_mode", *xdp_mode != new.xdp_mode),
         ("agent.on_exit", *on_exit != new.on_exit),
         ("agent.pin_path", *pin_path != new.pin_path),
+        ("agent.state_directory", *state_directory != new.state_directory),
         ("agent.seed", *seed != new.seed),
         ("agent.outer_source", *outer_source != new.outer_source),
         ("agent.answer_echo", *answer_echo != new.answer_echo),

@@ -34,6 +34,7 @@ fn everything_but_the_interfaces_has_a_default() {
         xdp_mode: XdpMode::Auto,
         on_exit: OnExit::Keep,
         pin_path: "/sys/fs/bpf/meshlb".into(),
+        state_directory: "/var/lib/meshlb".into(),
         seed: None,
         outer_source: OuterSource::default(),
         answer_echo: true,
@@ -54,7 +55,7 @@ fn a_service_has_the_documented_defaults() {
     assert_eq!((tcp.scheduler, tcp.tracking), (Scheduler::Maglev, Tracking::Adaptive));
     assert_eq!((tcp.tunnel_port, tcp.oversized), (None, Oversized::Drop));
     assert_eq!((tcp.table_size, tcp.table_size()), (None, 1021));
-    assert_eq!(tcp.backends, [Backend { address: "10.0.1.1".parse().unwrap(), weight: 100 }]);
+    assert_eq!(tcp.backends, [Backend::new("10.0.1.1".parse().unwrap(), 100)]);
     let kind = ProbeKind::Http { path: "/".into(), host: None, expect: vec![200] };
     assert_eq!(tcp.health, Some(Health::new(kind)));
     assert_eq!(tcp.key().to_string(), "203.0.113.10:80/tcp");
@@ -166,14 +167,15 @@ fn uncomment(text: String, line: &str) -> String {
 fn every_key_is_documented_where_it_belongs() {
     let text = "[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
                 [limits]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n[service.health]\nqqqqqqqq = 1\n\
-                [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n";
+                [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n\
+                [[service.discovery]]\nkind = \"file\"\nqqqqqqqq = 1\n";
     let error = parse("test.toml", text).unwrap_err();
     let unknown = error.problems().iter().filter_map(|problem| {
         let section = problem.message().strip_prefix("unknown key `qqqqqqqq` in ")?;
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 9, "{error}");
+    assert_eq!(sections.len(), 10, "{error}");
     for (section, keys) in sections {
         let chapter =
             DOCUMENT.split("\n## ").find(|chapter| chapter.starts_with(&format!("`{section}`"))).unwrap();

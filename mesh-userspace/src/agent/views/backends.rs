@@ -35,6 +35,7 @@ impl Agent {
                 views.push(BackendView {
                     service: service.name.clone(),
                     address: backend.address.to_string(),
+                    source: self.origins.get(&key).cloned().unwrap_or_else(|| "configuration".to_owned()),
                     weight: backend.weight,
                     state: known.map_or("unknown", state_name).to_owned(),
                     health: self.health_view(&key, latencies.get(&key)),
@@ -86,7 +87,8 @@ const fn state_name(backend: &Backend) -> &'static str {
     match (backend.role, backend.next_hop) {
         (Role::Down, _) => "down",
         (Role::Unknown, _) => "unknown",
-        (Role::Active | Role::Draining, None) => "unresolved",
+        (Role::Active | Role::Draining | Role::Standby, None) => "unresolved",
+        (Role::Standby, Some(_)) => "standby",
         (Role::Active, Some(_)) => "up",
         (Role::Draining, Some(_)) => "draining",
     }

@@ -51,6 +51,7 @@ mod tests {
         BackendView {
             service: "web".into(),
             address: "10.0.1.1".into(),
+            source: "configuration".into(),
             weight: 100,
             state: "up".into(),
             health: Some(HealthView {

@@ -18,6 +18,8 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let on_exit = section.or(Key("on_exit", "\"keep\""), value::choice("way to exit"), OnExit::default());
     let pin_path = Key("pin_path", "\"/sys/fs/bpf/meshlb\"");
     let pin_path = section.or(pin_path, value::absolute_path, Agent::PIN_PATH.into());
+    let state_directory = Key("state_directory", "\"/var/lib/meshlb\"");
+    let state_directory = section.or(state_directory, value::absolute_path, Agent::STATE_DIRECTORY.into());
     let seed = section.optional(Key("seed", "\"0123456789abcdef\""), seed).map(Spanned::into_inner);
     let outer_source = Key("outer_source", "[\"10.255.0.0/16\", \"fd00:1::/64\"]");
     let outer_source = section.or(outer_source, outer_source::read, OuterSource::default());
@@ -25,8 +27,17 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let next_program = Key("next_program", "\"/sys/fs/bpf/other\"");
     let next_program = section.optional(next_program, value::absolute_path).map(Spanned::into_inner);
     section.finish();
-    let interfaces = names?.into_inner();
-    Some(Agent { interfaces, xdp_mode, on_exit, pin_path, seed, outer_source, answer_echo, next_program })
+    Some(Agent {
+        interfaces: names?.into_inner(),
+        xdp_mode,
+        on_exit,
+        pin_path,
+        state_directory,
+        seed,
+        outer_source,
+        answer_echo,
+        next_program,
+    })
 }
 
 fn interfaces(node: &Node<'_>) -> Read<Vec<String>> {
