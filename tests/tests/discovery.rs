@@ -1,5 +1,5 @@
 //! Backends come and go as sources say, under traffic that loses nothing while its backends live.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail by panicking, too")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 #[path = "discovery/file.rs"]
 mod file;
