@@ -1,7 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's orders.
 
 use crate::{
-    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Tracking},
+    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Standing, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
@@ -22,11 +22,13 @@ const STEPS: u16 = 10;
 pub enum Role {
     /// Takes new flows.
     Active,
-    /// Keeps its flows and takes no new ones: the operator drains it, or its weight is 0.
+    /// Keeps its flows and takes no new ones: the operator or its source drains it, or its weight is 0.
     Draining,
+    /// Keeps its flows and takes no new ones while a backend of a lower priority's number does.
+    Standby,
     /// Its probes have not spoken yet: keeps flows, takes no new ones.
     Unknown,
-    /// Its probes fail: keeps nothing.
+    /// Its probes fail, or its source says that it does: keeps nothing.
     Down,
 }
 
@@ -98,7 +100,7 @@ pub struct Desired {
 /// All that decides what is desired.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The configuration in force.
+    /// The configuration in force, with the backends that were discovered.
     pub config: &'a Config,
     /// What the probes say.
     pub verdicts: &'a BTreeMap<health::Key, Verdict>,
@@ -147,10 +149,11 @@ impl Forward {
 fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     let mut backends: BTreeMap<_, _> =
         service.backends.iter().map(|backend| (backend.address, member(service, backend, inputs))).collect();
-    let panic = service.health.as_ref().is_some_and(|health| is_panic(health.panic_threshold, &backends));
+    let panic = is_panic(service.health.as_ref().map_or(0, |health| health.panic_threshold), &backends);
     if panic {
         backends.values_mut().filter(|b| matches!(b.role, Role::Down)).for_each(|b| b.role = Role::Active);
     }
+    hold_back(service, &mut backends);
     Service {
         name: service.name.clone(),
         delivery: Delivery {
@@ -178,12 +181,12 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
         (Some(_), Some(verdict)) => verdict.state,
     };
     let weight = inputs.overrides.of(&key).weight.unwrap_or(backend.weight);
-    let idle = weight == 0 || inputs.overrides.is_drained(&key);
-    let role = match state {
-        State::Down => Role::Down,
-        State::Unknown => Role::Unknown,
-        State::Up if idle => Role::Draining,
-        State::Up => Role::Active,
+    let idle = weight == 0 || inputs.overrides.is_drained(&key) || backend.standing == Standing::Draining;
+    let role = match (state, backend.standing) {
+        (State::Down, _) | (_, Standing::Failing) => Role::Down,
+        (State::Unknown, _) => Role::Unknown,
+        (State::Up, _) if idle => Role::Draining,
+        (State::Up, _) => Role::Active,
     };
     let next_hop = match inputs.next_hops.get(&backend.address) {
         Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
@@ -202,6 +205,22 @@ fn started(whole: u16, slow_start: Duration, age: Option<Duration>) -> u16 {
     let passed = age.as_nanos() * u128::from(STEPS) / slow_start.as_nanos().max(1);
     let share = u128::from(whole) * (passed + 1) / u128::from(STEPS);
     u16::try_from(share).unwrap_or(whole).clamp(1, whole)
+}
+
+/// Leaves new flows to the lowest priority number of which a backend can take them.
+fn hold_back(service: &config::Service, backends: &mut BTreeMap<IpAddr, Backend>) {
+    let can = |backend: &&config::Backend| {
+        let known = backends.get(&backend.address);
+        known.is_some_and(|backend| backend.role == Role::Active && backend.next_hop.is_some())
+    };
+    let Some(first) = service.backends.iter().filter(can).map(|backend| backend.priority).min() else {
+        return;
+    };
+    for later in service.backends.iter().filter(|backend| backend.priority > first) {
+        if let Some(backend) = backends.get_mut(&later.address).filter(|it| it.role == Role::Active) {
+            backend.role = Role::Standby;
+        }
+    }
 }
 
 /// Whether the healthy part of the weight is none, or below the threshold in percent. Backends that take no new
@@ -241,7 +260,19 @@ mod tests {
     "#;
 
     fn shares(states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
-        let config = config::parse("test", CONFIG).unwrap();
+        wanted(&config::parse("test", CONFIG).unwrap(), states, drained)
+    }
+
+    /// The same where sources say something of the backends: priorities and standings.
+    fn said(states: [State; 3], said: [(u16, Standing); 3]) -> (Vec<u8>, bool) {
+        let mut config = config::parse("test", CONFIG).unwrap();
+        for (backend, (priority, standing)) in config.services[0].backends.iter_mut().zip(said) {
+            (backend.priority, backend.standing) = (priority, standing);
+        }
+        wanted(&config, states, &[])
+    }
+
+    fn wanted(config: &Config, states: [State; 3], drained: &[u8]) -> (Vec<u8>, bool) {
         let key =
             |last: u8| health::Key { service: config.services[0].key(), address: [10, 0, 0, last].into() };
         let verdict = |state| Verdict { state, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
@@ -253,7 +284,7 @@ mod tests {
             overrides.set(key(*last), |order| order.drained = true);
         }
         let desired = desired(Inputs {
-            config: &config,
+            config,
             verdicts: &verdicts,
             next_hops: &next_hops,
             overrides: &overrides,
@@ -352,6 +383,28 @@ mod tests {
         let service = desired.services.values().next().unwrap();
         assert_eq!(service.shares().iter().map(|share| share.weight).collect::<Vec<_>>(), [7, 100]);
         assert_eq!(service.backends.values().nth(1).unwrap().role, Role::Draining);
+    }
+
+    #[test]
+    fn a_source_drains_and_fails_backends_that_probes_find_up() {
+        use Standing::{Draining, Failing, Ready};
+        let up = [State::Up; 3];
+        assert_eq!(said(up, [(0, Draining), (0, Ready), (0, Ready)]), (vec![2, 3], false));
+        assert_eq!(said(up, [(0, Failing), (0, Ready), (0, Ready)]), (vec![2, 3], false));
+        assert_eq!(said(up, [(0, Failing), (0, Failing), (0, Failing)]), (vec![1, 2, 3], true));
+    }
+
+    #[test]
+    fn backends_of_a_higher_number_stand_by_while_one_of_a_lower_number_can() {
+        use Standing::{Draining, Ready};
+        let ready = [(0, Ready), (1, Ready), (2, Ready)];
+        assert_eq!(said([State::Up; 3], ready), (vec![1], false));
+        assert_eq!(said([State::Up; 3], [(0, Draining), (1, Ready), (1, Ready)]), (vec![2, 3], false));
+        let (first_down, last_up) =
+            ([State::Down, State::Up, State::Up], [State::Down, State::Down, State::Up]);
+        assert_eq!(said(first_down, ready), (vec![2], false));
+        // A panic comes first: all are used, and of them those that come first.
+        assert_eq!(said(last_up, ready), (vec![1], true));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod decap;
 pub mod delivery;
 pub mod desired;
+pub mod discovery;
 pub mod health;
 pub mod logging;
 pub mod maglev;

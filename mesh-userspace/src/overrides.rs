@@ -2,21 +2,17 @@
 //! makes it survive the agent.
 //!
 //! Invariant: an order stands until it is taken back, its time is over, or its service or backend leaves the
-//! configuration.
+//! configuration. A backend that sources may name again has not left it.
 
 mod file;
 
 pub use file::{OverridesFile, StateError};
 
 use crate::{
-    config::{Config, ServiceKey},
+    config::{Config, Service, ServiceKey},
     health,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 /// Everything that the operator has ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,20 +89,19 @@ impl Overrides {
 
     /// Forgets what is ordered for backends that a configuration does not have, and answers whether there was any.
     pub fn forget_missing(&mut self, config: &Config) -> bool {
-        let there: BTreeSet<health::Key> = keys(config).collect();
-        let hosts: BTreeSet<IpAddr> = there.iter().map(|key| key.address).collect();
         let before = (self.backends.len(), self.maintenance.len());
-        self.backends.retain(|key, _| there.contains(key));
-        self.maintenance.retain(|address, _| hosts.contains(address));
+        self.backends.retain(|key, _| {
+            let service = config.services.iter().find(|service| service.key() == key.service);
+            service.is_some_and(|service| may_have(service, key.address))
+        });
+        self.maintenance.retain(|host, _| config.services.iter().any(|service| may_have(service, *host)));
         before != (self.backends.len(), self.maintenance.len())
     }
 }
 
-fn keys(config: &Config) -> impl Iterator<Item = health::Key> {
-    config.services.iter().flat_map(|service| {
-        let key = |address| health::Key { service: service.key(), address };
-        service.backends.iter().map(move |backend| key(backend.address))
-    })
+/// Whether a service has a backend, or may hear of it from its sources.
+fn may_have(service: &Service, backend: IpAddr) -> bool {
+    !service.discovery.is_empty() || service.backends.iter().any(|known| known.address == backend)
 }
 
 /// The services of a configuration by what they are called in the file.
@@ -121,12 +116,16 @@ mod tests {
     use std::time::Duration;
 
     pub(super) fn config(backends: &[&str]) -> Config {
+        config::parse("test", &text(backends)).unwrap()
+    }
+
+    fn text(backends: &[&str]) -> String {
         let backends: String = backends
             .iter()
             .map(|address| format!("[[service.backend]]\naddress = \"{address}\"\n"))
             .collect();
         let service = "[[service]]\nname = \"web\"\nvip = \"203.0.113.10\"\nport = 80\nprotocol = \"tcp\"\nforward = \"ipip\"\n";
-        config::parse("test", &format!("[agent]\ninterfaces = [\"eth0\"]\n{service}{backends}")).unwrap()
+        format!("[agent]\ninterfaces = [\"eth0\"]\n{service}{backends}")
     }
 
     pub(super) fn key(config: &Config, address: &str) -> health::Key {
@@ -179,5 +178,20 @@ mod tests {
         assert!(overrides.forget_missing(&after));
         assert!(!overrides.is_drained(&key(&before, "10.0.0.1")));
         assert!(overrides.of(&key(&after, "10.0.0.2")).drained);
+    }
+
+    #[test]
+    fn what_sources_may_name_again_is_not_forgotten() {
+        let source = "[[service.discovery]]\nkind = \"file\"\npath = \"/backends.toml\"\n";
+        let discovered = config::parse("test", &format!("{}{source}", text(&[]))).unwrap();
+        let mut overrides = Overrides::default();
+        overrides.set(key(&discovered, "10.0.0.1"), |order| order.weight = Some(7));
+        overrides.begin_maintenance(
+            "10.0.0.1".parse().unwrap(),
+            Maintenance { reason: String::new(), until: None },
+        );
+        assert!(!overrides.forget_missing(&discovered));
+        assert!(overrides.forget_missing(&config(&["10.0.0.2"])));
+        assert_eq!(overrides, Overrides::default());
     }
 }

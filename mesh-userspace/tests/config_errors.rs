@@ -8,6 +8,8 @@
     reason = "a test panics when its claim is false"
 )]
 
+#[path = "config_errors/discovery.rs"]
+mod discovery;
 #[path = "config_errors/health.rs"]
 mod health;
 #[path = "config_errors/properties.rs"]

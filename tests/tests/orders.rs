@@ -1,5 +1,5 @@
 //! What operators order and backends report: it takes effect, is told, and survives the agent.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail by panicking, too")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 use std::time::Duration;
 

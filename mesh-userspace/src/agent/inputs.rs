@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, Health, ProbeKind},
+    discovery::{self, Reports, Sources},
     health::{self, NotAwaited, Prober, Report, State, Verdict},
     nexthop::{Resolution, Resolver},
 };
@@ -11,7 +12,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tracing::warn;
 
 /// How long backends may take to report for the first time before packets are taken without them.
 const FIRST_REPORT: Duration = Duration::from_secs(30);
@@ -19,28 +21,60 @@ const FIRST_REPORT: Duration = Duration::from_secs(30);
 /// Longer than the kernel takes to find a neighbour.
 const NEIGHBOURS: Duration = Duration::from_secs(3);
 
+/// How long the agent waits for the first words of its sources when it starts.
+const SOURCES: Duration = Duration::from_secs(5);
+
+/// How long a reload waits for the first words of sources that are new in it.
+const NEW_SOURCES: Duration = Duration::from_secs(1);
+
 /// The agent's sources.
 pub(super) struct Inputs {
+    sources: Sources,
     prober: Prober,
     resolver: Resolver,
+    reports: watch::Receiver<Reports>,
     verdicts: watch::Receiver<BTreeMap<health::Key, Verdict>>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, Resolution>>,
 }
 
+/// What there is news of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Who is there.
+    Discovery,
+    /// How they do, and how to reach them.
+    State,
+}
+
 impl Inputs {
-    /// Starts to probe and to resolve what a configuration names.
+    /// Follows nothing yet.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        let (reports_in, reports) = watch::channel(Reports::new());
         let (verdicts_in, verdicts) = watch::channel(BTreeMap::new());
         let (next_hops_in, next_hops) = watch::channel(BTreeMap::new());
         let resolver = Resolver::start(next_hops_in).await?;
         let at_once = usize::try_from(config.probing.at_once).unwrap_or(usize::MAX);
+        let sources = Sources::new(reports_in, &config.agent.state_directory);
         let prober = Prober::new(verdicts_in, at_once);
-        let mut inputs = Self { prober, resolver, verdicts, next_hops };
-        inputs.follow(config);
-        Ok(inputs)
+        Ok(Self { sources, prober, resolver, reports, verdicts, next_hops })
     }
 
-    /// Follows another configuration; what is in both is not disturbed.
+    /// Asks the sources of a configuration; those that were asked before are not disturbed.
+    pub(super) fn ask(&mut self, config: &Config) {
+        let discovery = config.services.iter().flat_map(|service| &service.discovery);
+        self.sources.update(discovery.map(|discovery| &discovery.source));
+    }
+
+    /// Waits a little for the first words of sources that are new. Blocks its thread.
+    pub(super) fn hear_out(&mut self) {
+        let answered = |reports: &Reports| reports.values().all(discovery::Report::has_answered);
+        let heard = async { timeout(NEW_SOURCES, self.reports.wait_for(answered)).await.map(drop) };
+        if Handle::current().block_on(heard).is_err() {
+            warn!(waited = ?NEW_SOURCES, "went on without the first words of all sources");
+        }
+    }
+
+    /// Probes and resolves all backends of a configuration; what was in the one before is not disturbed.
     pub(super) fn follow(&mut self, config: &Config) {
         self.prober.update(&probed(config));
         let addresses = config.services.iter().flat_map(|service| &service.backends);
@@ -48,13 +82,18 @@ impl Inputs {
     }
 
     /// Waits until something changed.
-    pub(super) async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) -> News {
         // A source that ended says nothing any more; what it said last stays.
         tokio::select! {
-            Ok(()) = self.verdicts.changed() => {}
-            Ok(()) = self.next_hops.changed() => {}
+            Ok(()) = self.reports.changed() => News::Discovery,
+            Ok(()) = self.verdicts.changed() => News::State,
+            Ok(()) = self.next_hops.changed() => News::State,
             else => std::future::pending().await,
         }
+    }
+
+    pub(super) fn reports(&self) -> watch::Ref<'_, Reports> {
+        self.reports.borrow()
     }
 
     pub(super) fn verdicts(&self) -> watch::Ref<'_, BTreeMap<health::Key, Verdict>> {
@@ -77,17 +116,21 @@ impl Inputs {
         let judged =
             |key: &health::Key| verdicts.get(key).is_some_and(|verdict| verdict.state != State::Unknown);
         let mut services = config.services.iter();
-        services.all(|service| {
-            let key = |address| health::Key { service: service.key(), address };
-            let mut backends = service.backends.iter().map(|backend| backend.address);
-            backends.all(|address| resolved(&address) && (service.health.is_none() || judged(&key(address))))
-        })
+        self.reports().values().all(discovery::Report::is_settled)
+            && services.all(|service| {
+                let key = |address| health::Key { service: service.key(), address };
+                let mut backends = service.backends.iter().map(|backend| backend.address);
+                backends
+                    .all(|address| resolved(&address) && (service.health.is_none() || judged(&key(address))))
+            })
     }
 
     /// How long the first answers may take.
     pub(super) fn patience(config: &Config) -> Duration {
         let timeouts = config.services.iter().filter_map(|service| service.health.as_ref()).map(first_answer);
-        timeouts.max().unwrap_or_default() + NEIGHBOURS
+        let has_sources = config.services.iter().any(|service| !service.discovery.is_empty());
+        let sources = if has_sources { SOURCES } else { Duration::ZERO };
+        sources + timeouts.max().unwrap_or_default() + NEIGHBOURS
     }
 
     /// Takes what a backend reports of itself.

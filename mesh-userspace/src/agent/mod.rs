@@ -136,7 +136,7 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
                 }
                 false
             }
-            () = agent.inputs.changed() => { block_in_place(|| agent.on_change())?; false }
+            news = agent.inputs.changed() => { block_in_place(|| agent.on_change(news))?; false }
             _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
         };
         if end {

@@ -17,13 +17,16 @@ impl Agent {
             self.reloads.failed += 1;
             CommandError::invalid(error.to_string()).advise("nothing was changed")
         })?;
-        let report = report(&self.config, &config);
+        let report = report(&self.written, &config);
         // What takes a restart stays.
-        self.config = Config { services: config.services, ..self.config.clone() };
+        self.written = Config { services: config.services, ..self.written.clone() };
+        self.inputs.ask(&self.written);
+        // Or a service whose backends move from the file to a source would have none in between.
+        self.inputs.hear_out();
+        self.take_in();
         if self.overrides.forget_missing(&self.config) {
             self.remember();
         }
-        self.inputs.follow(&self.config);
         self.steer();
         self.reloads.ok += 1;
         for key in &report.restart_needed {

@@ -3,7 +3,7 @@
 use super::{
     clock,
     command::{Command, CommandError},
-    inputs::Inputs,
+    inputs::{Inputs, News},
     orders,
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     config::{Config, OnExit},
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
+    discovery::{Combined, combine},
     health,
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
@@ -19,12 +20,13 @@ use crate::{
 use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often the flow table is looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -35,7 +37,14 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The agent.
 pub(super) struct Agent {
     pub(super) path: PathBuf,
+    /// What is in the file.
+    pub(super) written: Config,
+    /// The same, with the backends that were discovered.
     pub(super) config: Config,
+    /// Which source backends are from; those that are missing are configured.
+    pub(super) origins: BTreeMap<health::Key, String>,
+    /// What of the discovered is left out or overruled.
+    pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
     pub(super) inputs: Inputs,
     pub(super) desired: Desired,
@@ -68,10 +77,13 @@ impl Agent {
         let now = clock::now();
         let overrides_file = OverridesFile::within(config.agent.state_directory.clone());
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
-        Self {
+        let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
             path,
+            written: config.clone(),
             config,
+            origins: BTreeMap::new(),
+            remarks: Vec::new(),
             reconciler,
             inputs,
             desired: Desired::default(),
@@ -85,7 +97,20 @@ impl Agent {
             swept: now,
             touched: now,
             failed: false,
+        };
+        agent.inputs.ask(&agent.written);
+        agent.take_in();
+        agent
+    }
+
+    /// Takes in what the sources say, and probes and resolves whom they know.
+    pub(super) fn take_in(&mut self) {
+        let Combined { config, origins, remarks } = combine(&self.written, &self.inputs.reports());
+        for remark in remarks.iter().filter(|remark| !self.remarks.contains(remark)) {
+            warn!(remark, "could not take in all that was discovered");
         }
+        (self.config, self.origins, self.remarks) = (config, origins, remarks);
+        self.inputs.follow(&self.config);
     }
 
     pub(super) const fn on_exit(&self) -> OnExit {
@@ -100,8 +125,11 @@ impl Agent {
         self.starting.is_none()
     }
 
-    /// Probes or next hops have news.
-    pub(super) fn on_change(&mut self) -> anyhow::Result<()> {
+    /// Sources, probes or next hops have news.
+    pub(super) fn on_change(&mut self, news: News) -> anyhow::Result<()> {
+        if news == News::Discovery {
+            self.take_in();
+        }
         match self.starting {
             Some(_) if self.inputs.are_complete(&self.config) => self.go(),
             Some(_) => Ok(()),

@@ -32,6 +32,30 @@ pub struct Status {
     /// Packets of QUIC services, by what led them to their backends. None from agents that know no QUIC.
     #[serde(default)]
     pub quic: QuicPackets,
+    /// Sources of backends, in the order of the configuration. None from agents that know no discovery.
+    #[serde(default)]
+    pub discovery: Vec<SourceView>,
+}
+
+/// A source of backends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Its name: kind, and who is asked.
+    pub source: String,
+    /// Its kind, as configured.
+    pub kind: String,
+    /// Names of the services that it is a source of.
+    pub services: Vec<String>,
+    /// `live`, `stale` if it does not answer at present, so that its last word stands, or `silent` if it has none.
+    pub state: String,
+    /// Instances that it knows, those included that a service leaves out.
+    pub instances: u32,
+    /// How long ago it last said so; none when it never did. Seconds.
+    pub age_seconds: Option<f64>,
+    /// Why it does not answer at present; none when it does.
+    pub last_error: Option<String>,
+    /// How often it failed since the agent began to follow it.
+    pub errors: u64,
 }
 
 /// Packets of all QUIC services. Not all of them reached a backend: see the outcomes.
@@ -92,7 +116,7 @@ pub struct FlowUse {
 }
 
 /// A service, its table and its traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// Name of the service.
     pub name: String,
@@ -116,7 +140,7 @@ pub struct ServiceView {
     pub table_size: u32,
     /// The slots by phase; they sum up to `table_size`.
     pub slots: SlotPhases,
-    /// Backends configured.
+    /// Backends configured and discovered.
     pub backends: u32,
     /// Backends that get new flows.
     pub up: u32,
@@ -128,6 +152,12 @@ pub struct ServiceView {
     pub bytes: u64,
     /// Flows first seen by the service.
     pub new_flows: u64,
+    /// Names of the sources of its backends beside the configuration.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// Age of the oldest word that stands because its source does not answer; none when all do. Seconds.
+    #[serde(default)]
+    pub stale_seconds: Option<f64>,
 }
 
 /// How far a service's table is on its way to the wanted one. Slots.
@@ -148,6 +178,9 @@ pub struct BackendView {
     pub service: String,
     /// Address of the backend.
     pub address: String,
+    /// `configuration`, or the source that it is known from. Empty for backends that were removed.
+    #[serde(default)]
+    pub source: String,
     /// Share of new flows relative to the service's other backends; 0 = none. The operator's, if there is one.
     pub weight: u16,
     /// The weight in the configuration.
@@ -162,7 +195,7 @@ pub struct BackendView {
     /// Why its host is in maintenance; none while it is not.
     #[serde(default)]
     pub maintenance: Option<String>,
-    /// `up`, `down`, `draining`, `maintenance`, `removed`, `unknown` or `unresolved`.
+    /// `up`, `down`, `draining`, `maintenance`, `standby`, `removed`, `unknown` or `unresolved`.
     pub state: String,
     /// What the probes say; none when the service has no health check.
     pub health: Option<HealthView>,

@@ -87,6 +87,12 @@ impl Ports {
         self.last
     }
 
+    /// Whether a port is one of them.
+    #[must_use]
+    pub const fn contain(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
     /// The port, if it is one.
     #[must_use]
     pub const fn single(self) -> Option<u16> {

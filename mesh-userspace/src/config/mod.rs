@@ -5,10 +5,12 @@
 //! [`load`] touches a file, and whatever parses one that names a `key_file`, that. What depends on the host (that an
 //! interface exists) is the agent's to check.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 mod agent;
 mod choice;
+mod discovery;
 mod error;
 mod faces;
 mod health;
@@ -27,6 +29,7 @@ mod table;
 mod tests;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
+pub use discovery::{Discovery, DiscoveryKind, DiscoverySource, FileSource, Standing};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub(crate) use health::tls as health_tls;
@@ -66,6 +69,12 @@ pub struct Config {
 /// The file cannot be read, or says everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     Source::read(path)?.parse()
+}
+
+/// Whether an address is one that a single host can have on a network, so that packets can be sent to it.
+#[must_use]
+pub fn is_host(address: IpAddr) -> bool {
+    read::refusal(address).is_none()
 }
 
 /// Parses and validates `text`; errors call it `name`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::choice::choices;
-use super::{Health, Ports, Quic, ServiceKey, table};
+use super::{Discovery, Health, Ports, Quic, ServiceKey, Standing, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -155,6 +155,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// Who gets the packets; no address twice.
     pub backends: Vec<Backend>,
+    /// Where more backends come from, the weightiest word first.
+    pub discovery: Vec<Discovery>,
     /// How connection ids are read; empty unless the protocol is QUIC. No rotation twice.
     pub quic: Vec<Quic>,
 }
@@ -180,16 +182,26 @@ impl Service {
     }
 }
 
-/// `[[service.backend]]`: one address behind a service, on the service's port.
+/// `[[service.backend]]`, or an instance that a source knows: one address behind a service, on the service's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
     /// Where the packets go; the identity of the backend within its service.
     pub address: IpAddr,
     /// The share of new flows, relative to the other backends of the service; 0: none.
     pub weight: u16,
+    /// Backends of a higher number stand by while one of a lower number takes new flows.
+    pub priority: u16,
+    /// What its source says of it; ready if it is configured.
+    pub standing: Standing,
 }
 
 impl Backend {
     /// The default of [`Self::weight`].
     pub const WEIGHT: u16 = 100;
+
+    /// A backend as it is configured.
+    #[must_use]
+    pub const fn new(address: IpAddr, weight: u16) -> Self {
+        Self { address, weight, priority: 0, standing: Standing::Ready }
+    }
 }

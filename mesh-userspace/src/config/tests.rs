@@ -55,7 +55,7 @@ fn a_service_has_the_documented_defaults() {
     assert_eq!((tcp.scheduler, tcp.tracking), (Scheduler::Maglev, Tracking::Adaptive));
     assert_eq!((tcp.tunnel_port, tcp.oversized), (None, Oversized::Drop));
     assert_eq!((tcp.table_size, tcp.table_size()), (None, 1021));
-    assert_eq!(tcp.backends, [Backend { address: "10.0.1.1".parse().unwrap(), weight: 100 }]);
+    assert_eq!(tcp.backends, [Backend::new("10.0.1.1".parse().unwrap(), 100)]);
     let kind = ProbeKind::Http(HttpProbe::get("/"));
     assert_eq!(tcp.health, Some(Health::new(kind)));
     assert_eq!(tcp.key().to_string(), "203.0.113.10:80/tcp");
@@ -179,15 +179,16 @@ fn uncomment(text: String, line: &str) -> String {
 fn every_key_is_documented_where_it_belongs() {
     let text = "[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
-                [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
-                [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n";
+                 [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
+                 [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n\
+                 [[service.discovery]]\nkind = \"file\"\nqqqqqqqq = 1\n";
     let error = parse("test.toml", text).unwrap_err();
     let unknown = error.problems().iter().filter_map(|problem| {
         let section = problem.message().strip_prefix("unknown key `qqqqqqqq` in ")?;
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 11, "{error}");
+    assert_eq!(sections.len(), 12, "{error}");
     let document = DOCUMENT.replace("\n### `[", "\n## `[");
     for (section, keys) in sections {
         let chapter =

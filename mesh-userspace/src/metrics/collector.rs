@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Snapshot;
-use crate::api::types::{BackendView, ServiceView};
+use crate::api::types::{BackendView, ServiceView, SourceView};
 
 /// All metrics of `snapshot`, as OpenMetrics text.
 #[must_use]
@@ -38,7 +39,8 @@ impl Collector for All {
         agent(&self.0, &mut to)?;
         traffic(&self.0, &mut to)?;
         services(&self.0.services, &mut to)?;
-        backends(&self.0.backends, &mut to)
+        backends(&self.0.backends, &mut to)?;
+        sources(&self.0.discovery, &mut to)
     }
 }
 
@@ -100,6 +102,18 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))
+}
+
+fn sources(sources: &[SourceView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let each = |value: fn(&SourceView) -> u64| {
+        sources.iter().map(move |s| ([("source", s.source.as_str())], value(s)))
+    };
+    gauge(to, "discovery_up", "Whether the source answers", each(|s| u64::from(s.state == "live")))?;
+    gauge(to, "discovery_instances", "Instances that the source knows", each(|s| s.instances.into()))?;
+    let age = |s: &SourceView| Some(Duration::try_from_secs_f64(s.age_seconds?).ok()?.as_secs());
+    let ages = sources.iter().filter_map(|s| Some(([("source", s.source.as_str())], age(s)?)));
+    gauge(to, "discovery_age_seconds", "Time since the source last said so or confirmed it", ages)?;
+    counter(to, "discovery_errors", "Failures of the source since it is followed", each(|s| s.errors))
 }
 
 /// A gauge without labels.

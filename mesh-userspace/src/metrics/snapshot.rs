@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::types::{BackendView, FlowUse, QuicPackets, ServiceView};
+use crate::api::types::{BackendView, FlowUse, QuicPackets, ServiceView, SourceView};
 
 /// All that the metrics say, taken by the agent's loop when somebody scrapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub quic: QuicPackets,
     /// How full the flow tables are.
     pub flows: FlowUse,
+    /// Sources of backends.
+    pub discovery: Vec<SourceView>,
     /// Reloads since the agent started.
     pub reloads: Reloads,
 }

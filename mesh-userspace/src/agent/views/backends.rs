@@ -37,6 +37,7 @@ impl Agent {
                 views.push(BackendView {
                     service: service.name.clone(),
                     address: backend.address.to_string(),
+                    source: self.origins.get(&key).cloned().unwrap_or_else(|| "configuration".to_owned()),
                     weight: order.weight.unwrap_or(backend.weight),
                     configured_weight: backend.weight,
                     share: known.map_or(0, |backend| backend.weight),
@@ -102,7 +103,8 @@ const fn state_name(backend: &Backend) -> &'static str {
     match (backend.role, backend.next_hop) {
         (Role::Down, _) => "down",
         (Role::Unknown, _) => "unknown",
-        (Role::Active | Role::Draining, None) => "unresolved",
+        (Role::Active | Role::Draining | Role::Standby, None) => "unresolved",
+        (Role::Standby, Some(_)) => "standby",
         (Role::Active, Some(_)) => "up",
         (Role::Draining, Some(_)) => "draining",
     }

@@ -1,6 +1,7 @@
 //! What the faces show, taken from what the agent knows.
 
 mod backends;
+mod discovery;
 mod flows;
 mod services;
 mod status;

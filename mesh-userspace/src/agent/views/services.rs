@@ -35,6 +35,7 @@ impl Agent {
     }
 
     fn service_view(&self, service: &config::Service, members: &Members) -> ServiceView {
+        let (sources, stale_seconds) = self.service_sources(service);
         let health = self.service_health(service).unwrap_or_default();
         let table = self.table_use(service.key());
         let entry = self.entry(service.key());
@@ -54,6 +55,8 @@ impl Agent {
             backends: u32::try_from(service.backends.len()).unwrap_or(u32::MAX),
             up: health.up,
             panic: health.panic,
+            sources,
+            stale_seconds,
             packets: sum.packets(),
             bytes: sum.bytes,
             new_flows: sum.new_flows,

@@ -40,6 +40,7 @@ impl Agent {
             flows: self.flow_use(),
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
+            discovery: self.source_views(),
         }
     }
 
@@ -60,8 +61,10 @@ impl Agent {
         for backend in desired.backends.values() {
             match (backend.role, backend.next_hop) {
                 (Role::Active, Some(_)) => health.up += 1,
-                (Role::Draining, Some(_)) => health.draining += 1,
-                (Role::Active | Role::Draining, None) | (Role::Down | Role::Unknown, _) => health.down += 1,
+                (Role::Draining | Role::Standby, Some(_)) => health.draining += 1,
+                (Role::Active | Role::Draining | Role::Standby, None) | (Role::Down | Role::Unknown, _) => {
+                    health.down += 1
+                }
             }
         }
         Some(health)
@@ -91,6 +94,7 @@ impl Agent {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }
+        problems.extend(self.source_problems());
         problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
         problems.extend(self.config.services.iter().flat_map(|service| self.behind_routers(service)));
         problems
@@ -159,6 +163,7 @@ impl Agent {
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
             flows: self.flow_use(),
+            discovery: self.source_views(),
             reloads: self.reloads,
         }
     }

@@ -59,6 +59,7 @@ mod tests {
         BackendView {
             service: "web".into(),
             address: "10.0.1.1".into(),
+            source: "configuration".into(),
             weight: 100,
             configured_weight: 100,
             share: 100,

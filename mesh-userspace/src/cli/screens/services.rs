@@ -1,7 +1,7 @@
 //! `meshlb services`.
 
 use crate::api::types::ServiceView;
-use crate::cli::format::{count, percent};
+use crate::cli::format::{age, count, percent};
 use crate::cli::table::Column::{Number, Text};
 use crate::cli::table::table;
 
@@ -34,8 +34,14 @@ fn row(s: &ServiceView) -> Vec<String> {
         count(s.packets),
         count(s.bytes),
         count(s.new_flows),
-        if s.panic { "panic".to_owned() } else { String::new() },
+        notes(s),
     ]
+}
+
+fn notes(s: &ServiceView) -> String {
+    let panic = s.panic.then(|| "panic".to_owned());
+    let stale = s.stale_seconds.map(|seconds| format!("discovery {} old", age(seconds)));
+    panic.into_iter().chain(stale).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -62,6 +68,8 @@ mod tests {
             packets: 1_234_567,
             bytes: 987_654_321,
             new_flows: 4321,
+            sources: vec![],
+            stale_seconds: None,
         }
     }
 
@@ -78,6 +86,7 @@ mod tests {
             backends: 12,
             up: 0,
             panic: true,
+            stale_seconds: Some(200.0),
             ..web()
         }
     }
@@ -87,7 +96,7 @@ mod tests {
         let expected = "\
 SERVICE  VIP                           VIA     UP  SLOTS  MOVING  PACKETS  BYTES  FLOWS
 web      203.0.113.10:80/tcp           ipip   3/3  16381      0%     1.2M   987M   4321
-dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M   4321  panic
+dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M   4321  panic, discovery 3m20s old
 ftp      203.0.113.0/24:8000-8100/tcp  ipip   3/3  16381      0%     1.2M   987M   4321";
         let ftp = ServiceView { name: "ftp".into(), key: "203.0.113.0/24:8000-8100/tcp".into(), ..web() };
         assert_eq!(services(&[web(), dns(), ftp]), expected);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, Status};
+use crate::api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, SourceView, Status};
 use crate::cli::format::{age, count, percent};
 use crate::cli::table::Column::{Number, Text};
 use crate::cli::table::{pairs, table};
@@ -14,6 +14,7 @@ pub(in crate::cli) fn status(status: &Status) -> String {
         problems(status),
         facts(status),
         services(&status.services),
+        sources(&status.discovery),
         outcomes(status),
         quic(status),
     ];
@@ -67,6 +68,15 @@ fn services(services: &[ServiceHealth]) -> String {
         ]
     };
     table(&columns, services.iter().map(row).collect())
+}
+
+fn sources(sources: &[SourceView]) -> String {
+    let columns = [Text("SOURCE"), Text("STATE"), Number("INSTANCES"), Number("AGE")];
+    let row = |s: &SourceView| {
+        let age = s.age_seconds.map(age).unwrap_or_default();
+        vec![s.source.clone(), s.state.clone(), s.instances.to_string(), age]
+    };
+    if sources.is_empty() { String::new() } else { table(&columns, sources.iter().map(row).collect()) }
 }
 
 fn state(s: &ServiceHealth) -> &'static str {
@@ -142,6 +152,16 @@ mod tests {
                 routed: BTreeMap::from([("connection_id".into(), 5678), ("malformed".into(), 0)]),
                 ..QuicPackets::default()
             },
+            discovery: vec![
+                SourceView {
+                    source: "file /etc/meshlb/web.toml".into(),
+                    state: "live".into(),
+                    instances: 3,
+                    age_seconds: Some(12.0),
+                    ..SourceView::default()
+                },
+                SourceView { source: "file /b".into(), state: "silent".into(), ..SourceView::default() },
+            ],
         }
     }
 
@@ -163,6 +183,10 @@ api      ok         2     0         1
 dns      degraded   1     1         0
 ntp      down       0     2         0
 ssh      panic      1     2         0
+
+SOURCE                     STATE   INSTANCES  AGE
+file /etc/meshlb/web.toml  live            3  12s
+file /b                    silent          0
 
 OUTCOME        PACKETS
 forwarded         1.2M

@@ -25,7 +25,7 @@ pub(super) fn backend(mut section: Section<'_, '_>) -> Option<Member> {
     let server_ids = section.optional(Key("server_id", "\"0a1b2c\""), quic::server_ids);
     section.finish();
     let address = address?;
-    let backend = Spanned::new(address.span(), Backend { address: address.into_inner(), weight });
+    let backend = Spanned::new(address.span(), Backend::new(address.into_inner(), weight));
     Some((backend, has_id.then_some(server_ids)))
 }
 

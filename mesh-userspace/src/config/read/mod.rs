@@ -6,6 +6,7 @@
 mod across;
 mod agent;
 mod backend;
+mod discovery;
 mod faces;
 mod health;
 mod outer_source;
@@ -22,6 +23,8 @@ use toml::de::DeTable;
 use super::{Config, Limits, Problem};
 use report::Report;
 use section::{Key, Section};
+
+pub(super) use value::refusal;
 
 /// Parses and validates a whole configuration.
 pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {

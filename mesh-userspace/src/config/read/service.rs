@@ -9,7 +9,7 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{health, quic, tracking};
+use super::{discovery, health, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
 use crate::config::{Forward, Health, Oversized, Ports, Problem, Protocol, Service};
 
@@ -54,6 +54,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let probes = section.section("health").map(|section| (section.span(), health::health(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
     let backends = section.sections("backend", backend::backend);
+    let sources = section.sections("discovery", discovery::discovery);
     let header = section.span();
     backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
     check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
@@ -68,6 +69,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let said =
         quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
     let quic = quic::assigned(said, section.report());
+    discovery::check(&sources, protocol.as_ref(), section.report());
     section.finish();
 
     let (name, vip, ports, protocol) = (name?, vip?, ports?, protocol?.into_inner());
@@ -95,6 +97,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             expected_backends: expected.map(Spanned::into_inner),
             health: health.map(Spanned::into_inner),
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
+            discovery: sources.into_iter().map(Spanned::into_inner).collect(),
             quic,
         },
     };
@@ -111,7 +114,8 @@ fn name(node: &Node<'_>) -> Read<String> {
     Ok(name.to_owned())
 }
 
-fn ports(node: &Node<'_>) -> Read<Ports> {
+/// A port, a range of ports, or all.
+pub(super) fn ports(node: &Node<'_>) -> Read<Ports> {
     match node.get_ref().as_str() {
         None => value::number("the port", 1..=u16::MAX)(node).map(Ports::one),
         Some("any") => Ok(Ports::ANY),

@@ -194,7 +194,7 @@ fn bad_prefix(written: &str) -> Problem {
 }
 
 /// Why no packet can be balanced to or from `address`, and what to write instead.
-pub(super) fn refusal(address: IpAddr) -> Option<(&'static str, String)> {
+pub(in crate::config) fn refusal(address: IpAddr) -> Option<(&'static str, String)> {
     let plain = "write the address of one host, such as \"203.0.113.10\"".to_owned();
     let mapped = match address {
         IpAddr::V4(_) => None,

@@ -309,11 +309,11 @@ fn dns_answer(question: &Message) -> Message {
     if query.name().to_ascii() != "www.example.com." {
         return Message::error_msg(id, OpCode::Query, ResponseCode::NXDomain);
     }
-    let data = match query.query_type() {
-        RecordType::A => Some(RData::A(A::new(192, 0, 2, 80))),
-        RecordType::TXT => Some(RData::TXT(TXT::new(vec!["all well".to_owned()]))),
-        _ => None,
-    };
+    let known = [
+        (RecordType::A, RData::A(A::new(192, 0, 2, 80))),
+        (RecordType::TXT, RData::TXT(TXT::new(vec!["all well".to_owned()]))),
+    ];
+    let data = known.into_iter().find(|(kind, _)| *kind == query.query_type()).map(|(_, data)| data);
     let mut answer = Message::response(id, OpCode::Query);
     answer.answers.extend(data.map(|data| Record::from_rdata(query.name().clone(), 60, data)));
     answer

@@ -32,6 +32,17 @@ fn snapshot() -> Snapshot {
             rotations: BTreeMap::from([("0".into(), 9)]),
         },
         flows: FlowUse { used: 3, capacity: 524_288 },
+        discovery: vec![
+            SourceView {
+                source: "file /a".into(),
+                state: "stale".into(),
+                instances: 3,
+                age_seconds: Some(61.7),
+                errors: 5,
+                ..SourceView::default()
+            },
+            SourceView { source: "file /b".into(), state: "silent".into(), ..SourceView::default() },
+        ],
         reloads: Reloads { ok: 4, failed: 1 },
     }
 }
@@ -93,6 +104,21 @@ meshlb_backend_bytes_total{service="web",backend="fd00::2"} 18446744073709551552
 # TYPE meshlb_backend_new_flows counter
 meshlb_backend_new_flows_total{service="web",backend="10.0.1.1"} 2
 meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
+# HELP meshlb_discovery_up Whether the source answers
+# TYPE meshlb_discovery_up gauge
+meshlb_discovery_up{source="file /a"} 0
+meshlb_discovery_up{source="file /b"} 0
+# HELP meshlb_discovery_instances Instances that the source knows
+# TYPE meshlb_discovery_instances gauge
+meshlb_discovery_instances{source="file /a"} 3
+meshlb_discovery_instances{source="file /b"} 0
+# HELP meshlb_discovery_age_seconds Time since the source last said so or confirmed it
+# TYPE meshlb_discovery_age_seconds gauge
+meshlb_discovery_age_seconds{source="file /a"} 61
+# HELP meshlb_discovery_errors Failures of the source since it is followed
+# TYPE meshlb_discovery_errors counter
+meshlb_discovery_errors_total{source="file /a"} 5
+meshlb_discovery_errors_total{source="file /b"} 0
 # EOF
 "#;
     assert_eq!(render(&snapshot()), expected);
@@ -116,7 +142,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 7);
+    assert_eq!(counters.len(), 8);
 }
 
 #[test]

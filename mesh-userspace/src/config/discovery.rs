@@ -1,0 +1,72 @@
+//! `[[service.discovery]]`: sources that a service's backends come from, besides its file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Ports;
+use super::choice::choices;
+
+choices! {
+    /// What a source of backends is.
+    DiscoveryKind {
+        /// A file with a list.
+        File = "file",
+    }
+}
+
+/// `[[service.discovery]]`: a source of backends, and what the service takes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Who is asked.
+    pub source: DiscoverySource,
+    /// The ports with which instances are registered that the service takes; `None`: its own.
+    pub ports: Option<Ports>,
+    /// The weight of instances that come without one.
+    pub weight: u16,
+}
+
+/// A source of backends. `Display` is its name, which no other source has. Services that name the same share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiscoverySource {
+    /// A file with a list.
+    File(FileSource),
+}
+
+/// A file with a list of backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSource {
+    /// Where it is, absolute; JSON if it ends in `.json`, else TOML.
+    pub path: PathBuf,
+}
+
+impl DiscoverySource {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> DiscoveryKind {
+        match self {
+            Self::File(_) => DiscoveryKind::File,
+        }
+    }
+}
+
+impl fmt::Display for DiscoverySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(FileSource { path }) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+choices! {
+    /// What a source says of a backend beside that it is there.
+    #[derive(Default)]
+    Standing {
+        /// It may have flows.
+        #[default]
+        Ready = "ready",
+        /// It keeps its flows and takes no new ones: it is being maintained, or ends.
+        Draining = "draining",
+        /// The source's own checks fail: as if its probes did.
+        Failing = "failing",
+    }
+}

@@ -1,0 +1,50 @@
+//! Reads `[[service.discovery]]`. Which keys there are depends on the kind.
+
+use toml::Spanned;
+
+use super::report::Report;
+use super::section::{Key, Section};
+use super::{service, value};
+use crate::config::{Backend, Discovery, DiscoveryKind, DiscoverySource, FileSource, Problem, Protocol};
+
+/// A source, placed where it begins.
+pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discovery>> {
+    let kind = section.required(Key("kind", "\"file\""), value::choice("kind of source"));
+    let ports = section.optional(Key("port", "8080"), service::ports);
+    let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    // Without the kind nobody knows which of the other keys are right.
+    let source = match kind?.into_inner() {
+        DiscoveryKind::File => file(&mut section).map(DiscoverySource::File),
+    };
+    let at = section.span();
+    section.finish();
+    let ports = ports.map(Spanned::into_inner);
+    Some(Spanned::new(at, Discovery { source: source?, ports, weight }))
+}
+
+fn file(section: &mut Section<'_, '_>) -> Option<FileSource> {
+    let path = section.required(Key("path", "\"/etc/meshlb/web.toml\""), value::absolute_path);
+    Some(FileSource { path: path?.into_inner() })
+}
+
+/// Reports sources that a service of this protocol cannot have, and those that it names twice.
+pub(super) fn check(
+    sources: &[Spanned<Discovery>],
+    protocol: Option<&Spanned<Protocol>>,
+    report: &mut Report,
+) {
+    for (position, source) in sources.iter().enumerate() {
+        let same = |other: &&Spanned<Discovery>| other.get_ref().source == source.get_ref().source;
+        if let Some(first) = sources.iter().take(position).find(same) {
+            let problem = Problem::new(format!("the service has {} already", source.get_ref().source))
+                .advise("name a source once; its `port` may be a range, or \"any\"");
+            report.add(problem.at(source.span()).beside(first.span(), "first here"));
+        }
+        if let Some(quic) = protocol.filter(|it| *it.get_ref() == Protocol::Quic) {
+            let problem =
+                Problem::new("backends of a QUIC service cannot be discovered: each needs its `server_id`")
+                    .advise("write them as [[service.backend]], or use `protocol = \"udp\"`");
+            report.add(problem.at(source.span()).beside(quic.span(), "QUIC"));
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Why a source says nothing.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Why a source says nothing. None of them means that nobody is there.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("{file} cannot be read: {error}")]
+    Unreadable {
+        /// Which.
+        file: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The content of a file is wrong.
+    #[error("{file}:{line}:{column}: {message}")]
+    Content {
+        /// Which.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A directory cannot be watched.
+    #[error("{directory} cannot be watched: {error}")]
+    Unwatchable {
+        /// Which.
+        directory: String,
+        /// Why.
+        error: notify::Error,
+    },
+}
+
+/// How a source ends.
+pub(super) type Followed = Result<std::convert::Infallible, SourceError>;

@@ -1,0 +1,27 @@
+//! Backends that are not written in the configuration: sources say who is there.
+//!
+//! Architecture invariants: a source publishes whole [`Snapshot`]s, never edits; a failure is never an empty
+//! snapshot: what a source said last stays in force while it fails, and over a restart of the agent, and everybody is
+//! told how old it is; [`combine`] is pure, and what it makes of configuration and reports is a [`Config`] like one
+//! that has every backend written in it, so that nobody else knows where a backend comes from.
+//!
+//! [`Config`]: crate::config::Config
+
+mod combine;
+mod error;
+mod file;
+mod list;
+mod report;
+mod snapshot;
+mod sources;
+mod store;
+mod task;
+#[cfg(test)]
+mod tests;
+mod voice;
+
+pub use combine::{Combined, combine};
+pub use error::SourceError;
+pub use report::{Report, Reports};
+pub use snapshot::{Instance, Snapshot};
+pub use sources::Sources;

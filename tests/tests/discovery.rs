@@ -1,0 +1,7 @@
+//! Backends come and go as sources say, under traffic that loses nothing while its backends live.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+#[path = "discovery/file.rs"]
+mod file;
+#[path = "discovery/stage.rs"]
+mod stage;
