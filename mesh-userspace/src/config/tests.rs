@@ -200,8 +200,9 @@ fn every_key_is_documented_where_it_belongs() {
     }
 }
 
-/// Rows of those tables whose first column is the key.
+/// Rows of those tables whose first column is the key, of all kinds or of the one that the test asks for.
 fn keys_explained(chapter: &str) -> usize {
-    let tables = chapter.split("\n\n").filter(|part| part.starts_with("| key |"));
+    let is_meant = |part: &&str| part.starts_with("| key |") || part.starts_with("| key of `file` |");
+    let tables = chapter.split("\n\n").filter(is_meant);
     tables.map(|table| table.matches("\n| `").count()).sum()
 }
