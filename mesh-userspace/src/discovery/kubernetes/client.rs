@@ -22,6 +22,8 @@ pub(super) async fn connect(source: &KubernetesSource) -> Result<Client, Kuberne
     config.read_timeout = Some(WATCH_LASTS);
     // Failures are told, and waited after, by whoever asks.
     config.default_retry = false;
+    // The client takes the process's; without one, a second provider among the dependencies would make it panic.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(Client::try_from(config)?)
 }
 
