@@ -31,7 +31,8 @@ mod tests;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use discovery::{
-    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Standing,
+    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Kubeconfig,
+    KubernetesSource, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
