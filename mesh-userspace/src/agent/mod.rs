@@ -6,6 +6,7 @@
 mod clock;
 pub mod command;
 mod inputs;
+mod measure;
 mod orders;
 mod reload;
 mod state;

@@ -15,6 +15,7 @@ use crate::{
     health,
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
+    performance::Factors,
     reconcile::Reconciler,
 };
 use anyhow::Context as _;
@@ -49,6 +50,10 @@ pub(super) struct Agent {
     pub(super) inputs: Inputs,
     pub(super) desired: Desired,
     pub(super) overrides: Overrides,
+    /// How far shares follow how backends do.
+    pub(super) factors: Factors,
+    /// What backends reported of their load.
+    pub(super) loads: BTreeMap<health::Key, f64>,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -88,6 +93,8 @@ impl Agent {
             inputs,
             desired: Desired::default(),
             overrides,
+            factors: Factors::default(),
+            loads: BTreeMap::new(),
             overrides_file,
             forgetful,
             attached: Vec::new(),
@@ -157,7 +164,8 @@ impl Agent {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time();
-        if self.failed || expired || self.desired.is_starting() || self.reconciler.is_waiting() {
+        let has_news = self.measure(now);
+        if self.failed || expired || has_news || self.desired.is_starting() || self.reconciler.is_waiting() {
             self.reconcile();
         }
         self.attach_again();
@@ -215,6 +223,7 @@ impl Agent {
             verdicts: &verdicts,
             next_hops: &next_hops,
             overrides: &self.overrides,
+            factors: &self.factors,
             now: clock::now(),
         };
         let desired = desired(inputs);
@@ -277,8 +286,8 @@ impl Agent {
             Command::DrainProgress { service, backend, reply } => {
                 answer(reply, self.drain_progress(&service, backend));
             }
-            Command::Heartbeat { service, backend, report, reply } => {
-                answer(reply, self.heartbeat(&service, backend, report));
+            Command::Heartbeat { service, backend, report, load, reply } => {
+                answer(reply, self.heartbeat(&service, backend, report, load));
             }
             Command::Metrics(reply) => answer(reply, self.snapshot()),
         }

@@ -16,6 +16,7 @@ mod faces;
 mod health;
 mod key;
 mod limits;
+mod performance;
 mod probing;
 mod quic;
 mod read;
@@ -42,6 +43,7 @@ pub use health::{
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
+pub use performance::{Measure, Performance};
 pub use probing::Probing;
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
