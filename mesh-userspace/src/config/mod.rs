@@ -32,8 +32,8 @@ pub(crate) mod tls;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use discovery::{
-    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Kubeconfig,
-    KubernetesSource, Standing,
+    Access, ConsulSource, Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource,
+    Endpoint, EtcdSource, EurekaSource, FileSource, Kubeconfig, KubernetesSource, Login, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
