@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod desired;
 pub mod discovery;
 pub mod health;
+mod http;
 pub mod logging;
 pub mod maglev;
 pub mod metrics;

@@ -90,7 +90,7 @@ impl LoggedChild {
     }
 
     /// Kills the child, as a crash would, and waits for it.
-    pub(crate) fn kill9(&mut self) -> Result<ExitStatus> {
+    pub fn kill9(&mut self) -> Result<ExitStatus> {
         self.child.kill()?;
         Ok(self.child.wait()?)
     }

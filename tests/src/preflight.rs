@@ -1,5 +1,6 @@
 //! What the machine must offer; a missing thing fails the test with advice, it never skips it.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,16 @@ fn tool(program: &str, probe: &str, package: &str) -> Result<()> {
 /// to install.
 pub fn present(program: &str, package: &str) -> Result<()> {
     start(program, "--version", package).map(drop)
+}
+
+/// Where Consul is: in `PATH`, or where `cargo xtask test` has unpacked it, in the target directory.
+pub fn consul() -> Result<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let executable = std::env::current_exe().context("cannot find the running executable")?;
+    let targets = executable.ancestors().map(|directory| directory.join("tools/consul/usr/bin"));
+    let mut programs = std::env::split_paths(&paths).chain(targets).map(|directory| directory.join("consul"));
+    let found = programs.find(|program| program.is_file());
+    found.context("there is no `consul`: run `cargo xtask test`, which unpacks it, or install it")
 }
 
 fn start(program: &str, argument: &str, package: &str) -> Result<ExitStatus> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::{
-    commands, ebpf, host_tools,
+    commands, consul, ebpf, host_tools,
     process::{run, say},
     toolchain,
     workspace::{HOST_PACKAGES, Workspace, cargo},
@@ -16,6 +16,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
     commands::require_root("ci")?;
     step("format", cargo().args(["fmt", "--all", "--check"]))?;
     host_tools::ensure(host_tools::ALL)?;
+    consul::ensure(workspace)?;
     let toolchain = toolchain::ensure(workspace)?;
     say("ci: kernel programs");
     ebpf::clippy(workspace, toolchain)?;

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::{
-    ebpf,
+    consul, ebpf,
     host_tools::{self, Tool},
     process::{become_program, find_program, is_root, run, say},
     toolchain,
@@ -23,6 +23,7 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
 /// All tests, or those whose names contain a filter. The last line is the runner's.
 pub(crate) fn test(workspace: &Workspace, filters: &[String], runner: &[String]) -> Result<()> {
     prepare(workspace, "test", host_tools::ALL)?;
+    consul::ensure(workspace)?;
     run_tests(filters, runner)
 }
 

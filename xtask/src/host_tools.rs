@@ -37,8 +37,10 @@ pub(crate) const COMPARED: &[Tool] = &[
     ("nft", "nftables"),
 ];
 
-/// What backends are discovered from. Packages without a service, where there is a choice.
-pub(crate) const SOURCES: &[Tool] = &[("dnsmasq", "dnsmasq-base")];
+/// What backends are discovered from. Packages without a service, where there is a choice; Consul has a
+/// [module](crate::consul) of its own.
+pub(crate) const SOURCES: &[Tool] =
+    &[("dnsmasq", "dnsmasq-base"), ("etcd", "etcd-server"), ("etcdctl", "etcd-client")];
 
 /// What all tests need.
 pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES];
@@ -46,8 +48,8 @@ pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES];
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// Packages that bring a service of the same name, which would run from the next start of the machine on.
-const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+/// Packages and the services that they bring, which would run from the next start of the machine on.
+const SERVICES: [(&str, &str); 3] = [("nginx", "nginx"), ("haproxy", "haproxy"), ("etcd-server", "etcd")];
 
 /// Installs what is missing, and leaves it off.
 ///
@@ -67,12 +69,13 @@ pub(crate) fn ensure(tools: &[&[Tool]]) -> Result<()> {
     }
     say(&format!("missing for tests, demo or benchmarks: {list}"));
     apt::install(&packages)?;
-    SERVICES.iter().filter(|service| packages.iter().any(|package| package == *service)).for_each(keep_off);
+    let installed = |(package, _): &&(&str, &str)| packages.iter().any(|it| it == package);
+    SERVICES.iter().filter(installed).for_each(|(_, service)| keep_off(service));
     Ok(())
 }
 
 /// Keeps a service from starting with the machine. Where there is no systemd, nothing would start it.
-fn keep_off(service: &&str) {
+fn keep_off(service: &str) {
     if find_program("systemctl").is_some() && !succeeds(Command::new("systemctl").args(["disable", service]))
     {
         say(&format!("{service} will start with this machine: `systemctl disable {service}` failed"));
@@ -105,6 +108,7 @@ mod tests {
 
     #[test]
     fn services_are_those_of_packages() {
-        assert!(SERVICES.iter().all(|service| COMPARED.iter().any(|(_, package)| package == service)));
+        let known = |wanted: &str| ALL.concat().iter().any(|(_, package)| *package == wanted);
+        assert!(SERVICES.iter().all(|(package, _)| known(package)));
     }
 }

@@ -6,6 +6,7 @@
 mod apt;
 mod ci;
 mod commands;
+mod consul;
 mod ebpf;
 mod host_tools;
 mod process;

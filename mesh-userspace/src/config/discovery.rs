@@ -8,9 +8,11 @@ use super::choice::choices;
 
 mod dns;
 mod kubernetes;
+mod registry;
 
 pub use dns::{DnsFamily, DnsLookup, DnsSource};
 pub use kubernetes::{Kubeconfig, KubernetesSource};
+pub use registry::{Access, ConsulSource, Endpoint, EtcdSource, EurekaSource, Login};
 
 choices! {
     /// What a source of backends is.
@@ -21,6 +23,12 @@ choices! {
         Dns = "dns",
         /// A service of a Kubernetes cluster.
         Kubernetes = "kubernetes",
+        /// Consul, over HTTP.
+        Consul = "consul",
+        /// etcd, over its JSON gateway.
+        Etcd = "etcd",
+        /// Eureka, over HTTP.
+        Eureka = "eureka",
     }
 }
 
@@ -45,6 +53,12 @@ pub enum DiscoverySource {
     Dns(DnsSource),
     /// A service of a Kubernetes cluster.
     Kubernetes(KubernetesSource),
+    /// A service of Consul.
+    Consul(ConsulSource),
+    /// Instances that are stored in etcd.
+    Etcd(EtcdSource),
+    /// An application of Eureka.
+    Eureka(EurekaSource),
 }
 
 /// A file with a list of backends.
@@ -62,6 +76,9 @@ impl DiscoverySource {
             Self::File(_) => DiscoveryKind::File,
             Self::Dns(_) => DiscoveryKind::Dns,
             Self::Kubernetes(_) => DiscoveryKind::Kubernetes,
+            Self::Consul(_) => DiscoveryKind::Consul,
+            Self::Etcd(_) => DiscoveryKind::Etcd,
+            Self::Eureka(_) => DiscoveryKind::Eureka,
         }
     }
 }
@@ -72,6 +89,9 @@ impl fmt::Display for DiscoverySource {
             Self::File(FileSource { path }) => write!(f, "file {}", path.display()),
             Self::Dns(source) => source.fmt(f),
             Self::Kubernetes(source) => source.fmt(f),
+            Self::Consul(source) => source.fmt(f),
+            Self::Etcd(source) => source.fmt(f),
+            Self::Eureka(source) => source.fmt(f),
         }
     }
 }

@@ -28,18 +28,18 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use discovery::{
-    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Kubeconfig,
-    KubernetesSource, Standing,
+    Access, ConsulSource, Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource,
+    Endpoint, EtcdSource, EurekaSource, FileSource, Kubeconfig, KubernetesSource, Login, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
-pub(crate) use health::tls as health_tls;
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
-    Statuses, Tls, TlsError, TlsProtocol, UdpProbe,
+    Statuses, UdpProbe,
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
@@ -48,6 +48,7 @@ pub use probing::Probing;
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
+pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

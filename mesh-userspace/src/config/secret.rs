@@ -1,7 +1,8 @@
 //! Text of a configuration as it may be shown: without keys.
 //!
 //! Errors show lines of the file, and a file with an error cannot be trusted to say where its keys are. So what looks
-//! like a key is hidden: what is written for `key`, unless it is a path, and whatever is as long as a key.
+//! like a key is hidden: what is written for `key`, unless it is a path, and whatever is as long as a key; and for `token` and `password`,
+//! which are no keys of a configuration, but may be taken for some.
 
 /// Hexadecimal digits of an AES-128 key; nothing else in a configuration has as many in a row.
 const KEY_DIGITS: usize = 32;
@@ -24,10 +25,17 @@ fn hide_in_line(line: &str) -> String {
     shown + rest
 }
 
-/// Where the value begins that a line gives to `key`; paths do not count.
+/// What secrets are called.
+const NAMES: [&str; 3] = ["key", "token", "password"];
+
+/// Where the first value begins that a line gives to one of the names; paths do not count.
 fn value_of_key(line: &str) -> Option<usize> {
+    NAMES.iter().filter_map(|name| value_of(name, line)).min()
+}
+
+fn value_of(name: &str, line: &str) -> Option<usize> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    line.match_indices("key").find_map(|(at, name)| {
+    line.match_indices(name).find_map(|(at, name)| {
         let (before, after) = (line.get(..at)?, line.get(at + name.len()..)?);
         let value =
             after.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']).strip_prefix('=')?;
@@ -73,6 +81,7 @@ mod tests {
             ("[{ key = \"8f\" }, { key = \"95\" }]", "[{ key = \"**\" }, { key = \"**\" }]"),
             ("kye = \"8f95f09245765f80256934e50c66207f\"", "kye = \"********************************\""),
             ("key = \"é\"", "key = \"**\""),
+            ("token = \"5e\", password = 'pa ss'", "token = \"**\", password = '** **'"),
         ];
         for (text, expected) in cases {
             assert_eq!(hidden(text), expected);
@@ -83,6 +92,7 @@ mod tests {
     fn what_is_no_key_is_shown() {
         for text in [
             "key_file = \"/etc/a\"",
+            "token_file = \"/etc/a\"",
             "key = \"/etc/tls.key\"",
             "seed = \"0123456789abcdef\"",
             "monkey = 1",

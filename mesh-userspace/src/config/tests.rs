@@ -1,5 +1,6 @@
 //! What a valid configuration becomes, and that documents and code say the same.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
@@ -207,10 +208,15 @@ fn every_key_is_documented_beside(kind: DiscoveryKind) {
     }
 }
 
-/// Rows of those tables whose first column is the key, of all kinds of sources or of this one.
+fn first_cell(row: &str) -> &str {
+    row.split(" | ").next().unwrap_or_default()
+}
+
+/// How many keys are in those tables whose first column is the key, of all kinds of sources or of this one.
 fn keys_explained(chapter: &str, kind: DiscoveryKind) -> usize {
-    let of_kind = format!("| key of `{kind}` |");
-    let is_meant = |part: &&str| part.starts_with("| key |") || part.starts_with(&of_kind);
-    let tables = chapter.split("\n\n").filter(is_meant);
-    tables.map(|table| table.matches("\n| `").count()).sum()
+    let is_meant =
+        |head: &str| head == "| key" || head.starts_with("| key of ") && head.contains(&format!("`{kind}`"));
+    let tables = chapter.split("\n\n").filter(|table| is_meant(first_cell(table)));
+    let keys = tables.flat_map(str::lines).map(first_cell).filter(|key| key.starts_with("| `"));
+    keys.collect::<BTreeSet<_>>().len()
 }

@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::dns::DnsError;
+use super::http::HttpError;
 use super::kubernetes::KubernetesError;
 
 /// Why a source says nothing. None of them means that nobody is there.
@@ -44,6 +45,25 @@ pub enum SourceError {
     /// A cluster says nothing of use.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// A file that should hold a secret does not.
+    #[error("{file} holds no secret: {reason}")]
+    NoSecret {
+        /// Which.
+        file: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A registry does not tell of changes any more.
+    #[error("{request} was ended: {reason}")]
+    Ended {
+        /// What was asked for.
+        request: String,
+        /// Why, in the registry's words.
+        reason: String,
+    },
+    /// A registry does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 /// How a source ends.

@@ -62,6 +62,14 @@ pub(super) fn json(text: &str) -> Result<Snapshot, Wrong> {
     Ok(snapshot(list))
 }
 
+/// Reads an entry alone, in JSON.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn entry(text: &[u8]) -> Result<Instance, String> {
+    serde_json::from_slice(text).map(instance).map_err(|error| error.to_string())
+}
+
 fn snapshot(list: List) -> Snapshot {
     list.backend.into_iter().map(instance).collect()
 }

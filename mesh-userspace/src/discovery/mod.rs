@@ -8,12 +8,18 @@
 //! [`Config`]: crate::config::Config
 
 mod combine;
+mod consul;
 mod dns;
 mod error;
+mod etcd;
+mod eureka;
 mod file;
+mod heard;
+mod http;
 mod kubernetes;
 mod list;
 mod report;
+mod secret;
 mod snapshot;
 mod sources;
 mod store;
@@ -26,6 +32,7 @@ mod waits;
 pub use combine::{Combined, combine};
 pub use dns::DnsError;
 pub use error::SourceError;
+pub use http::HttpError;
 pub use kubernetes::KubernetesError;
 pub use report::{Report, Reports};
 pub use snapshot::{Instance, Snapshot};

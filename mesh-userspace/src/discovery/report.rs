@@ -14,6 +14,8 @@ pub type Reports = BTreeMap<String, Report>;
 pub struct Report {
     /// What it said last; `None`: it has never said anything.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// What of it is left out because it is no instance; `None`: nothing.
+    pub left_out: Option<String>,
     /// When it last said so, or that nothing has changed.
     pub confirmed: Option<SystemTime>,
     /// Whether it has spoken since the agent began to follow it; otherwise its snapshot is one that was stored.

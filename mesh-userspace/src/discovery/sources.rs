@@ -21,6 +21,7 @@ pub struct Sources {
     running: BTreeMap<String, Running>,
 }
 
+/// A source that is followed, and its task.
 #[derive(Debug)]
 struct Running {
     source: DiscoverySource,

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use super::error::Followed;
 use super::voice::Voice;
 use super::waits::Waits;
-use super::{dns, file, kubernetes};
+use super::{consul, dns, etcd, eureka, file, kubernetes};
 use crate::config::DiscoverySource;
 
 /// Follows a source for ever.
@@ -27,5 +27,8 @@ async fn follow(source: &DiscoverySource, voice: &mut Voice) -> Followed {
         DiscoverySource::File(source) => file::follow(source, voice).await,
         DiscoverySource::Dns(source) => dns::follow(source, voice).await,
         DiscoverySource::Kubernetes(source) => kubernetes::follow(source, voice).await,
+        DiscoverySource::Consul(source) => Box::pin(consul::follow(source, voice)).await,
+        DiscoverySource::Etcd(source) => Box::pin(etcd::follow(source, voice)).await,
+        DiscoverySource::Eureka(source) => Box::pin(eureka::follow(source, voice)).await,
     }
 }

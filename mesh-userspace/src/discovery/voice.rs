@@ -33,8 +33,13 @@ impl Voice {
 
     /// Says who is there, all of them.
     pub(super) async fn say(&mut self, snapshot: Snapshot) {
+        self.say_but(snapshot, None).await;
+    }
+
+    /// Says who is there, and what is left out, which is no instance.
+    pub(super) async fn say_but(&mut self, snapshot: Snapshot, left_out: Option<String>) {
         let snapshot = Arc::new(snapshot);
-        let is_new = self.publish(&snapshot);
+        let is_new = self.publish(&snapshot, left_out);
         if is_new {
             info!(
                 source = self.source,
@@ -71,7 +76,7 @@ impl Voice {
     }
 
     /// Whether the snapshot differs from the one before.
-    fn publish(&mut self, snapshot: &Arc<Snapshot>) -> bool {
+    fn publish(&mut self, snapshot: &Arc<Snapshot>, left_out: Option<String>) -> bool {
         self.spoke = true;
         let mut is_new = false;
         self.tx.send_if_modified(|reports| {
@@ -82,7 +87,8 @@ impl Voice {
             }
             let is_news = is_new || !report.has_spoken || report.error.is_some();
             let (snapshot, confirmed) = (Some(Arc::clone(snapshot)), Some(SystemTime::now()));
-            *report = Report { snapshot, confirmed, has_spoken: true, error: None, ..report.clone() };
+            *report =
+                Report { snapshot, left_out, confirmed, has_spoken: true, error: None, ..report.clone() };
             is_news
         });
         is_new

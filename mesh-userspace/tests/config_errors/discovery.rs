@@ -22,7 +22,7 @@ fn keys_of_sources_that_are_wrong_are_refused() {
             "kind = \"zookeeper\"\n",
             "52:8",
             "unknown kind of source \"zookeeper\"",
-            "one of \"file\", \"dns\", \"kubernetes\"",
+            "one of \"file\", \"dns\", \"kubernetes\", \"consul\", \"etcd\", \"eureka\"",
         ),
         source("kind = \"file\"\npath = \"a\"\n", "53:8", "is relative", "/"),
         source("kind = \"file\"\npath = 7\n", "53:8", "a whole number, not text", "path = "),
@@ -146,4 +146,87 @@ fn services_may_share_a_source() {
     let config = read(format!("[agent]\ninterfaces = [\"eth0\"]\n{one}{two}").as_bytes()).unwrap();
     assert_eq!(config.services[0].discovery, config.services[1].discovery);
     assert_eq!(config.services[0].discovery[0].source.to_string(), "file /a");
+}
+
+const CONSUL: &str = "kind = \"consul\"\nservice = \"web\"\n";
+
+#[test]
+fn registries_that_cannot_be_asked_are_refused() {
+    let with = |key: &str, at, message, advice| source(&format!("{CONSUL}{key}\n"), at, message, advice);
+    let endpoints =
+        |list: &str, at, message, advice| with(&format!("endpoints = [{list}]"), at, message, advice);
+    let no_endpoint = |list: &str| endpoints(list, "54:14", "is not an endpoint", "http://127.0.0.1:8500");
+    check(&[
+        source("kind = \"consul\"\n", "51:1", "`service` is missing in [[service.discovery]]", "service = "),
+        source("kind = \"consul\"\nservice = \"\"\n", "53:11", "\"\" is not a name", "1 to 255"),
+        with("tags = [\"a\", \"\\n\"]", "54:14", "is not a name", "1 to 255"),
+        with("token_file = \"token\"", "54:14", "is relative", "/etc/meshlb/consul.token"),
+        with("token = \"s3cret\"", "54:1", "unknown key `token`", "the keys here are"),
+        with("wait = \"11min\"", "54:8", "out of range", "10m"),
+        with("timeout = \"0s\"", "54:11", "out of range", "100ms"),
+        with("prefix = \"a\"", "54:1", "unknown key `prefix`", "`service`"),
+        endpoints("", "54:13", "no endpoint is listed", "endpoints = "),
+        endpoints(
+            "\"http://a\", \"http://a:80/\"",
+            "54:26",
+            "http://a:80 is listed twice",
+            "list every endpoint once",
+        ),
+        endpoints("\"http://u:p@a\"", "54:14", "an endpoint has no name and password", "to a file"),
+        no_endpoint("\"127.0.0.1:8500\""),
+        no_endpoint("\"ftp://a\""),
+        no_endpoint("\"http://\""),
+        no_endpoint("\"http://a:0\""),
+        no_endpoint("\"http://a?b=c\""),
+        no_endpoint("\"http://a#b\""),
+        with("ca_file = \"/a\"", "54:11", "`ca_file` has no meaning without TLS", "https://"),
+    ]);
+    let many: Vec<String> = (0..17).map(|number| format!("\"http://a{number}\"")).collect();
+    check(&[endpoints(&many.join(", "), "54:13", "there are 17 endpoints", "at most 16")]);
+    let shown = read(&with("token = \"s3cret\"", "", "", "").text).unwrap_err().to_string();
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn registries_are_named_by_who_is_asked_for_what() {
+    let keys = "endpoints = [\"https://a/\", \"http://[2001:db8::1]:1/x/\"]\ntags = [\"a\"]\ndatacenter = \"one\"\n\
+                token_file = \"/etc/token\"\nwait = \"5s\"\n";
+    let text = super::VALID.replace(LAST, &format!("{LAST}[[service.discovery]]\n{CONSUL}{keys}"));
+    let config = read(text.as_bytes()).unwrap();
+    let source = &config.services[1].discovery[0].source;
+    assert_eq!(source.to_string(), "consul https://a:443,http://[2001:db8::1]:1/x web in one with a");
+}
+
+#[test]
+fn a_user_has_a_password() {
+    let etcd = "kind = \"etcd\"\nprefix = \"/web/\"\n";
+    let with = |key: &str, at, message, advice| source(&format!("{etcd}{key}\n"), at, message, advice);
+    check(&[
+        source("kind = \"etcd\"\n", "51:1", "`prefix` is missing in [[service.discovery]]", "/meshlb/web/"),
+        source("kind = \"etcd\"\nprefix = \"\"\n", "53:10", "\"\" is not a name", "1 to 255"),
+        with("user = \"a\"", "54:8", "`user` is written without `password_file`", "write both"),
+        with("password_file = \"/a\"", "54:17", "`password_file` is written without `user`", "write both"),
+        with("user = \"a\"\npassword_file = \"a\"", "55:17", "is relative", "/etc/meshlb/password"),
+        with("password = \"s3cret\"", "54:1", "unknown key `password`", "`password_file`"),
+    ]);
+}
+
+#[test]
+fn eureka_has_an_address_and_an_application() {
+    let eureka = "kind = \"eureka\"\nendpoints = [\"http://a:8761/eureka/\"]\napplication = \"Web\"\n";
+    check(&[
+        source(
+            "kind = \"eureka\"\napplication = \"WEB\"\n",
+            "51:1",
+            "`endpoints` is missing in [[service.discovery]]",
+            "endpoints = ",
+        ),
+        source(
+            "kind = \"eureka\"\nendpoints = [\"http://a\"]\n",
+            "51:1",
+            "`application` is missing in [[service.discovery]]",
+            "application = ",
+        ),
+        source(&format!("{eureka}interval = \"3min\"\n"), "55:12", "out of range", "2m"),
+    ]);
 }

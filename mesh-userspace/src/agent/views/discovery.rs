@@ -49,6 +49,9 @@ impl Agent {
         for (source, report) in reports.iter() {
             problems.extend(problem(source, report, now));
             problems.extend(
+                report.left_out.iter().map(|it| format!("{source} has entries that are left out: {it}")),
+            );
+            problems.extend(
                 report.unstored.iter().map(|error| format!("what {source} says cannot be stored: {error}")),
             );
         }

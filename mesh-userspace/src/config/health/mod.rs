@@ -3,14 +3,12 @@
 mod pattern;
 mod probe;
 mod statuses;
-pub(crate) mod tls;
 
 use std::time::Duration;
 
 pub use pattern::Pattern;
 pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, UdpProbe};
 pub use statuses::Statuses;
-pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 
 /// `[service.health]`: how the backends of a service are probed, and what the results mean.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Pattern, Statuses, Tls};
+use super::{Pattern, Statuses};
+use crate::config::Tls;
 use crate::config::choice::choices;
 
 choices! {

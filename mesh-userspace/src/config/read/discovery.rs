@@ -2,6 +2,7 @@
 
 mod dns;
 mod kubernetes;
+mod registry;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,6 +25,9 @@ pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discover
         DiscoveryKind::File => file(&mut section).map(DiscoverySource::File),
         DiscoveryKind::Dns => dns::source(&mut section).map(DiscoverySource::Dns),
         DiscoveryKind::Kubernetes => kubernetes::source(&mut section).map(DiscoverySource::Kubernetes),
+        DiscoveryKind::Consul => registry::consul(&mut section).map(DiscoverySource::Consul),
+        DiscoveryKind::Etcd => registry::etcd(&mut section).map(DiscoverySource::Etcd),
+        DiscoveryKind::Eureka => registry::eureka(&mut section).map(DiscoverySource::Eureka),
     };
     let at = section.span();
     section.finish();

@@ -16,6 +16,7 @@ mod report;
 mod section;
 mod service;
 mod syntax;
+mod tls;
 mod tracking;
 mod value;
 

@@ -14,8 +14,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{Deadline, ProbeError, Target, innermost, socket, tls};
+use super::{Deadline, ProbeError, Target, socket, tls};
 use crate::config::GrpcProbe;
+use crate::http::innermost;
 
 /// More than the answer takes, which is a number: bytes.
 const LONGEST_ANSWER: usize = 1024;

@@ -5,21 +5,16 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::{Deadline, ProbeError, Target, innermost, socket, tls};
+use super::{Deadline, ProbeError, Target, socket, tls};
 use crate::config::HttpProbe;
+use crate::http::{self, AGENT, innermost};
 
 /// Bytes of an answer's body that are read: to look for something, or so that the backend sees an orderly end.
 const BODY_LIMIT: usize = 64 * 1024;
-
-/// How the probe names itself.
-const AGENT: &str = concat!("meshlb/", env!("CARGO_PKG_VERSION"));
 
 pub(super) async fn probe(
     probe: &HttpProbe,
@@ -46,13 +41,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let shown = || shown(probe, target);
     let bad = |reason: String| ProbeError::BadAnswer { request: shown(), reason };
     let request = request(probe, target).map_err(|error| ProbeError::Local { reason: error.to_string() })?;
-    let asked = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        Ok::<_, hyper::Error>((sender.send_request(request).await?, connection))
-    };
-    let (response, _connection) =
-        deadline.answer(shown, asked).await?.map_err(|error| bad(innermost(&error).to_string()))?;
+    let asked = deadline.answer(shown, http::send(stream, request)).await?;
+    let (response, _connection) = asked.map_err(|error| bad(innermost(&error).to_string()))?;
     let latency = deadline.elapsed();
     let found = response.status().as_u16();
     // What the status says does not wait for a body that nobody asks for, but for the orderly end.

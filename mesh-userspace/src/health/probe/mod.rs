@@ -79,8 +79,3 @@ impl Deadline {
         self.meet(future).await.ok_or_else(late)
     }
 }
-
-/// The cause of an error that says most.
-fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    error.source().map_or(error, innermost)
-}

@@ -9,8 +9,7 @@ use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, Record, RecordType};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +21,7 @@ use super::server::{ClosedPort, Server};
 use crate::config::{
     DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, Pattern, ProbeKind, Tls, TlsProtocol, UdpProbe,
 };
+use crate::http::authority::Authority;
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
@@ -50,74 +50,6 @@ async fn http_looks_into_the_body() {
     let error = http(&server, wanting(Pattern::Text("down".into()))).await.unwrap_err();
     let text = error.to_string();
     assert!(text.ends_with("was answered without \"down\""), "{text}");
-}
-
-/// An authority, a server certificate of it for a name and an address, and a client's.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    fn certificates(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
-        vec![self.issuer.der().clone()]
-    }
-
-    fn identity(
-        &self,
-        name: &str,
-    ) -> (Vec<rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    }
-
-    /// TLS of a server, for clients of `clients` only if there are any.
-    fn acceptor(&self, name: &str, clients: Option<&Self>) -> TlsAcceptor {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = rustls::RootCertStore::empty();
-                roots.add(authority.issuer.der().clone()).unwrap();
-                let verifier =
-                    rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let (chain, key) = self.identity(name);
-        let mut config = builder.with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
-    }
-
-    /// A server that answers each request inside TLS with 200.
-    async fn serve(&self, name: &str, clients: Option<&Self>) -> (SocketAddr, AbortOnDropHandle<()>) {
-        let acceptor = self.acceptor(name, clients);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-                let _ = stream.shutdown().await;
-            }
-        });
-        (address, AbortOnDropHandle::new(task))
-    }
 }
 
 fn https(tls: Tls) -> ProbeKind {

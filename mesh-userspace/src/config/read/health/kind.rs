@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::super::section::{Key, Section};
+use super::super::tls::{self, KEYS as TLS};
 use super::super::value::{self, Node, Read};
-use super::tls;
 use crate::config::{
     DnsProbe, GrpcProbe, HttpProbe, Method, Pattern, ProbeKind, ProbeName, Problem, Statuses, TlsProtocol,
     UdpProbe,
@@ -22,7 +22,6 @@ const LONGEST_DATAGRAM: usize = 1200;
 const TTLS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 const HTTP: &[&str] = &["method", "path", "host", "headers", "expect", "answer", "answer_regex"];
-const TLS: &[&str] = &["ca_file", "certificate_file", "private_key_file", "server_name"];
 const ANSWER: &[&str] = &["answer", "answer_regex"];
 
 /// The keys that a kind knows beside those of all kinds.

@@ -1,7 +1,6 @@
 //! Reads `[service.health]`.
 
 mod kind;
-mod tls;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! TLS of probes: whom they trust, and who they are.
+//! TLS of probes and of registries' clients: whom they trust, and who they are.
 //!
-//! Invariant: what is configured was tried: a [`Tls`] is ready for use, and none of its errors waits for a probe.
+//! Invariant: what is configured was tried: a [`Tls`] is ready for use, and none of its errors waits for a connection.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ pub enum Protocol {
     Http2,
 }
 
-/// TLS of probes.
+/// TLS of a client.
 #[derive(Clone)]
 pub struct Tls {
     client: Arc<ClientConfig>,
@@ -78,7 +78,7 @@ impl Tls {
             Protocol::Http1 => b"http/1.1".to_vec(),
             Protocol::Http2 => b"h2".to_vec(),
         }];
-        // Every probe tells of a whole handshake.
+        // Every probe tells of a whole handshake, and registries are seldom connected to.
         client.resumption = rustls::client::Resumption::disabled();
         Ok(Self { client: Arc::new(client), ca, identity, server_name })
     }
@@ -89,7 +89,7 @@ impl Tls {
         Arc::clone(&self.client)
     }
 
-    /// Whose name the backend's certificate must have, if it is not the address.
+    /// Whose name the server's certificate must have, if it is not the one that is connected to.
     #[must_use]
     pub const fn server_name(&self) -> Option<&ServerName<'static>> {
         self.server_name.as_ref()

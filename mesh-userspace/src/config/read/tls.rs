@@ -6,10 +6,13 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
-use super::super::section::{Key, Section};
-use super::super::value::{self, Node, Read};
-use crate::config::health_tls::{Identity, certificates, private_key, read_pem};
+use super::section::{Key, Section};
+use super::value::{self, Node, Read};
+use crate::config::tls::{Identity, certificates, private_key, read_pem};
 use crate::config::{Problem, Tls, TlsError, TlsProtocol};
+
+/// The keys of TLS.
+pub(super) const KEYS: &[&str] = &["ca_file", "certificate_file", "private_key_file", "server_name"];
 
 /// TLS as the keys have it; `None` after a report. The host is the name that certificates must have, unless another
 /// is written.
@@ -31,13 +34,13 @@ fn refused(error: &TlsError) -> Problem {
     let advice = match error {
         TlsError::BadIdentity(_) => "give the certificate's own key, RSA, ECDSA or Ed25519",
         TlsError::NoAuthorities(_) => {
-            "name the authority of the backends' certificates: `ca_file = \"/etc/meshlb/ca.pem\"`"
+            "name the authority of the servers' certificates: `ca_file = \"/etc/meshlb/ca.pem\"`"
         }
         TlsError::NoPem(_) | TlsError::BadAuthority(_) | TlsError::NoVersion(_) => {
             "give the certificates of authorities, in PEM form"
         }
     };
-    Problem::new(format!("probes cannot use TLS: {error}")).advise(advice)
+    Problem::new(format!("there can be no TLS as configured: {error}")).advise(advice)
 }
 
 /// Whose certificate a host name means: that without the port.
