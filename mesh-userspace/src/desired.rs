@@ -156,12 +156,7 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     hold_back(service, &mut backends);
     Service {
         name: service.name.clone(),
-        delivery: Delivery {
-            forward: service.forward,
-            tunnel_port: service.tunnel_port,
-            oversized: service.oversized,
-            outer_source: inputs.config.agent.outer_source,
-        },
+        delivery: Delivery::of(service, inputs.config.agent.outer_source),
         scheduler: service.scheduler,
         max_flows: service.max_flows.unwrap_or(0),
         tracking: service.tracking,

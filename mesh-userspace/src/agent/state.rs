@@ -121,6 +121,11 @@ impl Agent {
         &self.config.agent.pin_path
     }
 
+    /// The mark of sockets that ask VIPs.
+    pub(super) const fn mark(&self) -> u32 {
+        self.config.probing.mark
+    }
+
     pub(super) const fn is_ready(&self) -> bool {
         self.starting.is_none()
     }

@@ -35,7 +35,7 @@ pub use faces::{Api, Log, LogFormat, Metrics};
 pub(crate) use health::tls as health_tls;
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
-    Statuses, Tls, TlsError, TlsProtocol, UdpProbe,
+    ProbeTo, Statuses, Tls, TlsError, TlsProtocol, UdpProbe,
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;

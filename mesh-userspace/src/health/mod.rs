@@ -6,6 +6,7 @@
 
 mod error;
 mod machine;
+mod path;
 mod probe;
 mod prober;
 mod task;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use error::ProbeError;
 pub use machine::{Machine, Rules, State};
+pub use path::{Path, Paths, remove_rules};
 pub use probe::{Target, once};
 pub use prober::Prober;
 
@@ -38,7 +40,7 @@ pub struct Verdict {
     pub state: State,
     /// When the state began.
     pub since: SystemTime,
-    /// The last failure; forgotten once a backend is up and a probe succeeded.
+    /// The last failure, this host's own included; forgotten once a backend is up and a probe succeeded.
     pub last_error: Option<String>,
     /// How long the last successful probe took when this was published; [`Prober::latencies`] has the present ones.
     pub latency: Option<Duration>,

@@ -28,6 +28,9 @@ fn probes_of_every_kind_are_read() {
         "kind = \"icmp\"",
         "kind = \"command\", command = [\"/bin/check\", \"-x\"]",
         "kind = \"heartbeat\", ttl = \"10s\"",
+        "kind = \"tcp\", to = \"vip\"",
+        "kind = \"icmp\", to = \"vip\", padded = true",
+        "kind = \"http\", to = \"address\"",
         "kind = \"tcp\", damping = { falls = 2 }, slow_start = \"1min\"",
     ] {
         config::parse("meshlb.toml", &text(right)).unwrap();
@@ -64,6 +67,32 @@ fn keys_of_another_kind_are_refused_with_the_kinds_that_know_them() {
             "9:37",
             "`ca_file` has no meaning for `kind = \"http\"`",
             "or write `kind = \"https\"` or `kind = \"grpc\"`",
+        ),
+    ]);
+}
+
+#[test]
+fn aims_that_a_probe_cannot_have_are_refused() {
+    check(&[
+        health("kind = \"tcp\", to = \"tunnel\"", "9:32", "unknown aim of a probe \"tunnel\"", "\"vip\""),
+        health("kind = \"http\", padded = true", "9:37", "only probes to the VIP", "add `to = \"vip\"`"),
+        health(
+            "kind = \"tcp\", to = \"vip\", padded = true",
+            "9:45",
+            "`padded` has no meaning for `kind = \"tcp\"`",
+            "`kind = \"icmp\"`",
+        ),
+        health(
+            "kind = \"heartbeat\", ttl = \"9s\", to = \"vip\"",
+            "9:51",
+            "`to` has no meaning for `kind = \"heartbeat\"`",
+            "leave it away",
+        ),
+        health(
+            "kind = \"command\", command = [\"/x\"], to = \"vip\"",
+            "9:56",
+            "`to` has no meaning for `kind = \"command\"`",
+            "leave it away",
         ),
     ]);
 }

@@ -8,7 +8,7 @@ pub(crate) mod tls;
 use std::time::Duration;
 
 pub use pattern::Pattern;
-pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, UdpProbe};
+pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, ProbeTo, UdpProbe};
 pub use statuses::Statuses;
 pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 
@@ -17,6 +17,10 @@ pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 pub struct Health {
     /// What a probe does.
     pub kind: ProbeKind,
+    /// Whom it asks.
+    pub to: ProbeTo,
+    /// Whether its packets are as long as the way to the backend allows; only to the VIP.
+    pub padded: bool,
     /// The port that is probed; `None`: the service's, which has one if the probe needs it.
     pub port: Option<u16>,
     /// From the begin of one probe to the begin of the next.
@@ -69,6 +73,8 @@ impl Health {
     pub const fn new(kind: ProbeKind) -> Self {
         Self {
             kind,
+            to: ProbeTo::Address,
+            padded: false,
             port: None,
             interval: Self::INTERVAL,
             timeout: Self::TIMEOUT,

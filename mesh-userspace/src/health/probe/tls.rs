@@ -14,7 +14,7 @@ use crate::config::Tls;
 pub(super) async fn wrap(
     stream: TcpStream,
     tls: &Tls,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<TlsStream<TcpStream>, ProbeError> {
     let address = target.address;

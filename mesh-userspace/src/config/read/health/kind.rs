@@ -25,12 +25,15 @@ const HTTP: &[&str] = &["method", "path", "host", "headers", "expect", "answer",
 const TLS: &[&str] = &["ca_file", "certificate_file", "private_key_file", "server_name"];
 const ANSWER: &[&str] = &["answer", "answer_regex"];
 
+const PADDED: &[&str] = &["padded"];
+
 /// The keys that a kind knows beside those of all kinds.
 const fn own_keys(kind: ProbeName) -> &'static [&'static [&'static str]] {
     match kind {
-        ProbeName::Tcp | ProbeName::Icmp => &[],
-        ProbeName::Http => &[HTTP],
-        ProbeName::Https => &[HTTP, TLS],
+        ProbeName::Tcp => &[],
+        ProbeName::Icmp => &[PADDED],
+        ProbeName::Http => &[HTTP, PADDED],
+        ProbeName::Https => &[HTTP, TLS, PADDED],
         ProbeName::Grpc => &[&["host", "grpc_service", "tls"], TLS],
         ProbeName::Udp => &[&["send", "send_hex"], ANSWER],
         ProbeName::Dns => &[&["query", "record"], ANSWER],
@@ -43,14 +46,14 @@ const fn own_keys(kind: ProbeName) -> &'static [&'static [&'static str]] {
 const fn useless_keys(kind: ProbeName) -> &'static [&'static str] {
     match kind {
         ProbeName::Icmp => &["port"],
-        ProbeName::Heartbeat => &["port", "interval", "timeout", "rise", "fall"],
+        ProbeName::Heartbeat => &["to", "port", "interval", "timeout", "rise", "fall"],
         ProbeName::Tcp
         | ProbeName::Http
         | ProbeName::Https
         | ProbeName::Grpc
         | ProbeName::Udp
-        | ProbeName::Dns
-        | ProbeName::Command => &[],
+        | ProbeName::Dns => &[],
+        ProbeName::Command => &["to"],
     }
 }
 

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::section::{Key, Section};
 use super::value;
-use crate::config::{Damping, Health, Probing, Problem};
+use crate::config::{Damping, Health, ProbeTo, Probing, Problem};
 
 /// From what does not flood a backend to what still notices an outage on the same day.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
@@ -30,12 +30,15 @@ pub(super) fn probing(mut section: Section<'_, '_>) -> Probing {
     let default = Probing::default();
     let at_once =
         section.or(Key("at_once", "512"), value::number("the number of probes", AT_ONCE), default.at_once);
+    let mark = section.or(Key("mark", "109"), value::number("the mark", 1..=u32::MAX), default.mark);
     section.finish();
-    Probing { at_once }
+    Probing { at_once, mark }
 }
 
 pub(super) fn health(mut section: Section<'_, '_>) -> Option<Health> {
     let kind = kind::probe_kind(&mut section);
+    let to = section.or(Key("to", "\"vip\""), value::choice("aim of a probe"), ProbeTo::Address);
+    let padded = padded(&mut section, to);
     let port = section.optional(Key("port", "8080"), value::number("the port", 1..=u16::MAX));
     let interval = section.or(Key("interval", "\"1s\""), value::duration(INTERVALS), Health::INTERVAL);
     let timeout = timeout(&mut section, interval);
@@ -48,6 +51,8 @@ pub(super) fn health(mut section: Section<'_, '_>) -> Option<Health> {
     section.finish();
     Some(Health {
         kind: kind?,
+        to,
+        padded,
         port: port.map(Spanned::into_inner),
         interval,
         timeout,
@@ -57,6 +62,16 @@ pub(super) fn health(mut section: Section<'_, '_>) -> Option<Health> {
         slow_start,
         damping,
     })
+}
+
+/// Whether packets are padded, which takes the way of the service's own.
+fn padded(section: &mut Section<'_, '_>, to: ProbeTo) -> bool {
+    let padded = section.optional(Key("padded", "true"), value::boolean);
+    if let (Some(padded), ProbeTo::Address) = (&padded, to) {
+        let problem = Problem::new("only probes to the VIP are padded").advise("add `to = \"vip\"`");
+        section.report().add(problem.at(padded.span()));
+    }
+    padded.is_some_and(Spanned::into_inner)
 }
 
 /// Reads `[service.health.damping]`.
