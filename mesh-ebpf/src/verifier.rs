@@ -1,7 +1,7 @@
 //! What the verifier needs to be shown, and spared.
 #![expect(unsafe_code, reason = "inline assembly")]
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void};
 
 /// The same value, of which the compiler knows nothing: so that the register that is compared with a bound is the one
 /// that is added to an address, and not computed a second time, which the verifier would take for another value.
@@ -63,4 +63,30 @@ pub unsafe fn add(word: *mut u64, by: u64) {
 pub unsafe fn set(word: *mut u64, bits: u64) {
     // SAFETY: one instruction, BPF_ATOMIC with BPF_OR (kernel 5.12), on a word that may be written.
     unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bits, options(nostack)) };
+}
+
+/// Goes on with the program at an index; comes back only if there is none.
+///
+/// Written out, so that the compiler does not make one call of two: where the index is a constant the kernel makes a
+/// jump of it (5.5), else an indirect one, which is slow where those are guarded against speculation.
+///
+/// # Safety
+///
+/// `context` is the program's, `map` is of programs, and nothing is left to drop.
+#[inline(always)]
+pub unsafe fn tail_call<const INDEX: u32>(context: *mut c_void, map: *const c_void) {
+    // SAFETY: BPF_FUNC_tail_call is 12; what comes back has changed no more than the registers of a call.
+    unsafe {
+        asm!(
+            "r3 = {index}",
+            "call 12",
+            index = const INDEX,
+            inlateout("r1") context => _,
+            inlateout("r2") map => _,
+            lateout("r0") _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
 }

@@ -175,6 +175,12 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.renew_filter(self.sweep.records)
     }
 
+    /// Recorded flows that a backend or a service has and that are not closing. What ended before it was counted may make
+    /// the count fall below nothing until the next sweep; then it is nothing.
+    pub fn load(&self, of: Load) -> u64 {
+        u64::try_from(self.dataplane.load(of).cast_signed()).unwrap_or(0)
+    }
+
     /// What the kernel has counted, of everybody whose flows it may count.
     fn loads(&self) -> Vec<(Load, u64)> {
         let backends = self.actual.backends.keys().map(|id| Load::Backend(*id));

@@ -16,7 +16,7 @@ use mesh_ebpf::{header::Macs, packet::Packet};
 /// Of outer source addresses that do not differ between flows.
 const NO_SUFFIX: u32 = 0;
 
-/// Wraps or readdresses the packet, and sends it off. The ways of plain packets come first; the others are for `WHOLE`.
+/// Wraps or readdresses the packet, and sends it off. The ways that plain packets take come first; the others are for `WHOLE`.
 #[inline(always)]
 pub(crate) fn to<const WHOLE: bool>(
     packet: Packet,
@@ -36,6 +36,12 @@ pub(crate) fn to<const WHOLE: bool>(
         _ => return Err(Outcome::NoBackend),
     }
     Ok(send(ingress, backend.ifindex))
+}
+
+/// Whether the packet gets a UDP header, too.
+#[inline(always)]
+pub(crate) const fn is_tunnel_in_udp(backend: &BackendEntry) -> bool {
+    backend.forward >= forward::GUE_IPV4
 }
 
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! What is known of a packet on the whole way: noted by one program, read by the next.
 
 use crate::{
+    choose::Choice,
     client::{Client, Client6},
     parse::Flow,
 };
@@ -39,4 +40,12 @@ pub(crate) const fn flow(journey: &Journey) -> Flow<Client6> {
 #[inline(always)]
 pub(crate) const fn inner(journey: &Journey) -> Inner {
     Inner { length: journey.length, traffic_class: journey.traffic_class, protocol: journey.family }
+}
+
+/// Notes a plain packet, which has no tags and is all of its packet, and who gets it.
+#[inline(always)]
+pub(crate) fn note_chosen<C: Client>(journey: &mut Journey, flow: &Flow<C>, choice: &Choice, hash: u64) {
+    note(journey, flow);
+    (journey.tag_count, journey.first) = (0, 0);
+    (journey.backend, journey.opened, journey.hash) = (choice.backend, u8::from(choice.opened), hash);
 }

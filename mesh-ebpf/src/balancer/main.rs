@@ -39,14 +39,16 @@ use mesh_common::{
     outcome::{Outcome, Verdict},
 };
 use mesh_ebpf::packet::Packet;
+use plain::End;
 
 /// The program that is attached to the interfaces: plain packets.
 #[xdp(frags)]
 fn meshlb(context: XdpContext) -> u32 {
-    if let Some(sent) = plain::run(Packet::new(&context)) {
-        return action(sent);
+    match plain::run(Packet::new(&context)) {
+        Some(End::Sent(sent)) => return action(sent),
+        Some(End::Chosen) => maps::call::<{ programs::DELIVER }>(&context),
+        None => maps::call::<{ programs::WHOLE }>(&context),
     }
-    maps::call(&context, programs::WHOLE);
     maps::count(Outcome::Unhandled);
     action(Outcome::Unhandled)
 }
@@ -89,7 +91,11 @@ fn clock(_: XdpContext) -> u32 {
 fn go_on(context: &XdpContext, next: Result<u32, Outcome>) -> u32 {
     let outcome = match next {
         Ok(program) => {
-            maps::call(context, program);
+            match program {
+                programs::QUIC => maps::call::<{ programs::QUIC }>(context),
+                programs::CHOOSE => maps::call::<{ programs::CHOOSE }>(context),
+                _ => maps::call::<{ programs::DELIVER }>(context),
+            }
             Outcome::Unhandled
         }
         Err(outcome) => outcome,

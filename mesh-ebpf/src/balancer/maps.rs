@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
 use aya_ebpf::{
-    Global,
+    EbpfContext as _, Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_redirect},
     macros::map,
@@ -19,7 +19,10 @@ use mesh_common::{
     outcome::Outcome,
     quic::{self, Routed},
 };
-use mesh_ebpf::{trie::Whole, verifier::add};
+use mesh_ebpf::{
+    trie::Whole,
+    verifier::{add, tail_call},
+};
 
 /// The seed of the flow hash; set at load time.
 #[unsafe(no_mangle)]
@@ -149,16 +152,16 @@ pub(crate) fn journey() -> Option<&'static mut Journey> {
 
 /// Goes on with another program; comes back only if it is not in its place.
 #[inline(always)]
-pub(crate) fn call(context: &XdpContext, program: u32) {
-    // SAFETY: nothing is left to drop here.
-    unsafe { PROGRAMS.tail_call(context, program) };
+pub(crate) fn call<const PROGRAM: u32>(context: &XdpContext) {
+    // SAFETY: nothing is left to drop here, and the map is one of programs.
+    unsafe { tail_call::<PROGRAM>(context.as_ptr(), (&raw const PROGRAMS).cast()) };
 }
 
 /// Goes on with the next program, if there is one.
 #[inline(always)]
 pub(crate) fn call_next(context: &XdpContext) {
     if HAS_NEXT.load() != 0 {
-        call(context, programs::NEXT);
+        call::<{ programs::NEXT }>(context);
     }
 }
 

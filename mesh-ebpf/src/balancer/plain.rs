@@ -3,12 +3,13 @@
 //! A packet is plain when it is untagged, IPv4 without options or fragments or IPv6 without extension headers, TCP or UDP,
 //! for a service that stands in the exact table and asks for nothing special, and when it can be sent. `None` means that
 //! it is not, or that something about it is odd: then nothing was counted and the packet is as it came, and the whole
-//! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent".
+//! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent". Tunnels in UDP are left to the
+//! last step of the whole way ([`crate::deliver`]): their headers would cost the others registers.
 
 use crate::{
     choose::{Choice, owned, owner, tracked},
     client::{Client, Client4, Client6},
-    forward, maps,
+    forward, journey, maps,
     parse::{self, Flow, IP, Transport, behind_ip},
     tables::Tables,
 };
@@ -21,9 +22,17 @@ use mesh_ebpf::{
     packet::Packet,
 };
 
+/// How far a plain packet came.
+pub(crate) enum End {
+    /// It was sent to its backend.
+    Sent(Outcome),
+    /// Its backend is noted, and gets it wrapped in more than an outer IP header.
+    Chosen,
+}
+
 /// Sends a plain packet to its backend.
 #[inline(always)]
-pub(crate) fn run(packet: Packet) -> Option<Outcome> {
+pub(crate) fn run(packet: Packet) -> Option<End> {
     let tables = Tables::open()?;
     let ethernet: &Ethernet = packet.view(0)?;
     match ethernet.kind {
@@ -40,7 +49,7 @@ pub(crate) fn run(packet: Packet) -> Option<Outcome> {
 }
 
 #[inline(always)]
-fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<Outcome> {
+fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<End> {
     if flow.length < flow.headers || IP + usize::from(flow.length) > packet.linear_length() {
         return None;
     }
@@ -62,14 +71,18 @@ fn send<C: Client>(
     flow: &Flow<C>,
     choice: &Choice,
     hash: u64,
-) -> Option<Outcome> {
+) -> Option<End> {
     let backend = tables.backend(choice.backend)?;
     if flow.length > backend.room {
         return None;
     }
+    if forward::is_tunnel_in_udp(backend) {
+        journey::note_chosen(maps::journey()?, flow, choice, hash);
+        return Some(End::Chosen);
+    }
     let sent = forward::to::<false>(packet, flow.inner(), flow.service, backend, hash).ok()?;
     maps::count_sent(choice.backend, sent, flow.length, choice.opened);
-    Some(sent)
+    Some(End::Sent(sent))
 }
 
 #[inline(always)]

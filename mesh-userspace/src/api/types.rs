@@ -152,6 +152,13 @@ pub struct ServiceView {
     pub bytes: u64,
     /// Flows first seen by the service.
     pub new_flows: u64,
+    /// Flows that are recorded and not closing: as of now where a scheduler picks or flows are limited, else as of the
+    /// last look through the flow table, up to 10 s ago. Flows at steady slots are not recorded.
+    #[serde(default)]
+    pub recorded_flows: u64,
+    /// How many flows it may have; none if they are not limited.
+    #[serde(default)]
+    pub max_flows: Option<u32>,
     /// Names of the sources of its backends beside the configuration.
     #[serde(default)]
     pub sources: Vec<String>,
@@ -209,6 +216,9 @@ pub struct BackendView {
     pub bytes: u64,
     /// Flows that began at it.
     pub new_flows: u64,
+    /// Flows that are recorded and not closing; as of when, is said at the service's.
+    #[serde(default)]
+    pub recorded_flows: u64,
 }
 
 /// The verdict of the probes about one backend.

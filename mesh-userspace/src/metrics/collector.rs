@@ -81,7 +81,11 @@ fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
         "service_panic",
         "Whether too little healthy weight is left, so that all backends are used",
         panic,
-    )
+    )?;
+    let flows = services.iter().map(|s| ([("service", s.name.as_str())], s.recorded_flows));
+    gauge(to, "service_recorded_flows", "Flows in the flow table that are not closing", flows)?;
+    let most = services.iter().filter_map(|s| Some(([("service", s.name.as_str())], s.max_flows?.into())));
+    gauge(to, "service_max_flows", "How many flows the service may have, where they are limited", most)
 }
 
 fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -101,7 +105,9 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     )?;
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
-    counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))
+    counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))?;
+    let recorded = each(|b| b.recorded_flows);
+    gauge(to, "backend_recorded_flows", "Flows in the flow table that are not closing", recorded)
 }
 
 fn sources(sources: &[SourceView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {

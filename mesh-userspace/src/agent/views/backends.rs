@@ -4,7 +4,7 @@ use super::services::TableUse;
 use crate::{
     agent::state::Agent,
     api::types::{BackendView, HealthView},
-    dataplane::Actual,
+    dataplane::{Actual, Load},
     desired::{Backend, Role, Service},
     health::{self, Verdict},
     nexthop::NextHop,
@@ -65,7 +65,8 @@ impl Agent {
         let counters = self.counters(*id);
         let BackendCounters { bytes, new_flows, .. } = counters;
         let slots = table.owned.get(id).copied().unwrap_or(0);
-        BackendView { slots, packets: counters.packets(), bytes, new_flows, ..BackendView::default() }
+        let (packets, recorded_flows) = (counters.packets(), self.reconciler.load(Load::Backend(*id)));
+        BackendView { slots, packets, bytes, new_flows, recorded_flows, ..BackendView::default() }
     }
 
     fn health_view(&self, key: &health::Key, latency: Option<&Duration>) -> Option<HealthView> {

@@ -4,7 +4,7 @@ use crate::{
     agent::state::Agent,
     api::types::{ServiceView, SlotPhases},
     config::{self, ServiceKey, Vip},
-    dataplane::{abi_key, host_address, wire_address},
+    dataplane::{Load, abi_key, host_address, wire_address},
     health,
 };
 use mesh_common::{
@@ -60,6 +60,8 @@ impl Agent {
             packets: sum.packets(),
             bytes: sum.bytes,
             new_flows: sum.new_flows,
+            recorded_flows: entry.map_or(0, |entry| self.reconciler.load(Load::Service(entry.id))),
+            max_flows: service.max_flows,
         }
     }
 

@@ -78,6 +78,7 @@ mod tests {
             packets: 1_234_567,
             bytes: 987_654_321,
             new_flows: 4321,
+            recorded_flows: 12,
         }
     }
 

@@ -41,7 +41,8 @@ fn row(s: &ServiceView) -> Vec<String> {
 fn notes(s: &ServiceView) -> String {
     let panic = s.panic.then(|| "panic".to_owned());
     let stale = s.stale_seconds.map(|seconds| format!("discovery {} old", age(seconds)));
-    panic.into_iter().chain(stale).collect::<Vec<_>>().join(", ")
+    let full = s.max_flows.map(|most| format!("{} of {} flows", count(s.recorded_flows), count(most.into())));
+    panic.into_iter().chain(stale).chain(full).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -68,6 +69,8 @@ mod tests {
             packets: 1_234_567,
             bytes: 987_654_321,
             new_flows: 4321,
+            recorded_flows: 12,
+            max_flows: None,
             sources: vec![],
             stale_seconds: None,
         }
@@ -87,6 +90,7 @@ mod tests {
             up: 0,
             panic: true,
             stale_seconds: Some(200.0),
+            max_flows: Some(10_000),
             ..web()
         }
     }
@@ -96,7 +100,7 @@ mod tests {
         let expected = "\
 SERVICE  VIP                           VIA     UP  SLOTS  MOVING  PACKETS  BYTES  FLOWS
 web      203.0.113.10:80/tcp           ipip   3/3  16381      0%     1.2M   987M   4321
-dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M   4321  panic, discovery 3m20s old
+dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M   4321  panic, discovery 3m20s old, 12 of 10000 flows
 ftp      203.0.113.0/24:8000-8100/tcp  ipip   3/3  16381      0%     1.2M   987M   4321";
         let ftp = ServiceView { name: "ftp".into(), key: "203.0.113.0/24:8000-8100/tcp".into(), ..web() };
         assert_eq!(services(&[web(), dns(), ftp]), expected);

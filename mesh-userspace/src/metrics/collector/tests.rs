@@ -9,6 +9,8 @@ fn snapshot() -> Snapshot {
         name: "web".into(),
         slots: SlotPhases { steady: 1000, migrating: 20, settling: 1 },
         panic: true,
+        recorded_flows: 7,
+        max_flows: Some(9),
         ..ServiceView::default()
     };
     let backend = |address: &str, state: &str, packets| BackendView {
@@ -19,6 +21,7 @@ fn snapshot() -> Snapshot {
         packets,
         bytes: 64 * packets,
         new_flows: 2,
+        recorded_flows: 3,
         ..BackendView::default()
     };
     Snapshot {
@@ -84,6 +87,12 @@ meshlb_service_slots{service="web",phase="settling"} 1
 # HELP meshlb_service_panic Whether too little healthy weight is left, so that all backends are used
 # TYPE meshlb_service_panic gauge
 meshlb_service_panic{service="web"} 1
+# HELP meshlb_service_recorded_flows Flows in the flow table that are not closing
+# TYPE meshlb_service_recorded_flows gauge
+meshlb_service_recorded_flows{service="web"} 7
+# HELP meshlb_service_max_flows How many flows the service may have, where they are limited
+# TYPE meshlb_service_max_flows gauge
+meshlb_service_max_flows{service="web"} 9
 # HELP meshlb_backend_up Whether the backend is healthy, has a next hop and is not draining
 # TYPE meshlb_backend_up gauge
 meshlb_backend_up{service="web",backend="10.0.1.1"} 1
@@ -104,6 +113,10 @@ meshlb_backend_bytes_total{service="web",backend="fd00::2"} 18446744073709551552
 # TYPE meshlb_backend_new_flows counter
 meshlb_backend_new_flows_total{service="web",backend="10.0.1.1"} 2
 meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
+# HELP meshlb_backend_recorded_flows Flows in the flow table that are not closing
+# TYPE meshlb_backend_recorded_flows gauge
+meshlb_backend_recorded_flows{service="web",backend="10.0.1.1"} 3
+meshlb_backend_recorded_flows{service="web",backend="fd00::2"} 3
 # HELP meshlb_discovery_up Whether the source answers
 # TYPE meshlb_discovery_up gauge
 meshlb_discovery_up{source="file /a"} 0
