@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod command;
+mod correlation;
 mod inputs;
 mod orders;
 mod reload;

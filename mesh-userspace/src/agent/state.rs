@@ -12,7 +12,7 @@ use crate::{
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
-    health,
+    health::{self, Correlator},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
     reconcile::Reconciler,
@@ -47,6 +47,10 @@ pub(super) struct Agent {
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
     pub(super) inputs: Inputs,
+    /// Which failures have one cause.
+    pub(super) correlator: Correlator,
+    /// How often there was one.
+    pub(super) incidents: u64,
     pub(super) desired: Desired,
     pub(super) overrides: Overrides,
     /// Where these survive the agent.
@@ -79,6 +83,8 @@ impl Agent {
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
+            correlator: Correlator::new(config.probing.correlated),
+            incidents: 0,
             path,
             written: config.clone(),
             config,
@@ -162,7 +168,8 @@ impl Agent {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time();
-        if self.failed || expired || self.desired.is_starting() || self.reconciler.is_waiting() {
+        let waits = !self.correlator.incidents().is_empty();
+        if self.failed || expired || waits || self.desired.is_starting() || self.reconciler.is_waiting() {
             self.reconcile();
         }
         self.attach_again();
@@ -214,10 +221,12 @@ impl Agent {
     }
 
     pub(super) fn update_desired(&mut self) {
+        self.correlate();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
+        let in_force = self.in_force(&verdicts);
         let inputs = desired::Inputs {
             config: &self.config,
-            verdicts: &verdicts,
+            verdicts: in_force.as_ref().unwrap_or(&verdicts),
             next_hops: &next_hops,
             overrides: &self.overrides,
             now: clock::now(),

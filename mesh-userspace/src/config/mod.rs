@@ -39,7 +39,7 @@ pub use health::{
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
-pub use probing::Probing;
+pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;

@@ -95,7 +95,7 @@ fn every_given_value_arrives() {
         slow_start: Duration::from_secs(30),
         damping: Some(Damping { falls: 3, within: Duration::from_secs(600), hold: Duration::from_secs(120) }),
     };
-    assert_eq!(config.probing, Probing { at_once: 512, mark: 109 });
+    assert_eq!(config.probing, Probing { at_once: 512, mark: 109, correlated: Correlated::default() });
     assert_eq!(config.agent.state_directory.to_str(), Some("/var/lib/meshlb"));
     assert_eq!(web.health, Some(health));
     assert_eq!(web.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 50]);

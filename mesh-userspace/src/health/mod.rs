@@ -4,6 +4,7 @@
 //! key has one task that runs one probe at a time; what did not change in an update is not disturbed by it; a
 //! failure of this host (no file descriptor, no port) is never held against a backend.
 
+mod correlated;
 mod error;
 mod machine;
 mod path;
@@ -16,6 +17,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use correlated::{Cause, Correlator, Event, Fact, Incident};
 pub use error::ProbeError;
 pub use machine::{Machine, Rules, State};
 pub use path::{Path, Paths, remove_rules};
