@@ -41,7 +41,7 @@ pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
 pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
-pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
+pub use service::{Backend, Forward, OnNoBackends, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
 
 /// A whole configuration.

@@ -104,7 +104,7 @@ fn correlations_that_say_nothing_are_refused() {
         raw(text("action = \"keep\""), "4:10", "unknown action \"keep\"", "\"hold\""),
         raw(text("share = 0"), "4:9", "the percentage 0 is out of range", "from 1 to 100"),
         raw(text("least = 1"), "4:9", "the number of backends 1 is out of range", "from 2 to"),
-        raw(text("hold_for = \"0s\""), "4:12", "\"0s\"", "from 1s"),
+        raw(text("hold_for = \"0s\""), "4:12", "\"0s\" is out of range", "from \"1s\""),
         raw(text("hold = \"1s\""), "4:1", "unknown key `hold`", "hold_for"),
     ]);
 }

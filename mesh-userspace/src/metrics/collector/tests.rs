@@ -163,7 +163,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 8);
+    assert_eq!(counters.len(), 9);
 }
 
 #[test]
