@@ -95,7 +95,8 @@ impl LoggedChild {
         Ok(self.child.wait()?)
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<()> {
+    /// Sends it a signal, if it has not ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
         ensure!(self.ended()?.is_none(), "{} has ended by itself{}", self.title, self.tail());
         Ok(kill(Pid::from_raw(self.pid().try_into()?), signal)?)
     }

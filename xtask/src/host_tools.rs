@@ -37,8 +37,11 @@ pub(crate) const COMPARED: &[Tool] = &[
     ("nft", "nftables"),
 ];
 
+/// What backends are discovered from. Packages without a service, where there is a choice.
+pub(crate) const SOURCES: &[Tool] = &[("dnsmasq", "dnsmasq-base")];
+
 /// What all tests need.
-pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED];
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES];
 
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";

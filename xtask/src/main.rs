@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::host_tools::{ALL, BASIC};
+use crate::host_tools::{BASIC, COMPARED};
 use crate::workspace::{Profile, Workspace};
 
 #[derive(Parser)]
@@ -75,7 +75,12 @@ fn perform(task: &Task) -> Result<()> {
         Task::Demo { arguments } => commands::scenario(&workspace, "demo", &[BASIC], arguments),
         Task::Bench { arguments } => {
             let compares = arguments.first().is_some_and(|first| first == "system");
-            commands::scenario(&workspace, "bench", if compares { ALL } else { &[BASIC] }, arguments)
+            commands::scenario(
+                &workspace,
+                "bench",
+                if compares { &[BASIC, COMPARED][..] } else { &[BASIC] },
+                arguments,
+            )
         }
         Task::Ci => ci::run_all(&workspace),
     }

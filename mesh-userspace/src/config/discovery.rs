@@ -6,11 +6,17 @@ use std::path::PathBuf;
 use super::Ports;
 use super::choice::choices;
 
+mod dns;
+
+pub use dns::{DnsFamily, DnsLookup, DnsSource};
+
 choices! {
     /// What a source of backends is.
     DiscoveryKind {
         /// A file with a list.
         File = "file",
+        /// A name that name servers know.
+        Dns = "dns",
     }
 }
 
@@ -25,11 +31,14 @@ pub struct Discovery {
     pub weight: u16,
 }
 
-/// A source of backends. `Display` is its name, which no other source has. Services that name the same share it.
+/// A source of backends. `Display` is its name, which no other source has: it says who is asked and what. Services
+/// that name the same share it, and say the same of how it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiscoverySource {
     /// A file with a list.
     File(FileSource),
+    /// A name that name servers know.
+    Dns(DnsSource),
 }
 
 /// A file with a list of backends.
@@ -45,6 +54,7 @@ impl DiscoverySource {
     pub const fn kind(&self) -> DiscoveryKind {
         match self {
             Self::File(_) => DiscoveryKind::File,
+            Self::Dns(_) => DiscoveryKind::Dns,
         }
     }
 }
@@ -53,6 +63,7 @@ impl fmt::Display for DiscoverySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(FileSource { path }) => write!(f, "file {}", path.display()),
+            Self::Dns(source) => source.fmt(f),
         }
     }
 }

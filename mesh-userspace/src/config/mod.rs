@@ -29,7 +29,9 @@ mod table;
 mod tests;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
-pub use discovery::{Discovery, DiscoveryKind, DiscoverySource, FileSource, Standing};
+pub use discovery::{
+    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Standing,
+};
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub(crate) use health::tls as health_tls;

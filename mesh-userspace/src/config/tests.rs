@@ -179,12 +179,17 @@ fn uncomment(text: String, line: &str) -> String {
 
 #[test]
 fn every_key_is_documented_where_it_belongs() {
+    DiscoveryKind::ALL.iter().for_each(|kind| every_key_is_documented_beside(*kind));
+}
+
+/// Every key but those of other kinds of sources.
+fn every_key_is_documented_beside(kind: DiscoveryKind) {
     let text = "[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
                  [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
                  [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n\
-                 [[service.discovery]]\nkind = \"file\"\nqqqqqqqq = 1\n";
-    let error = parse("test.toml", text).unwrap_err();
+                 [[service.discovery]]\nqqqqqqqq = 1\n";
+    let error = parse("test.toml", &format!("{text}kind = \"{kind}\"\n")).unwrap_err();
     let unknown = error.problems().iter().filter_map(|problem| {
         let section = problem.message().strip_prefix("unknown key `qqqqqqqq` in ")?;
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
@@ -198,13 +203,15 @@ fn every_key_is_documented_where_it_belongs() {
         for key in keys.split(", ") {
             assert!(chapter.contains(&format!("\n| {key} |")), "{key} is not explained under {section}");
         }
-        assert_eq!(keys_explained(chapter), keys.split(", ").count(), "{section} explains too many keys");
+        let explained = keys_explained(chapter, kind);
+        assert_eq!(explained, keys.split(", ").count(), "{section} explains too many keys of {kind}");
     }
 }
 
-/// Rows of those tables whose first column is the key, of all kinds or of the one that the test asks for.
-fn keys_explained(chapter: &str) -> usize {
-    let is_meant = |part: &&str| part.starts_with("| key |") || part.starts_with("| key of `file` |");
+/// Rows of those tables whose first column is the key, of all kinds of sources or of this one.
+fn keys_explained(chapter: &str, kind: DiscoveryKind) -> usize {
+    let of_kind = format!("| key of `{kind}` |");
+    let is_meant = |part: &&str| part.starts_with("| key |") || part.starts_with(&of_kind);
     let tables = chapter.split("\n\n").filter(is_meant);
     tables.map(|table| table.matches("\n| `").count()).sum()
 }

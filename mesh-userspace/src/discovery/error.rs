@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use super::dns::DnsError;
+
 /// Why a source says nothing. None of them means that nobody is there.
 #[derive(Debug, Error)]
 pub enum SourceError {
@@ -35,6 +37,9 @@ pub enum SourceError {
         /// Why.
         error: notify::Error,
     },
+    /// Name servers say nothing of use.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
 }
 
 /// How a source ends.

@@ -8,6 +8,7 @@
 //! [`Config`]: crate::config::Config
 
 mod combine;
+mod dns;
 mod error;
 mod file;
 mod list;
@@ -19,8 +20,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod voice;
+mod waits;
 
 pub use combine::{Combined, combine};
+pub use dns::DnsError;
 pub use error::SourceError;
 pub use report::{Report, Reports};
 pub use snapshot::{Instance, Snapshot};

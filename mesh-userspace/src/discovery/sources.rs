@@ -18,7 +18,13 @@ use crate::config::DiscoverySource;
 pub struct Sources {
     tx: Arc<watch::Sender<Reports>>,
     store: Store,
-    running: BTreeMap<String, AbortOnDropHandle<()>>,
+    running: BTreeMap<String, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    source: DiscoverySource,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Sources {
@@ -28,15 +34,15 @@ impl Sources {
         Self { tx: Arc::new(tx), store: Store::within(state_directory), running: BTreeMap::new() }
     }
 
-    /// Follows exactly the wanted ones. One that is followed already is not disturbed; a new one begins with what was
-    /// stored of it.
+    /// Follows exactly the wanted ones. One that is followed already is not disturbed, and keeps its last word if it is
+    /// asked in another way from now on; a new one begins with what was stored of it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn update<'a>(&mut self, wanted: impl Iterator<Item = &'a DiscoverySource>) {
         let wanted: BTreeMap<String, &DiscoverySource> =
             wanted.map(|source| (source.to_string(), source)).collect();
-        self.running.retain(|name, _| wanted.contains_key(name));
+        self.running.retain(|name, running| wanted.get(name) == Some(&&running.source));
         self.publish(&wanted);
         if let Err(error) = self.store.keep_only(wanted.keys()) {
             warn!(%error, "could not forget a snapshot");
@@ -76,8 +82,9 @@ impl Sources {
         }
     }
 
-    fn start(&self, name: String, source: DiscoverySource) -> AbortOnDropHandle<()> {
+    fn start(&self, name: String, source: DiscoverySource) -> Running {
         let voice = Voice::new(name, Arc::clone(&self.tx), self.store.clone());
-        AbortOnDropHandle::new(tokio::spawn(task::run(source, voice)))
+        let task = AbortOnDropHandle::new(tokio::spawn(task::run(source.clone(), voice)));
+        Running { source, _task: task }
     }
 }

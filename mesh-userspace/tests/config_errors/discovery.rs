@@ -19,10 +19,10 @@ fn keys_of_sources_that_are_wrong_are_refused() {
         source("path = \"/a\"\n", "51:1", "`kind` is missing in [[service.discovery]]", "kind = \"file\""),
         source("kind = \"file\"\n", "51:1", "`path` is missing in [[service.discovery]]", "path = "),
         source(
-            "kind = \"consul\"\n",
+            "kind = \"zookeeper\"\n",
             "52:8",
-            "unknown kind of source \"consul\"",
-            "the only one is \"file\"",
+            "unknown kind of source \"zookeeper\"",
+            "one of \"file\", \"dns\"",
         ),
         source("kind = \"file\"\npath = \"a\"\n", "53:8", "is relative", "/"),
         source("kind = \"file\"\npath = 7\n", "53:8", "a whole number, not text", "path = "),
@@ -30,6 +30,66 @@ fn keys_of_sources_that_are_wrong_are_refused() {
         with("weight = 65536", "54:10", "65536", "65535"),
         with("port = \"90-80\"", "54:8", "90-80", "80-90"),
         with("port = 0", "54:8", "0", "65535"),
+    ]);
+}
+
+const DNS: &str = "kind = \"dns\"\nname = \"Web.example.com.\"\n";
+
+#[test]
+fn keys_of_name_servers_that_are_wrong_are_refused() {
+    let named = |name: &str, message, advice| {
+        source(&format!("kind = \"dns\"\nname = {name}\n"), "53:8", message, advice)
+    };
+    let with = |key: &str, at, message, advice| source(&format!("{DNS}{key}\n"), at, message, advice);
+    let address = "write the address of a name server";
+    check(&[
+        source("kind = \"dns\"\n", "51:1", "`name` is missing in [[service.discovery]]", "name = \"web"),
+        named("\"\"", "\"\" is not a name that name servers know", "name = \"web"),
+        named("\".\"", "\".\" is not a name", "name = \"web"),
+        named("\"a..b\"", "\"a..b\" is not a name", "name = \"web"),
+        named("\"10.0.0.1\"", "10.0.0.1 is an address, not a name", "[[service.backend]]"),
+        with("path = \"/a\"", "54:1", "unknown key `path`", "`name`, `record`, `family`, `servers`"),
+        with("record = \"A\"", "54:10", "unknown kind of record \"A\"", "one of \"address\", \"SRV\""),
+        with("family = \"v4\"", "54:10", "unknown family \"v4\"", "\"both\", \"ipv4\", \"ipv6\""),
+        with("servers = []", "54:11", "there is no name server to ask", "/etc/resolv.conf"),
+        with("servers = [\"ns.example\"]", "54:12", "\"ns.example\" is no name server's address", address),
+        with("servers = [\"0.0.0.0\"]", "54:12", "\"0.0.0.0\" is no name server's address", address),
+        with("servers = [\"10.0.0.1:0\"]", "54:12", "\"10.0.0.1:0\" is no name server's", address),
+        with(
+            "servers = [\"10.0.0.1\", \"10.0.0.1:53\"]",
+            "54:24",
+            "10.0.0.1:53 is named twice",
+            "name each server once",
+        ),
+        with("timeout = \"0s\"", "54:11", "\"0s\" is out of range", "\"10ms\""),
+        with("absent_after = \"8days\"", "54:16", "\"8days\" is out of range", "\"7days\""),
+    ]);
+}
+
+#[test]
+fn name_servers_are_asked_as_is_written() {
+    let keys = "record = \"SRV\"\nfamily = \"ipv6\"\nservers = [\"127.0.0.1:8600\", \"2001:db8::1\"]\n\
+                absent_after = \"0s\"\n";
+    let text = super::VALID.replace(LAST, &format!("{LAST}[[service.discovery]]\n{DNS}{keys}"));
+    let config = read(text.as_bytes()).unwrap();
+    let source = &config.services[1].discovery[0].source;
+    assert_eq!(source.to_string(), "dns SRV web.example.com ipv6 of 127.0.0.1:8600, [2001:db8::1]:53");
+}
+
+#[test]
+fn a_source_is_asked_in_one_way() {
+    let sources = |first: &str, second: &str| {
+        let web = "[[service.backend]]\naddress = \"10.0.1.1\"\nweight = 100\n";
+        let text = super::VALID.replace(web, &format!("{web}[[service.discovery]]\n{DNS}{first}"));
+        text.replace(LAST, &format!("{LAST}[[service.discovery]]\n{DNS}{second}"))
+    };
+    let shared = sources("weight = 5\n", "port = 53\n");
+    read(shared.as_bytes()).unwrap();
+    let problem = "dns web.example.com is asked in another way than above";
+    let other = sources("weight = 5\n", "timeout = \"1s\"\n");
+    check(&[
+        super::raw(other, "57:1", problem, "give it the same keys in each, but for `port` and `weight`"),
+        source(&format!("{DNS}[[service.discovery]]\n{DNS}timeout = \"1s\"\n"), "54:1", "already", "once"),
     ]);
 }
 

@@ -110,6 +110,12 @@ fn correlations_that_say_nothing_are_refused() {
 }
 
 #[test]
+fn an_end_that_packets_cannot_have_is_refused() {
+    let text = text("kind = \"tcp\"").replace("forward", "on_no_backends = \"refuse\"\nforward");
+    check(&[raw(text, "8:18", "unknown treatment \"refuse\"", "\"drop\", \"reject\"")]);
+}
+
+#[test]
 fn requests_that_cannot_be_made_are_refused() {
     check(&[
         health("kind = \"http\", method = \"get\"", "9:36", "unknown method \"get\"", "\"GET\""),

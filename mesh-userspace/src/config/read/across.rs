@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::ops::Range;
 
+use super::discovery;
 use super::report::Report;
 use super::service::Placed;
 use crate::config::{Limits, Problem, ServiceKey};
@@ -15,6 +16,7 @@ pub(super) fn check(services: &[Placed], limits: Limits, report: &mut Report) {
     check_names(services, report);
     check_keys(services, report);
     check_overlaps(services, report);
+    discovery::check_shared(services, report);
     check_rules(services, limits, report);
     check_services(services, limits, report);
     check_backends(services, limits, report);

@@ -1,9 +1,15 @@
 //! Reads `[[service.discovery]]`. Which keys there are depends on the kind.
 
+mod dns;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use toml::Spanned;
 
 use super::report::Report;
 use super::section::{Key, Section};
+use super::service::Placed;
 use super::{service, value};
 use crate::config::{Backend, Discovery, DiscoveryKind, DiscoverySource, FileSource, Problem, Protocol};
 
@@ -15,6 +21,7 @@ pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discover
     // Without the kind nobody knows which of the other keys are right.
     let source = match kind?.into_inner() {
         DiscoveryKind::File => file(&mut section).map(DiscoverySource::File),
+        DiscoveryKind::Dns => dns::source(&mut section).map(DiscoverySource::Dns),
     };
     let at = section.span();
     section.finish();
@@ -34,9 +41,10 @@ pub(super) fn check(
     report: &mut Report,
 ) {
     for (position, source) in sources.iter().enumerate() {
-        let same = |other: &&Spanned<Discovery>| other.get_ref().source == source.get_ref().source;
+        let name = source.get_ref().source.to_string();
+        let same = |other: &&Spanned<Discovery>| other.get_ref().source.to_string() == name;
         if let Some(first) = sources.iter().take(position).find(same) {
-            let problem = Problem::new(format!("the service has {} already", source.get_ref().source))
+            let problem = Problem::new(format!("the service has {name} already"))
                 .advise("name a source once; its `port` may be a range, or \"any\"");
             report.add(problem.at(source.span()).beside(first.span(), "first here"));
         }
@@ -45,6 +53,29 @@ pub(super) fn check(
                 Problem::new("backends of a QUIC service cannot be discovered: each needs its `server_id`")
                     .advise("write them as [[service.backend]], or use `protocol = \"udp\"`");
             report.add(problem.at(source.span()).beside(quic.span(), "QUIC"));
+        }
+    }
+}
+
+/// Reports sources that services share and say different things of: they are asked once, in one way.
+pub(super) fn check_shared<'a>(services: &'a [Placed], report: &mut Report) {
+    let mut seen = HashMap::new();
+    let of =
+        |placed: &'a Placed| placed.service.discovery.iter().zip(&placed.sources).map(move |it| (placed, it));
+    for (placed, (Discovery { source, .. }, span)) in services.iter().flat_map(of) {
+        match seen.entry(source.to_string()) {
+            Entry::Vacant(free) => {
+                free.insert((&placed.header, source, span));
+            }
+            Entry::Occupied(first) => {
+                let (service, first, place) = *first.get();
+                // Twice in one service is another problem.
+                if first != source && *service != placed.header {
+                    let problem = Problem::new(format!("{source} is asked in another way than above"))
+                        .advise("services share a source: give it the same keys in each, but for `port` and `weight`");
+                    report.add(problem.at(span.clone()).beside(place.clone(), "first here"));
+                }
+            }
         }
     }
 }

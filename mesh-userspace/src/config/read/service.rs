@@ -31,6 +31,8 @@ pub(super) struct Placed {
     pub(super) ports: Range<usize>,
     pub(super) table_size: Option<Range<usize>>,
     pub(super) backends: Vec<Range<usize>>,
+    /// Of each of the service's sources.
+    pub(super) sources: Vec<Range<usize>>,
 }
 
 pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
@@ -82,6 +84,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         ports: ports.span(),
         table_size: table_size.as_ref().map(Spanned::span),
         backends: backends.iter().map(|(backend, _)| backend.span()).collect(),
+        sources: sources.iter().map(Spanned::span).collect(),
         service: Service {
             name: name.into_inner(),
             vip: vip.into_inner(),

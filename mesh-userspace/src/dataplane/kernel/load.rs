@@ -71,6 +71,8 @@ pub struct LoadedProgram {
     pub name: &'static str,
     /// Instructions that the verifier walked through (kernel 5.16).
     pub verified_instructions: Option<u32>,
+    /// Bytes of machine code.
+    pub machine_code: u32,
     /// How long the kernel took to verify and compile it.
     pub took: Duration,
 }
@@ -474,7 +476,8 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, Lo
     xdp.load().map_err(|source| refused(name, source))?;
     let took = started.elapsed();
     let info = xdp.info().map_err(|source| refused(name, source))?;
-    Ok(LoadedProgram { name, verified_instructions: info.verified_instruction_count(), took })
+    let (verified_instructions, machine_code) = (info.verified_instruction_count(), info.size_jitted());
+    Ok(LoadedProgram { name, verified_instructions, machine_code, took })
 }
 
 /// Puts the programs where they call each other, from the last to the first, and the next program where they call that.

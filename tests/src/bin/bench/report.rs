@@ -54,9 +54,11 @@ impl Report {
     }
 
     /// Adds a group; the balancer's facts are the same in each, the first stand.
-    pub(crate) fn add(&mut self, balancer: Facts, figures: Vec<Figure>) {
-        if !self.programs.iter().any(|known| known.program == balancer.program) {
-            self.programs.push(balancer);
+    pub(crate) fn add(&mut self, balancer: Vec<Facts>, figures: Vec<Figure>) {
+        for facts in balancer {
+            if !self.programs.iter().any(|known| known.program == facts.program) {
+                self.programs.push(facts);
+            }
         }
         self.cases.extend(figures);
     }

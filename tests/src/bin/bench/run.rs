@@ -35,7 +35,11 @@ fn stay_on_this_processor() -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
 }
 
-fn measure(wrapper: &mut Wrapper, group: &'static Group, effort: Effort) -> Result<(Facts, Vec<Figure>)> {
+fn measure(
+    wrapper: &mut Wrapper,
+    group: &'static Group,
+    effort: Effort,
+) -> Result<(Vec<Facts>, Vec<Figure>)> {
     let mut scene = Scene::new(group)?;
     let mut baselines = Baselines::new(wrapper)?;
     let mut subjects = Vec::new();

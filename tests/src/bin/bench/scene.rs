@@ -140,10 +140,8 @@ impl Scene {
         Ok(self.lab.kernel.program()?.fd()?.try_clone()?)
     }
 
-    pub(crate) fn facts(&mut self) -> Result<Facts> {
-        let attached = self.lab.kernel.loaded().programs.first();
-        let took = attached.context("no program is loaded")?.took;
-        Facts::new("meshlb", &self.lab.kernel.program()?.info()?, took)
+    pub(crate) fn facts(&self) -> Result<Vec<Facts>> {
+        self.lab.kernel.loaded().programs.iter().map(Facts::of).collect()
     }
 
     pub(crate) fn count(&self) -> Result<Counted> {
