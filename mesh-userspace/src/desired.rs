@@ -7,6 +7,7 @@ use crate::{
     maglev::Share,
     nexthop::{NextHop, Resolution},
     overrides::Overrides,
+    performance::Factors,
 };
 use std::{
     collections::BTreeMap,
@@ -39,8 +40,10 @@ pub struct Backend {
     pub role: Role,
     /// Its share of new flows now.
     pub weight: u16,
-    /// Its share once it has started: more, while it starts slowly.
+    /// Its share, were it not for slow starts and measurements.
     pub whole: u16,
+    /// Whether its share grows with time.
+    pub starting: bool,
     /// The way to it, once known.
     pub next_hop: Option<NextHop>,
 }
@@ -110,6 +113,8 @@ pub struct Inputs<'a> {
     pub next_hops: &'a BTreeMap<IpAddr, Resolution>,
     /// What the operator wants otherwise.
     pub overrides: &'a Overrides,
+    /// How far shares follow measurements.
+    pub factors: &'a Factors,
     /// Now.
     pub now: Instant,
 }
@@ -119,7 +124,7 @@ impl Desired {
     #[must_use]
     pub fn is_starting(&self) -> bool {
         let mut backends = self.services.values().flat_map(|service| service.backends.values());
-        backends.any(|backend| backend.role == Role::Active && backend.weight < backend.whole)
+        backends.any(|backend| backend.role == Role::Active && backend.starting)
     }
 }
 
@@ -194,7 +199,9 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
     let risen = inputs.verdicts.get(&key).and_then(|verdict| verdict.risen);
     let age = risen.map(|risen| inputs.now.saturating_duration_since(risen));
     let slow_start = service.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
-    Backend { role, weight: started(whole, slow_start, age), whole, next_hop }
+    let share = inputs.factors.apply(&key, whole);
+    let weight = started(share, slow_start, age);
+    Backend { role, weight, whole, starting: weight < share, next_hop }
 }
 
 /// The share of a backend that came up so long ago: it grows from a tenth in equal steps.
@@ -235,6 +242,10 @@ fn is_panic(threshold: u8, backends: &BTreeMap<IpAddr, Backend>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Measure, Performance},
+        performance::Measured,
+    };
     use std::time::SystemTime;
 
     const CONFIG: &str = r#"
@@ -286,6 +297,7 @@ mod tests {
             verdicts: &verdicts,
             next_hops: &next_hops,
             overrides: &overrides,
+            factors: &Factors::default(),
             now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
@@ -350,8 +362,15 @@ mod tests {
         let next_hops =
             (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(NextHop::some()))).collect();
         let desired_at = |now| {
-            let overrides = &Overrides::default();
-            desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, overrides, now })
+            let (overrides, factors) = (&Overrides::default(), &Factors::default());
+            desired(Inputs {
+                config: &config,
+                verdicts: &verdicts,
+                next_hops: &next_hops,
+                overrides,
+                factors,
+                now,
+            })
         };
         let weights = |desired: &Desired| {
             let service = desired.services.values().next().unwrap();
@@ -364,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_weight_takes_the_place_of_the_configured_one() {
+    fn the_operators_weight_takes_the_place_of_the_configured_one_and_measurements_take_a_part() {
         let config = config::parse("test", CONFIG).unwrap();
         let next_hops =
             (1..4).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(NextHop::some()))).collect();
@@ -375,12 +394,32 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.set(key(1), |order| order.weight = Some(7));
         overrides.set(key(2), |order| order.weight = Some(0));
-        let (overrides, now) = (&overrides, Instant::now());
-        let desired =
-            desired(Inputs { config: &config, verdicts: &verdicts, next_hops: &next_hops, overrides, now });
+        // The third does worse than the others.
+        let mut factors = Factors::default();
+        let slow =
+            |weight, millis| Measured { weight, latency: Some(Duration::from_millis(millis)), load: None };
+        let measured = BTreeMap::from([
+            (key(1).address, slow(7, 1)),
+            (key(2).address, slow(0, 1)),
+            (key(3).address, slow(100, 1000)),
+        ]);
+        let (begin, follows) = (Instant::now(), Performance { by: Measure::Latency, floor: 25, moved: 100 });
+        let now = begin + Duration::from_secs(60);
+        factors.learn(key(1).service, follows, &measured, begin);
+        assert!(factors.learn(key(1).service, follows, &measured, now));
+        let (overrides, factors) = (&overrides, &factors);
+        let desired = desired(Inputs {
+            config: &config,
+            verdicts: &verdicts,
+            next_hops: &next_hops,
+            overrides,
+            factors,
+            now,
+        });
         let service = desired.services.values().next().unwrap();
-        assert_eq!(service.shares().iter().map(|share| share.weight).collect::<Vec<_>>(), [7, 100]);
+        assert_eq!(service.shares().iter().map(|share| share.weight).collect::<Vec<_>>(), [7, 25]);
         assert_eq!(service.backends.values().nth(1).unwrap().role, Role::Draining);
+        assert!(!desired.is_starting());
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod maglev;
 pub mod metrics;
 pub mod nexthop;
 pub mod overrides;
+pub mod performance;
 pub mod plan;
 pub mod reconcile;
 pub mod wide;

@@ -274,6 +274,7 @@ mod tests {
         desired::{Inputs, desired},
         nexthop::{NextHop, Resolution},
         overrides::Overrides,
+        performance::Factors,
     };
     use mesh_common::slot::Phase;
     use std::time::Duration;
@@ -290,7 +291,14 @@ mod tests {
         let next_hops = (1..9).map(|last| ([10, 0, 0, last].into(), Resolution::Resolved(hop))).collect();
         let (verdicts, overrides) = (BTreeMap::new(), Overrides::default());
         let (overrides, now) = (&overrides, Instant::now());
-        desired(Inputs { config, verdicts: &verdicts, next_hops: &next_hops, overrides, now })
+        desired(Inputs {
+            config,
+            verdicts: &verdicts,
+            next_hops: &next_hops,
+            overrides,
+            factors: &Factors::default(),
+            now,
+        })
     }
 
     fn phases(reconciler: &Reconciler<Memory>, phase: Phase) -> usize {

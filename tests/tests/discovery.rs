@@ -5,5 +5,7 @@
 mod dns;
 #[path = "discovery/file.rs"]
 mod file;
+#[path = "discovery/kubernetes.rs"]
+mod kubernetes;
 #[path = "discovery/stage.rs"]
 mod stage;

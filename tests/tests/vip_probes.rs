@@ -142,6 +142,10 @@ fn nothing_but_probes_takes_their_way_and_what_they_need_goes() {
     sleep(Duration::from_secs(2));
     assert_eq!(states(&scene), ["up"; BACKENDS]);
     eventually("the rule is back", SOON, || traces(&host) == [1, 2, 2]).unwrap();
+    // And devices.
+    host.ip("link del meshlb-probe0\n").unwrap();
+    eventually("there is a device again", SOON, || traces(&host) == [1, 2, 2]).unwrap();
+    assert_eq!(states(&scene), ["up"; BACKENDS]);
     // A killed agent leaves rules that lead nowhere, and those only.
     scene.agent.kill9().unwrap();
     eventually("the device is gone", SOON, || traces(&host) == [0, 0, 2]).unwrap();

@@ -70,6 +70,8 @@ pub enum Command {
         backend: IpAddr,
         /// What it says.
         report: Report,
+        /// Its load, if it says so.
+        load: Option<f64>,
         /// The way back.
         reply: oneshot::Sender<Result<(), CommandError>>,
     },

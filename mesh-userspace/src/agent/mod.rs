@@ -7,6 +7,7 @@ mod clock;
 pub mod command;
 mod correlation;
 mod inputs;
+mod measure;
 mod orders;
 mod reload;
 mod state;

@@ -15,6 +15,7 @@ use crate::{
     health::{self, Correlator},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
+    performance::Factors,
     reconcile::Reconciler,
 };
 use anyhow::Context as _;
@@ -53,6 +54,10 @@ pub(super) struct Agent {
     pub(super) incidents: u64,
     pub(super) desired: Desired,
     pub(super) overrides: Overrides,
+    /// How far shares follow how backends do.
+    pub(super) factors: Factors,
+    /// What backends reported of their load.
+    pub(super) loads: BTreeMap<health::Key, f64>,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -94,6 +99,8 @@ impl Agent {
             inputs,
             desired: Desired::default(),
             overrides,
+            factors: Factors::default(),
+            loads: BTreeMap::new(),
             overrides_file,
             forgetful,
             attached: Vec::new(),
@@ -168,8 +175,9 @@ impl Agent {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time();
-        let waits = !self.correlator.incidents().is_empty();
-        if self.failed || expired || waits || self.desired.is_starting() || self.reconciler.is_waiting() {
+        let waits = self.reconciler.is_waiting() || !self.correlator.incidents().is_empty();
+        let has_news = self.measure(now);
+        if self.failed || expired || has_news || self.desired.is_starting() || waits {
             self.reconcile();
         }
         self.attach_again();
@@ -229,6 +237,7 @@ impl Agent {
             verdicts: in_force.as_ref().unwrap_or(&verdicts),
             next_hops: &next_hops,
             overrides: &self.overrides,
+            factors: &self.factors,
             now: clock::now(),
         };
         let desired = desired(inputs);
@@ -291,8 +300,8 @@ impl Agent {
             Command::DrainProgress { service, backend, reply } => {
                 answer(reply, self.drain_progress(&service, backend));
             }
-            Command::Heartbeat { service, backend, report, reply } => {
-                answer(reply, self.heartbeat(&service, backend, report));
+            Command::Heartbeat { service, backend, report, load, reply } => {
+                answer(reply, self.heartbeat(&service, backend, report, load));
             }
             Command::Metrics(reply) => answer(reply, self.snapshot()),
         }

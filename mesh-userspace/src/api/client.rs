@@ -129,8 +129,10 @@ impl Client {
         service: &str,
         backend: IpAddr,
         failing: Option<String>,
+        load: Option<f64>,
     ) -> Result<HeartbeatReport, ClientError> {
-        let query = failing.map(|reason| ("failing", reason));
+        let failing = failing.map(|reason| ("failing", reason));
+        let query = failing.into_iter().chain(load.map(|load| ("load", load.to_string())));
         self.about(Method::POST, service, backend, "heartbeat", query).await
     }
 
@@ -164,7 +166,7 @@ impl Client {
         service: &str,
         backend: IpAddr,
         what: &str,
-        query: Option<(&str, String)>,
+        query: impl IntoIterator<Item = (&str, String)>,
     ) -> Result<T, ClientError> {
         self.send(method, &["services", service, "backends", &backend.to_string(), what], query).await
     }

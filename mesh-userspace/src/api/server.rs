@@ -176,9 +176,13 @@ async fn drain_progress(State(agent): State<AgentHandle>, path: BackendPath) -> 
 /// Longest text that a backend or an operator may leave: bytes.
 const LONGEST_TEXT: usize = 500;
 
+/// Far more than any backend can bear.
+const MOST_LOAD: f64 = 1000.0;
+
 #[derive(Deserialize)]
 struct HeartbeatQuery {
     failing: Option<String>,
+    load: Option<f64>,
 }
 
 async fn heartbeat(
@@ -186,13 +190,16 @@ async fn heartbeat(
     path: BackendPath,
     query: Result<Query<HeartbeatQuery>, QueryRejection>,
 ) -> Answer<HeartbeatReport> {
-    let Query(HeartbeatQuery { failing }) = query?;
+    let Query(HeartbeatQuery { failing, load }) = query?;
+    if load.is_some_and(|load| !(0.0..=MOST_LOAD).contains(&load)) {
+        return Err(Failure::bad_request(format!("a load is a number from 0 to {MOST_LOAD}")));
+    }
     let (name, backend) = backend_of(path)?;
     let failing = failing.map(short).transpose()?;
     let report = failing.clone().map_or(Report::Well, Report::Failing);
     let service = name.clone();
-    agent.ask(|reply| Command::Heartbeat { service, backend, report, reply }).await??;
-    Ok(Json(HeartbeatReport { service: name, backend: backend.to_string(), failing }))
+    agent.ask(|reply| Command::Heartbeat { service, backend, report, load, reply }).await??;
+    Ok(Json(HeartbeatReport { service: name, backend: backend.to_string(), failing, load }))
 }
 
 #[derive(Deserialize)]

@@ -193,9 +193,16 @@ pub struct BackendView {
     /// The weight in the configuration.
     #[serde(default)]
     pub configured_weight: u16,
-    /// The share that it has now: less than its weight while it starts slowly, 0 while it is drained.
+    /// The share that it has now: less than its weight while it starts slowly or does worse than others, 0 while it is
+    /// drained.
     #[serde(default)]
     pub share: u16,
+    /// Whether its share grows with time, since it came up.
+    #[serde(default)]
+    pub starting: bool,
+    /// How it does, which its share follows; none where shares do not.
+    #[serde(default)]
+    pub performance: Option<String>,
     /// Whether the operator gives it no new flows: it is drained, or in maintenance.
     #[serde(default)]
     pub drained: bool,
@@ -329,7 +336,7 @@ pub struct DrainProgress {
 }
 
 /// A report of a backend was taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeartbeatReport {
     /// Name of the service.
     pub service: String,
@@ -337,4 +344,7 @@ pub struct HeartbeatReport {
     pub backend: String,
     /// Why it fails, in its words; none when it is well.
     pub failing: Option<String>,
+    /// Its load, if it said so: 0 idle, 1 all that it can do.
+    #[serde(default)]
+    pub load: Option<f64>,
 }

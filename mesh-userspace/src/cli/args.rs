@@ -109,6 +109,9 @@ pub enum Ask {
         /// The backend fails, for this reason.
         #[arg(long, value_name = "REASON")]
         failing: Option<String>,
+        /// How loaded it is: 0 idle, 1 all that it can do.
+        #[arg(long)]
+        load: Option<f64>,
     },
 }
 
@@ -259,6 +262,7 @@ mod tests {
             "meshlb maintenance fd00::1 --end",
             "meshlb heartbeat web 10.0.0.1",
             "meshlb heartbeat web 10.0.0.1 --failing overload",
+            "meshlb heartbeat web 10.0.0.1 --load 0.7",
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",

@@ -40,8 +40,8 @@ pub(super) async fn ask<W: Write>(
         Ask::Maintenance(MaintenanceArgs { backend, lasting, reason, end: false }) => {
             output.show(&agent.begin_maintenance(backend, reason, lasting).await?, screens::maintained)
         }
-        Ask::Heartbeat { of, failing } => {
-            output.show(&agent.heartbeat(&of.service, of.backend, failing).await?, screens::reported)
+        Ask::Heartbeat { of, failing, load } => {
+            output.show(&agent.heartbeat(&of.service, of.backend, failing, load).await?, screens::reported)
         }
     }
 }

@@ -7,8 +7,10 @@ use super::Ports;
 use super::choice::choices;
 
 mod dns;
+mod kubernetes;
 
 pub use dns::{DnsFamily, DnsLookup, DnsSource};
+pub use kubernetes::{Kubeconfig, KubernetesSource};
 
 choices! {
     /// What a source of backends is.
@@ -17,6 +19,8 @@ choices! {
         File = "file",
         /// A name that name servers know.
         Dns = "dns",
+        /// A service of a Kubernetes cluster.
+        Kubernetes = "kubernetes",
     }
 }
 
@@ -39,6 +43,8 @@ pub enum DiscoverySource {
     File(FileSource),
     /// A name that name servers know.
     Dns(DnsSource),
+    /// A service of a Kubernetes cluster.
+    Kubernetes(KubernetesSource),
 }
 
 /// A file with a list of backends.
@@ -55,6 +61,7 @@ impl DiscoverySource {
         match self {
             Self::File(_) => DiscoveryKind::File,
             Self::Dns(_) => DiscoveryKind::Dns,
+            Self::Kubernetes(_) => DiscoveryKind::Kubernetes,
         }
     }
 }
@@ -64,6 +71,7 @@ impl fmt::Display for DiscoverySource {
         match self {
             Self::File(FileSource { path }) => write!(f, "file {}", path.display()),
             Self::Dns(source) => source.fmt(f),
+            Self::Kubernetes(source) => source.fmt(f),
         }
     }
 }

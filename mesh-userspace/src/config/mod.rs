@@ -16,6 +16,7 @@ mod faces;
 mod health;
 mod key;
 mod limits;
+mod performance;
 mod probing;
 mod quic;
 mod read;
@@ -30,7 +31,8 @@ mod tests;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
 pub use discovery::{
-    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Standing,
+    Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource, FileSource, Kubeconfig,
+    KubernetesSource, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
@@ -41,6 +43,7 @@ pub use health::{
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
+pub use performance::{Measure, Performance};
 pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
 pub use service::{Backend, Forward, OnNoBackends, Oversized, Protocol, Scheduler, Service, Tracking};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::choice::choices;
-use super::{Discovery, Health, Ports, Quic, ServiceKey, Standing, table};
+use super::{Discovery, Health, Performance, Ports, Quic, ServiceKey, Standing, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -167,6 +167,8 @@ pub struct Service {
     pub expected_backends: Option<u32>,
     /// How backends are probed; `None`: all are taken to be up.
     pub health: Option<Health>,
+    /// How far shares follow how backends do; `None`: not at all. Not without probes.
+    pub performance: Option<Performance>,
     /// Who gets the packets; no address twice.
     pub backends: Vec<Backend>,
     /// Where more backends come from, the weightiest word first.

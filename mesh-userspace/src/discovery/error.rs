@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::dns::DnsError;
+use super::kubernetes::KubernetesError;
 
 /// Why a source says nothing. None of them means that nobody is there.
 #[derive(Debug, Error)]
@@ -40,6 +41,9 @@ pub enum SourceError {
     /// Name servers say nothing of use.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// A cluster says nothing of use.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
 }
 
 /// How a source ends.

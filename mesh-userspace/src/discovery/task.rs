@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use super::error::Followed;
 use super::voice::Voice;
 use super::waits::Waits;
-use super::{dns, file};
+use super::{dns, file, kubernetes};
 use crate::config::DiscoverySource;
 
 /// Follows a source for ever.
@@ -26,5 +26,6 @@ async fn follow(source: &DiscoverySource, voice: &mut Voice) -> Followed {
     match source {
         DiscoverySource::File(source) => file::follow(source, voice).await,
         DiscoverySource::Dns(source) => dns::follow(source, voice).await,
+        DiscoverySource::Kubernetes(source) => kubernetes::follow(source, voice).await,
     }
 }

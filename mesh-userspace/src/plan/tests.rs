@@ -24,8 +24,13 @@ type Wish = Vec<(u8, Role, bool)>;
 
 fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
     let backend = |(last, role, resolved): &(u8, Role, bool)| {
-        let backend =
-            Backend { role: *role, weight: 100, whole: 100, next_hop: resolved.then(NextHop::some) };
+        let backend = Backend {
+            role: *role,
+            weight: 100,
+            whole: 100,
+            starting: false,
+            next_hop: resolved.then(NextHop::some),
+        };
         (IpAddr::from([10, 0, 0, *last]), backend)
     };
     desired::Service {

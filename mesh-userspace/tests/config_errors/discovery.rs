@@ -22,7 +22,7 @@ fn keys_of_sources_that_are_wrong_are_refused() {
             "kind = \"zookeeper\"\n",
             "52:8",
             "unknown kind of source \"zookeeper\"",
-            "one of \"file\", \"dns\"",
+            "one of \"file\", \"dns\", \"kubernetes\"",
         ),
         source("kind = \"file\"\npath = \"a\"\n", "53:8", "is relative", "/"),
         source("kind = \"file\"\npath = 7\n", "53:8", "a whole number, not text", "path = "),
@@ -74,6 +74,28 @@ fn name_servers_are_asked_as_is_written() {
     let config = read(text.as_bytes()).unwrap();
     let source = &config.services[1].discovery[0].source;
     assert_eq!(source.to_string(), "dns SRV web.example.com ipv6 of 127.0.0.1:8600, [2001:db8::1]:53");
+}
+
+#[test]
+fn keys_of_clusters_that_are_wrong_are_refused() {
+    const WEB: &str = "kind = \"kubernetes\"\nservice = \"web\"\n";
+    let with = |key: &str, at, message, advice| source(&format!("{WEB}{key}\n"), at, message, advice);
+    let name = "lower-case letters, digits or '-'";
+    check(&[
+        source("kind = \"kubernetes\"\n", "51:1", "`service` is missing", "service = \"web\""),
+        source(
+            "kind = \"kubernetes\"\nservice = \"Web\"\n",
+            "53:11",
+            "\"Web\" is not a name in Kubernetes",
+            name,
+        ),
+        with("namespace = \"\"", "54:13", "\"\" is not a name in Kubernetes", name),
+        with("port_name = \"-http\"", "54:13", "\"-http\" is not a name in Kubernetes", name),
+        with("kubeconfig = \"~/.kube/config\"", "54:14", "is relative", "kubeconfig = \"/"),
+        with("context = \"here\"", "54:11", "`context` is written without `kubeconfig`", "kubeconfig = \"/"),
+        with("kubeconfig = \"/a\"\ncontext = \"\"", "55:11", "a context has a name", "context = "),
+        with("name = \"web\"", "54:1", "unknown key `name`", "`service`"),
+    ]);
 }
 
 #[test]

@@ -38,6 +38,31 @@ fn probes_of_every_kind_are_read() {
 }
 
 #[test]
+fn shares_cannot_follow_what_nobody_measures() {
+    let service = "[agent]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"a\"\nvip = \"192.0.2.1\"\nport = 1\n\
+                   protocol = \"tcp\"\nforward = \"l2\"\n";
+    let with = |rest: &str| format!("{service}{rest}");
+    let beats = "health = { kind = \"heartbeat\", ttl = \"9s\" }\n";
+    check(&[
+        raw(
+            with("performance = { by = \"load\" }\n"),
+            "9:15",
+            "without [service.health] nothing",
+            "probe the",
+        ),
+        raw(
+            with(&format!("{beats}performance = {{ by = \"both\" }}\n")),
+            "10:15",
+            "have no latency",
+            "probe the",
+        ),
+        raw(with("performance = { by = \"cost\" }\n"), "9:22", "unknown measure", "latency"),
+        raw(with("performance = { by = \"load\", floor = 0 }\n"), "9:38", "the percentage", "1 to 100"),
+    ]);
+    config::parse("meshlb.toml", &with(&format!("{beats}performance = {{ by = \"load\" }}\n"))).unwrap();
+}
+
+#[test]
 fn keys_of_another_kind_are_refused_with_the_kinds_that_know_them() {
     check(&[
         health(

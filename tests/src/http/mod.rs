@@ -38,6 +38,8 @@ struct Facts {
     healthy: AtomicBool,
     connections: AtomicU64,
     requests: AtomicU64,
+    /// Before an answer to a probe: milliseconds.
+    pause: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -49,8 +51,8 @@ struct Running {
 impl HttpServer {
     /// Starts a server; it listens when this returns.
     pub fn start(host: &Host, port: u16, name: &str) -> Result<Self> {
-        let (connections, requests) = (AtomicU64::new(0), AtomicU64::new(0));
-        let facts = Facts { name: name.into(), healthy: AtomicBool::new(true), connections, requests };
+        let [connections, requests, pause] = [(); 3].map(|()| AtomicU64::new(0));
+        let facts = Facts { name: name.into(), healthy: AtomicBool::new(true), pause, connections, requests };
         let mut server = Self { host: host.clone(), port, facts: Arc::new(facts), running: None };
         server.restart()?;
         Ok(server)
@@ -69,6 +71,11 @@ impl HttpServer {
     /// Requests begun since the first start, health probes included.
     pub fn requests(&self) -> u64 {
         self.facts.requests.load(Ordering::Relaxed)
+    }
+
+    /// Answers probes so much later from now on.
+    pub fn set_pause(&self, milliseconds: u64) {
+        self.facts.pause.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Decides what `/healthz` answers from now on.

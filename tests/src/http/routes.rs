@@ -38,6 +38,7 @@ async fn name(State(facts): State<Arc<Facts>>, ConnectInfo(peer): ConnectInfo<Pe
 }
 
 async fn health(State(facts): State<Arc<Facts>>) -> StatusCode {
+    tokio::time::sleep(Duration::from_millis(facts.pause.load(Ordering::Relaxed))).await;
     if facts.healthy.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 

@@ -11,6 +11,7 @@ use mesh_userspace::dataplane::wire_address;
 use mesh_userspace::desired::{Desired, Inputs, desired};
 use mesh_userspace::nexthop::Resolution;
 use mesh_userspace::overrides::Overrides;
+use mesh_userspace::performance::Factors;
 use mesh_userspace::reconcile::Reconciler;
 
 use crate::frame::{Flags, Frame, Transport};
@@ -60,7 +61,14 @@ fn text(without: Option<IpAddr>) -> String {
 
 fn wish(config: &Config, next_hops: &BTreeMap<IpAddr, Resolution>) -> Desired {
     let (verdicts, overrides) = (BTreeMap::new(), Overrides::default());
-    desired(Inputs { config, verdicts: &verdicts, next_hops, overrides: &overrides, now: Instant::now() })
+    desired(Inputs {
+        config,
+        verdicts: &verdicts,
+        next_hops,
+        overrides: &overrides,
+        factors: &Factors::default(),
+        now: Instant::now(),
+    })
 }
 
 /// Whatever looks at all of the others for each service or backend takes minutes here, and the test runner ends it.

@@ -41,6 +41,8 @@ impl Agent {
                     weight: order.weight.unwrap_or(backend.weight),
                     configured_weight: backend.weight,
                     share: known.map_or(0, |backend| backend.weight),
+                    starting: known.is_some_and(|backend| backend.starting),
+                    performance: self.factors.of(&key).map(|(_, reason)| reason.to_owned()),
                     drained: self.overrides.is_drained(&key),
                     maintenance: work.map(|work| work.reason.clone()),
                     state: state(known, work.is_some()).to_owned(),

@@ -100,7 +100,7 @@ pub(super) fn usual(command: Command) {
         Command::DrainProgress { service, backend, reply } => {
             reply.send(known(&service, backend).map(|()| progress())).unwrap();
         }
-        Command::Heartbeat { service, backend, report: _, reply } => {
+        Command::Heartbeat { service, backend, report: _, load: _, reply } => {
             reply.send(known(&service, backend)).unwrap();
         }
         Command::Metrics(reply) => reply.send(crate::metrics::Snapshot::default()).unwrap(),

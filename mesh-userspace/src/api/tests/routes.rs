@@ -78,14 +78,16 @@ async fn weights_maintenance_drains_and_reports_go_through() {
     assert_eq!(client.drain_progress("web", ip).await.unwrap(), progress());
     assert_eq!(client.weight("web", ip, Some(7)).await.unwrap().weight, 7);
     assert!(client.weight("web", ip, None).await.unwrap().is_configured_weight);
-    let heartbeat = |failing: Option<&str>| HeartbeatReport {
+    let heartbeat = |failing: Option<&str>, load| HeartbeatReport {
         service: "web".into(),
         backend: "fd00::1".into(),
         failing: failing.map(str::to_owned),
+        load,
     };
-    assert_eq!(client.heartbeat("web", ip, None).await.unwrap(), heartbeat(None));
+    assert_eq!(client.heartbeat("web", ip, None, None).await.unwrap(), heartbeat(None, None));
     let failing = Some("no & disk".to_owned());
-    assert_eq!(client.heartbeat("web", ip, failing).await.unwrap(), heartbeat(Some("no & disk")));
+    let reported = client.heartbeat("web", ip, failing, Some(0.7)).await.unwrap();
+    assert_eq!(reported, heartbeat(Some("no & disk"), Some(0.7)));
     let lasting = Some(Duration::from_secs(60));
     let begun = client.begin_maintenance(ip, "new disk".into(), lasting).await.unwrap();
     assert!(begun.maintenance && begun.forgotten.unwrap().contains("new disk"));
@@ -151,6 +153,24 @@ async fn every_failure_is_json() {
             "/v1/services/web/backends/::1/heartbeat?failing=a%0Ab",
             StatusCode::BAD_REQUEST,
             "a reason is one line",
+        ),
+        (
+            Method::POST,
+            "/v1/services/web/backends/::1/heartbeat?load=-1",
+            StatusCode::BAD_REQUEST,
+            "a load is a number from 0 to 1000",
+        ),
+        (
+            Method::POST,
+            "/v1/services/web/backends/::1/heartbeat?load=NaN",
+            StatusCode::BAD_REQUEST,
+            "a load is a number",
+        ),
+        (
+            Method::POST,
+            "/v1/services/web/backends/::1/heartbeat?load=much",
+            StatusCode::BAD_REQUEST,
+            "Failed to deserialize query string",
         ),
         (Method::POST, "/v1/maintenance/web", StatusCode::BAD_REQUEST, "web is not an IP address"),
         (

@@ -43,12 +43,15 @@ fn note(b: &BackendView) -> String {
     let damped =
         health.is_some_and(|h| h.damped).then(|| "held down, since it went down too often".to_owned());
     let held = health.is_some_and(|h| h.held).then(|| "stays up, since many fail at once".to_owned());
-    let starting = (b.state == "up" && b.share < b.weight).then(|| format!("starting, share {}", b.share));
+    let is_up = b.state == "up";
+    let starting = (is_up && b.starting).then(|| format!("starting, share {}", b.share));
+    let slowed = (is_up && !b.starting && b.share < b.weight)
+        .then(|| format!("share {}: {}", b.share, b.performance.as_deref().unwrap_or_default()));
     let weight = (b.weight != b.configured_weight)
         .then(|| format!("weight by order, configured {}", b.configured_weight));
     let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
     let error = health.and_then(|h| h.last_error.clone());
-    [work, weight, starting, damped, held, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [work, weight, starting, slowed, damped, held, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -64,6 +67,8 @@ mod tests {
             weight: 100,
             configured_weight: 100,
             share: 100,
+            starting: false,
+            performance: None,
             drained: false,
             maintenance: None,
             state: "up".into(),
@@ -113,9 +118,17 @@ web      10.0.1.20  down     42s     100      0     1.2M   987M   4321  connecti
 
     #[test]
     fn what_is_special_about_a_backend_stands_behind_its_line() {
-        let ordered = BackendView { weight: 50, share: 5, maintenance: Some("new disk".into()), ..up() };
+        let ordered = BackendView {
+            weight: 50,
+            share: 5,
+            starting: true,
+            maintenance: Some("new disk".into()),
+            ..up()
+        };
         let note = "new disk; weight by order, configured 100; starting, share 5";
         assert!(backends(&[ordered]).ends_with(note), "{note}");
+        let slow = BackendView { share: 40, performance: Some("answers late".into()), ..up() };
+        assert!(backends(&[slow]).ends_with("4321  share 40: answers late"));
         let mut held = down();
         held.health.as_mut().unwrap().damped = true;
         assert!(backends(&[held]).ends_with("held down, since it went down too often; connection refused"));

@@ -54,11 +54,10 @@ pub(in crate::cli) fn maintained(report: &MaintenanceReport) -> String {
 
 /// What was taken down about a backend.
 pub(in crate::cli) fn reported(report: &HeartbeatReport) -> String {
-    let HeartbeatReport { service, backend, failing } = report;
-    match failing {
-        Some(reason) => format!("{service} {backend} reports that it fails: {reason}\n"),
-        None => format!("{service} {backend} reports that it is well\n"),
-    }
+    let HeartbeatReport { service, backend, failing, load } = report;
+    let state = failing.as_ref().map_or("it is well".to_owned(), |reason| format!("it fails: {reason}"));
+    let load = load.map_or(String::new(), |load| format!(", its load {load}"));
+    format!("{service} {backend} reports that {state}{load}\n")
 }
 
 /// A line for who waits for a drain.
@@ -142,9 +141,11 @@ mod tests {
         work.maintenance = false;
         assert_eq!(maintained(&work), "10.0.0.1 is not in maintenance: a backend of web, dns\n");
         let mut heartbeat =
-            HeartbeatReport { service: "web".into(), backend: "10.0.0.1".into(), failing: None };
+            HeartbeatReport { service: "web".into(), backend: "10.0.0.1".into(), failing: None, load: None };
         assert_eq!(reported(&heartbeat), "web 10.0.0.1 reports that it is well\n");
-        heartbeat.failing = Some("overload".into());
+        heartbeat.load = Some(0.7);
+        assert_eq!(reported(&heartbeat), "web 10.0.0.1 reports that it is well, its load 0.7\n");
+        (heartbeat.failing, heartbeat.load) = (Some("overload".into()), None);
         assert_eq!(reported(&heartbeat), "web 10.0.0.1 reports that it fails: overload\n");
     }
 

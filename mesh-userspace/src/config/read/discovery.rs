@@ -1,6 +1,7 @@
 //! Reads `[[service.discovery]]`. Which keys there are depends on the kind.
 
 mod dns;
+mod kubernetes;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,6 +23,7 @@ pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discover
     let source = match kind?.into_inner() {
         DiscoveryKind::File => file(&mut section).map(DiscoverySource::File),
         DiscoveryKind::Dns => dns::source(&mut section).map(DiscoverySource::Dns),
+        DiscoveryKind::Kubernetes => kubernetes::source(&mut section).map(DiscoverySource::Kubernetes),
     };
     let at = section.span();
     section.finish();

@@ -10,6 +10,7 @@ mod discovery;
 mod faces;
 mod health;
 mod outer_source;
+mod performance;
 mod quic;
 mod report;
 mod section;

@@ -9,7 +9,7 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{discovery, health, quic, tracking};
+use super::{discovery, health, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
 use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
 
@@ -56,6 +56,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let expected = Key("expected_backends", "10");
     let expected = section.optional(expected, value::number("the number of backends", 1..=u32::MAX));
     let probes = section.section("health").map(|section| (section.span(), health::health(section)));
+    let performance =
+        section.section("performance").map(|section| (section.span(), performance::performance(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
     let backends = section.sections("backend", backend::backend);
     let sources = section.sections("discovery", discovery::discovery);
@@ -70,6 +72,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     let health = probes.and_then(|(at, health)| Some(Spanned::new(at, health?)));
     check_health(health.as_ref(), ports.as_ref(), section.report());
+    let performance = performance.and_then(|(at, performance)| Some(Spanned::new(at, performance?)));
+    performance::check(performance.as_ref(), health.as_ref(), section.report());
     let said =
         quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
     let quic = quic::assigned(said, section.report());
@@ -102,6 +106,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             table_size: table_size.map(Spanned::into_inner),
             expected_backends: expected.map(Spanned::into_inner),
             health: health.map(Spanned::into_inner),
+            performance: performance.map(Spanned::into_inner),
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
             discovery: sources.into_iter().map(Spanned::into_inner).collect(),
             quic,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use mesh_common::abi::BackendEntry;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::IpVersion;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_util::task::AbortOnDropHandle;
@@ -78,7 +79,7 @@ pub(super) struct Device {
     name: String,
     mark: u32,
     flights: Flights,
-    _carrier: AbortOnDropHandle<()>,
+    carrier: AbortOnDropHandle<()>,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -89,14 +90,19 @@ impl Device {
         let ifindex = if_nametoindex(name.as_str()).map_err(|error| DeviceError::Tun(error.into()))?;
         let frames = syscalls::frame_socket().map_err(DeviceError::Frames)?;
         let routing = Routing::open(ifindex, mark)?;
-        routing.begin().await?;
+        let families = routing.begin().await?;
         let flights = Flights::default();
         let tun = syscalls::follow(tun).map_err(DeviceError::Tun)?;
         let carrier = tokio::spawn(carry(tun, frames, Arc::clone(&flights)));
-        let keeper = tokio::spawn(keep(routing));
+        let keeper = tokio::spawn(keep(routing, families));
         info!(device = name, mark, "probes to VIPs go by a device of their own");
-        let [_carrier, _keeper] = [carrier, keeper].map(AbortOnDropHandle::new);
-        Ok(Arc::new(Self { name, mark, flights, _carrier, _keeper }))
+        let [carrier, _keeper] = [carrier, keeper].map(AbortOnDropHandle::new);
+        Ok(Arc::new(Self { name, mark, flights, carrier, _keeper }))
+    }
+
+    /// Whether it takes packets; others may have removed it.
+    pub(super) fn is_there(&self) -> bool {
+        !self.carrier.is_finished()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -145,12 +151,15 @@ async fn carry(tun: AsyncFd<OwnedFd>, frames: OwnedFd, flights: Flights) {
     }
 }
 
-/// Keeps packets coming.
-async fn keep(routing: Routing) {
+/// Keeps packets coming. What fails is told once.
+async fn keep(routing: Routing, families: Vec<IpVersion>) {
+    let mut told = String::new();
     loop {
         tokio::time::sleep(LOOK).await;
-        if let Err(error) = routing.renew().await {
-            warn!(%error, "probes to VIPs may not take their way");
+        let failed = routing.renew(&families).await.err().map(|error| error.to_string()).unwrap_or_default();
+        if !failed.is_empty() && failed != told {
+            warn!(error = failed, "probes to VIPs may not take their way");
         }
+        told = failed;
     }
 }

@@ -24,14 +24,14 @@ use mesh_common::abi::{BackendEntry, protocol};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_indextoname;
 use socket2::SockRef;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use super::{Key, ProbeError};
 use crate::dataplane::backend_entry;
 use crate::delivery::Delivery;
 use crate::nexthop::{NextHop, Resolution};
-use device::{Asker, Device, Flight};
+use device::{Asker, Device, DeviceError, Flight};
 pub use routing::remove_rules;
 
 /// Hops of a probe's packets: one that its backend does not take for its own ends there, instead of finding its way
@@ -54,7 +54,8 @@ pub struct Paths(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     mark: u32,
-    device: OnceCell<Arc<Device>>,
+    /// Made when it is first needed, and again when it was removed.
+    device: Mutex<Option<Arc<Device>>>,
     deliveries: RwLock<BTreeMap<Key, Delivery>>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, Resolution>>,
 }
@@ -64,7 +65,7 @@ impl Paths {
     #[must_use]
     pub fn new(mark: u32, next_hops: watch::Receiver<BTreeMap<IpAddr, Resolution>>) -> Self {
         let deliveries = RwLock::default();
-        Self(Arc::new(Shared { mark, device: OnceCell::new(), deliveries, next_hops }))
+        Self(Arc::new(Shared { mark, device: Mutex::default(), deliveries, next_hops }))
     }
 
     /// How packets reach backends from now on.
@@ -85,10 +86,9 @@ impl Paths {
             )));
         }
         let source = source(key.service.vip.network(), &hop).map_err(local)?;
-        let device = self.0.device.get_or_try_init(|| Device::open(self.0.mark)).await;
-        let device = device.map_err(|error| local(error.to_string()))?;
+        let device = self.device().await.map_err(|error| local(error.to_string()))?;
         Ok(Path {
-            device: Arc::clone(device),
+            device,
             // The id matters to the kernel's flow table alone.
             entry: backend_entry(0, key.service, key.address, &delivery, &hop),
             vip: key.service.vip.network(),
@@ -97,6 +97,16 @@ impl Paths {
             way: format!("by {} to {}", delivery.forward, key.address),
             carried: Arc::default(),
         })
+    }
+
+    async fn device(&self) -> Result<Arc<Device>, DeviceError> {
+        let mut device = self.0.device.lock().await;
+        if let Some(device) = device.as_ref().filter(|device| device.is_there()) {
+            return Ok(Arc::clone(device));
+        }
+        // The old one's name is free only once it is gone.
+        *device = None;
+        Ok(Arc::clone(device.insert(Device::open(self.0.mark).await?)))
     }
 
     /// How packets to a backend leave this host.

@@ -59,8 +59,8 @@ impl Routing {
         Ok(Self { handle, ifindex, mark, _connection })
     }
 
-    /// Sets the device up, and leads packets to it. A host may have no IPv6.
-    pub(super) async fn begin(&self) -> Result<(), RoutingError> {
+    /// Sets the device up, leads packets to it, and answers of which families. A host may have no IPv6.
+    pub(super) async fn begin(&self) -> Result<Vec<IpVersion>, RoutingError> {
         remove(&self.handle, Some(self.mark)).await?;
         let link = LinkUnspec::new_with_index(self.ifindex).mtu(MTU).up().build();
         let up = self.handle.link().set(link).execute().await;
@@ -68,14 +68,17 @@ impl Routing {
         self.lead(&IpVersion::V4).await?;
         if let Err(error) = self.lead(&IpVersion::V6).await {
             warn!(%error, "there are no probes to IPv6 VIPs");
+            return Ok(vec![IpVersion::V4]);
         }
-        Ok(())
+        Ok(FAMILIES.into())
     }
 
     /// Makes good what others removed.
-    pub(super) async fn renew(&self) -> Result<(), RoutingError> {
-        self.lead(&IpVersion::V4).await?;
-        self.lead(&IpVersion::V6).await
+    pub(super) async fn renew(&self, families: &[IpVersion]) -> Result<(), RoutingError> {
+        for family in families {
+            self.lead(family).await?;
+        }
+        Ok(())
     }
 
     /// The route first: until the rule leads there, the mark means nothing.
@@ -88,9 +91,7 @@ impl Routing {
             IpVersion::V4 => rule.v4().execute_as_ours().await,
             IpVersion::V6 => rule.v6().execute_as_ours().await,
         };
-        if let Err(Error::NetlinkError(error)) = &rule
-            && error.raw_code().checked_neg() == Some(Errno::EEXIST as i32)
-        {
+        if rule.as_ref().is_err_and(|error| is(error, &[Errno::EEXIST])) {
             rule = Ok(());
         }
         rule.map_err(|source| RoutingError::Refused { what: "a rule", source })
@@ -156,7 +157,11 @@ pub fn remove_rules(mark: Option<u32>) -> anyhow::Result<()> {
 async fn remove(handle: &Handle, mark: Option<u32>) -> Result<(), RoutingError> {
     for family in FAMILIES {
         let refused = |source| RoutingError::Refused { what: "the rules", source };
-        let rules: Vec<_> = handle.rule().get(family).execute().try_collect().await.map_err(refused)?;
+        let rules: Vec<_> = match handle.rule().get(family).execute().try_collect().await {
+            // The kernel has no such family, or no policy routing.
+            Err(error) if is(&error, &[Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP]) => continue,
+            rules => rules.map_err(refused)?,
+        };
         for rule in rules.into_iter().filter(|rule| is_ours(rule, mark)) {
             handle.rule().del(rule).execute().await.map_err(refused)?;
         }
@@ -164,7 +169,16 @@ async fn remove(handle: &Handle, mark: Option<u32>) -> Result<(), RoutingError> 
     Ok(())
 }
 
+/// Whether the kernel's refusal is one of these.
+fn is(error: &Error, errors: &[Errno]) -> bool {
+    let Error::NetlinkError(refusal) = error else { return false };
+    errors.iter().any(|errno| refusal.raw_code().checked_neg() == Some(*errno as i32))
+}
+
 fn is_ours(rule: &RuleMessage, mark: Option<u32>) -> bool {
     let has = |attribute: &RuleAttribute| rule.attributes.contains(attribute);
-    has(&RuleAttribute::Protocol(OURS)) && mark.is_none_or(|mark| has(&RuleAttribute::FwMark(mark)))
+    let is_our_table = |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::Table(table) if table & !0xffff == TABLES);
+    has(&RuleAttribute::Protocol(OURS))
+        && rule.attributes.iter().any(is_our_table)
+        && mark.is_none_or(|mark| has(&RuleAttribute::FwMark(mark)))
 }

@@ -37,7 +37,9 @@ fn name(node: &Node<'_>) -> Read<String> {
             .advise("write addresses as [[service.backend]]"));
     }
     match Name::from_ascii(written) {
-        Ok(name) if !name.is_root() => Ok(written.to_ascii_lowercase().trim_end_matches('.').to_owned()),
+        Ok(name) if name.iter().next().is_some() => {
+            Ok(written.to_ascii_lowercase().trim_end_matches('.').to_owned())
+        }
         Ok(_) | Err(_) => Err(Problem::new(format!("{written:?} is not a name that name servers know"))),
     }
 }
