@@ -10,7 +10,7 @@ use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, table::
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -214,7 +214,7 @@ pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
-/// `flags`, `scheduler` and `max_flows` may: the first share a word with `size`, the others have one, and any of the old
+/// `flags`, `scheduler`, `max_flows` and `reject` may: each lies within one aligned word, and any of the old
 /// makes sense with any of the new.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -233,8 +233,10 @@ pub struct ServiceEntry {
     pub scheduler: u32,
     /// Flows that there may be at a time; 0: any number.
     pub max_flows: u32,
+    /// 1 if senders are told where there is no backend.
+    pub reject: u32,
     /// Reserved, zero.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 }
 
 /// Places in the map of programs.
@@ -249,8 +251,10 @@ pub mod programs {
     pub const CHOOSE: u32 = 3;
     /// Sends the packet to its backend.
     pub const DELIVER: u32 = 4;
+    /// Tells a sender that there is no backend.
+    pub const REJECT: u32 = 5;
     /// How many places there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 6;
 }
 
 /// What the programs of the whole way know of the packet that a CPU is at: each goes on where the one before ended. A part
@@ -292,8 +296,10 @@ pub struct Journey {
     pub first: u8,
     /// 1 if a flow begins with it.
     pub opened: u8,
+    /// 1 if its sender is told where there is no backend.
+    pub rejects: u8,
     /// Reserved, zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 /// What can be special about a service.

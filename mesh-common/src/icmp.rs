@@ -30,6 +30,10 @@ pub const ECHO6: Echo = Echo { request: 128, reply: 129 };
 pub const QUOTED4: usize = 7;
 /// Words of an IPv6 packet that the error quotes: the header and 20 bytes, enough for a TCP header.
 pub const QUOTED6: usize = 15;
+/// Words of an IPv6 packet that a refusal quotes: the header and 64 bits, as short as a datagram may be.
+pub const SHORT6: usize = 12;
+/// Words of the whole IPv6 refusal.
+pub const REFUSAL6: usize = 10 + 2 + SHORT6;
 /// Words of the whole IPv4 error.
 pub const ERROR4: usize = 5 + 2 + QUOTED4;
 /// Words of the whole IPv6 error.
@@ -55,6 +59,22 @@ pub const fn is_error6(kind: u8) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn fragmentation_needed(quoted: &[u32; QUOTED4], mtu: u16) -> [u32; ERROR4] {
+    unreachable4(quoted, 4, mtu)
+}
+
+/// The code of "destination unreachable" (RFC 792, RFC 1812 §5.2.7.1): nothing has the port, or there is a rule.
+pub const PORT4: u8 = 3;
+/// As before.
+pub const PROHIBITED4: u8 = 13;
+/// The code of ICMPv6's "destination unreachable" (RFC 4443 §3.1).
+pub const PORT6: u8 = 4;
+/// As before.
+pub const PROHIBITED6: u8 = 1;
+
+/// "Destination unreachable" about a packet whose header has no options, from whom it was for; `mtu` is 0 but for one code.
+#[inline(always)]
+#[must_use]
+pub fn unreachable4(quoted: &[u32; QUOTED4], code: u8, mtu: u16) -> [u32; ERROR4] {
     const LENGTH: u16 = 56;
     const { assert!(LENGTH as usize == 4 * ERROR4) };
     let [length_high, length_low] = LENGTH.to_be_bytes();
@@ -62,7 +82,7 @@ pub fn fragmentation_needed(quoted: &[u32; QUOTED4], mtu: u16) -> [u32; ERROR4] 
     let [q0, q1, q2, source, destination, q5, q6] = *quoted;
     let first = u32::from_ne_bytes([0x45, 0, length_high, length_low]);
     let hops = |sum: [u8; 2]| u32::from_ne_bytes([HOPS, ICMP, sum[0], sum[1]]);
-    let kind = |sum: [u8; 2]| u32::from_ne_bytes([3, 4, sum[0], sum[1]]);
+    let kind = |sum: [u8; 2]| u32::from_ne_bytes([3, code, sum[0], sum[1]]);
     let next = u32::from_ne_bytes([0, 0, mtu_high, mtu_low]);
     let header = checksum::add_words(0, &[first, 0, hops([0; 2]), destination, source]);
     let body = checksum::add_words(checksum::add_words(0, &[kind([0; 2]), next]), quoted);
@@ -74,12 +94,29 @@ pub fn fragmentation_needed(quoted: &[u32; QUOTED4], mtu: u16) -> [u32; ERROR4] 
 #[inline(always)]
 #[must_use]
 pub fn packet_too_big(quoted: &[u32; QUOTED6], mtu: u16) -> [u32; ERROR6] {
-    const PAYLOAD: u16 = 68;
-    const { assert!(PAYLOAD as usize == 4 * (2 + QUOTED6)) };
-    let [high, low] = PAYLOAD.to_be_bytes();
-    let kind = |sum: [u8; 2]| u32::from_ne_bytes([2, 0, sum[0], sum[1]]);
-    let next = u32::from(mtu).to_be();
-    let mut error = [0; ERROR6];
+    error6(quoted, [2, 0], u32::from(mtu).to_be())
+}
+
+/// "Destination unreachable" (RFC 4443 §3.1) about a packet, from whom it was for.
+#[inline(always)]
+#[must_use]
+pub fn unreachable6(quoted: &[u32; SHORT6], code: u8) -> [u32; REFUSAL6] {
+    error6(quoted, [1, code], 0)
+}
+
+/// An ICMPv6 error of a type and a code, with what stands behind its checksum.
+#[inline(always)]
+fn error6<const QUOTED: usize, const ERROR: usize>(
+    quoted: &[u32; QUOTED],
+    [kind, code]: [u8; 2],
+    next: u32,
+) -> [u32; ERROR] {
+    const { assert!(ERROR == 10 + 2 + QUOTED && QUOTED >= 10 && QUOTED < 60) };
+    #[expect(clippy::cast_possible_truncation, reason = "no more than 248")]
+    let payload = const { 4 * (2 + QUOTED) as u16 };
+    let [high, low] = payload.to_be_bytes();
+    let kind = |sum: [u8; 2]| u32::from_ne_bytes([kind, code, sum[0], sum[1]]);
+    let mut error = [0; ERROR];
     error[0] = u32::from_ne_bytes([0x60, 0, 0, 0]);
     error[1] = u32::from_ne_bytes([high, low, ICMPV6, HOPS]);
     error[2..6].copy_from_slice(&quoted[6..10]);
@@ -87,7 +124,7 @@ pub fn packet_too_big(quoted: &[u32; QUOTED6], mtu: u16) -> [u32; ERROR6] {
     error[11] = next;
     error[12..].copy_from_slice(quoted);
     // The pseudo-header (RFC 8200 §8.1): both addresses, length, next header.
-    let pseudo = [u32::from(PAYLOAD).to_be(), u32::from(ICMPV6).to_be(), kind([0; 2]), next];
+    let pseudo = [u32::from(payload).to_be(), u32::from(ICMPV6).to_be(), kind([0; 2]), next];
     let sum = checksum::add_words(checksum::add_words(0, &pseudo), &error[2..10]);
     error[10] = kind(checksum::finish(checksum::add_words(sum, quoted)).to_ne_bytes());
     error
@@ -176,6 +213,26 @@ mod tests {
             let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else { panic!("no ICMPv6") };
             prop_assert_eq!(icmp.icmp_type(), Icmpv6Type::PacketTooBig { mtu: u32::from(mtu) });
             prop_assert_eq!(icmp.payload(), &bytes(&quoted)[..]);
+            prop_assert!(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn refusals_are_valid_answers(mut quoted: [u32; QUOTED4], short: [u32; SHORT6]) {
+            quoted[0] = u32::from_ne_bytes([0x45, 0, 0, 28]);
+            let sent = bytes(&unreachable4(&quoted, PORT4, 0));
+            let packet = SlicedPacket::from_ip(&sent).unwrap();
+            let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport else { panic!("no ICMP") };
+            let port = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
+            prop_assert_eq!((icmp.icmp_type(), icmp.payload()), (port.clone(), &bytes(&quoted)[..]));
+            prop_assert_eq!(icmp.checksum(), etherparse::Icmpv4Header::with_checksum(port, icmp.payload()).checksum);
+            let sent = bytes(&unreachable6(&short, PORT6));
+            let packet = SlicedPacket::from_ip(&sent).unwrap();
+            let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("no IPv6") };
+            let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else { panic!("no ICMPv6") };
+            let port = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
+            prop_assert_eq!((icmp.icmp_type(), icmp.payload()), (port, &bytes(&short)[..]));
             prop_assert!(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()));
         }
     }

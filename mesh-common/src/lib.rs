@@ -1,7 +1,7 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`encap`], [`ecn`], [`outcome`]),
+//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`reset`], [`encap`], [`ecn`], [`outcome`]),
 //! so that one piece of code runs in the kernel, in the agent and in the tests. Beside them stands what the benchmark's
 //! programs share with the benchmark ([`bench`](mod@bench)).
 //!
@@ -22,6 +22,7 @@ pub mod icmp;
 pub mod lifecycle;
 pub mod outcome;
 pub mod quic;
+pub mod reset;
 pub mod schedule;
 pub mod slot;
 pub mod table;

@@ -88,6 +88,8 @@ outcomes! {
     BadLength = "bad_length" => Drop,
     /// The service has no backend to give. Never anything but 0 in production.
     NoBackend = "no_backend" => Drop,
+    /// As before, and the sender was told so: by a reset, or by ICMP. As rare.
+    Rejected = "rejected" => Transmit,
     /// The packet begins a flow, and the service has as many as it may have.
     OverCap = "over_cap" => Drop,
     /// The backend's next hop is not known: no route, or its neighbour does not answer.
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (4, 20));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (5, 21));
     }
 
     #[test]

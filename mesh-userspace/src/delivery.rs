@@ -1,6 +1,6 @@
 //! How packets of a service reach its backends: what the configuration says about it in several places. Pure.
 
-use crate::config::{Forward, OuterSource, Oversized};
+use crate::config::{Forward, OuterSource, Oversized, Service};
 use mesh_common::{
     abi::forward,
     encap::{GENEVE_PORT, GUE_PORT, MOST_SPREAD_IPV4, MOST_SPREAD_IPV6},
@@ -35,6 +35,13 @@ impl Delivery {
     pub const fn plain(forward: Forward) -> Self {
         let outer_source = OuterSource { v4: None, v6: None };
         Self { forward, tunnel_port: None, oversized: Oversized::Drop, outer_source }
+    }
+
+    /// As a service has it, with the outer sources of the agent.
+    #[must_use]
+    pub const fn of(service: &Service, outer_source: OuterSource) -> Self {
+        let Service { forward, tunnel_port, oversized, .. } = *service;
+        Self { forward, tunnel_port, oversized, outer_source }
     }
 
     /// The UDP port at which backends unwrap; `None` where there is no UDP.

@@ -1,7 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's orders.
 
 use crate::{
-    config::{self, Config, Forward, Quic, Scheduler, ServiceKey, Standing, Tracking},
+    config::{self, Config, Forward, OnNoBackends, Quic, Scheduler, ServiceKey, Standing, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
     maglev::Share,
@@ -67,6 +67,8 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// Flows that there may be at a time; 0: any number.
     pub max_flows: u32,
+    /// Whether senders are told where there is no backend.
+    pub reject: bool,
     /// Which flows are recorded.
     pub tracking: Tracking,
     /// How long a slot migrates.
@@ -161,14 +163,10 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     hold_back(service, &mut backends);
     Service {
         name: service.name.clone(),
-        delivery: Delivery {
-            forward: service.forward,
-            tunnel_port: service.tunnel_port,
-            oversized: service.oversized,
-            outer_source: inputs.config.agent.outer_source,
-        },
+        delivery: Delivery::of(service, inputs.config.agent.outer_source),
         scheduler: service.scheduler,
         max_flows: service.max_flows.unwrap_or(0),
+        reject: service.on_no_backends == OnNoBackends::Reject,
         tracking: service.tracking,
         window: service.window,
         table_size: service.table_size(),

@@ -120,6 +120,12 @@ impl Host {
         self.set_far_end("up")
     }
 
+    /// Has the far end of this host's cable lose frames whose packets are longer, which nobody is told.
+    pub fn narrow(&self, mtu: u32) -> Result<()> {
+        let FarEnd { namespace, interface } = self.far_end();
+        namespace.ip(&format!("link set {interface} mtu {mtu}\n"))
+    }
+
     pub(crate) fn directory(&self) -> PathBuf {
         self.0.namespace.directory()
     }

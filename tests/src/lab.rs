@@ -90,6 +90,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Has a standing service tell senders where there is no backend.
+    pub fn reject(&mut self, key: ServiceKey) -> Result<()> {
+        let actual = self.kernel.read()?;
+        let entry = actual.services.get(&abi_key(key)).context("there is no such service")?;
+        self.kernel.apply(&Op::AddService(ServiceEntry { reject: 1, ..*entry }))?;
+        if entry.key.is_wide() { self.route() } else { Ok(()) }
+    }
+
     /// Removes a service.
     pub fn remove_service(&mut self, key: ServiceKey) -> Result<()> {
         self.kernel.apply(&Op::RemoveService(abi_key(key)))?;

@@ -144,6 +144,13 @@ impl Scene {
         self.must(&["reload"])
     }
 
+    /// Gives the service other lines in the configuration, with all backends of the beginning, and reloads.
+    pub fn change_service(&mut self, lines: &str) -> Result<()> {
+        self.plot.service = lines.into();
+        let weights: Vec<(usize, u16)> = self.plot.weights.iter().copied().enumerate().collect();
+        self.reconfigure(&weights)
+    }
+
     /// Runs a command of `meshlb` that must succeed.
     pub fn must(&self, arguments: &[&str]) -> Result<()> {
         let output = self.agent.cli(arguments)?;

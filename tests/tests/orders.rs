@@ -1,6 +1,8 @@
 //! What operators order and backends report: it takes effect, is told, and survives the agent.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use mesh_tests::scene::{Plot, Scene, Way};
@@ -96,6 +98,25 @@ fn weight_zero_takes_new_flows_away_and_a_reload_does_not_give_them_back() {
     scene.reconfigure(&[(1, 100), (2, 100)]).unwrap();
     scene.reconfigure(&[(0, 50), (1, 100), (2, 100)]).unwrap();
     assert_eq!(backends(&scene)[0].weight, 50);
+}
+
+#[test]
+fn a_service_without_backends_refuses_at_once_where_it_is_told_to() {
+    for vip in [V4, "2001:db8::10"] {
+        let mut plot = Plot::new(vip, Way::IpipV4).unwrap();
+        plot.service.push_str("\non_no_backends = \"reject\"");
+        let scene = plot.set().unwrap();
+        for number in 0..3 {
+            scene.must(&["drain", "web", &scene.backend(number).unwrap().to_string()]).unwrap();
+        }
+        let connect = || TcpStream::connect_timeout(&scene.service(), SOON).map(drop);
+        let refused = scene.topology.client().run(connect).unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let status: Status = scene.agent.cli_json(&["status"]).unwrap();
+        assert!(status.outcomes["rejected"] > 0, "{:?}", status.outcomes);
+        scene.must(&["undrain", "web", &scene.backend(0).unwrap().to_string()]).unwrap();
+        assert_eq!(scene.client().unwrap().get(scene.service()).unwrap().status, 200);
+    }
 }
 
 #[test]

@@ -51,6 +51,8 @@ mod quic;
 mod random;
 #[path = "packets/records.rs"]
 mod records;
+#[path = "packets/reject.rs"]
+mod reject;
 #[path = "packets/scale.rs"]
 mod scale;
 #[path = "packets/schedulers.rs"]

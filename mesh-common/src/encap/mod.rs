@@ -4,12 +4,14 @@
 //! for no other. Few wide stores write words, where arrays of bytes would be copied byte by byte.
 
 mod address;
+mod bytes;
 mod ip;
 #[cfg(test)]
 mod tests;
 mod udp;
 
 pub use address::{is_mapped, map_ipv4, unmap_ipv4};
+pub use bytes::Headers;
 pub use ip::{LENGTH_IPV4, LENGTH_IPV6, Outer4, Outer6, ipv4, ipv4_sum, ipv6};
 pub use udp::{
     GENEVE_PORT, GUE_PORT, Geneve4, Geneve6, LENGTH_GENEVE, LENGTH_GENEVE_IPV4, LENGTH_GENEVE_IPV6,

@@ -127,6 +127,43 @@ proptest! {
     }
 }
 
+fn inner(protocol: u8) -> Inner {
+    Inner { length: 60, traffic_class: 0x2e, protocol }
+}
+
+#[test]
+fn headers_as_bytes_are_those_that_are_written_in_words() {
+    const HASH: u64 = 0x0123_4567_89ab_cdef;
+    let v4 = |forward| BackendEntry { forward, port: 6080, ..backend(map_ipv4([1; 4]), map_ipv4([2; 4])) };
+    let v6 = |forward| BackendEntry { forward, port: 6080, ..backend([1; 16], [2; 16]) };
+    let [key4, key6] = [ServiceKey::v4([3; 4], [0, 80], 6), ServiceKey::v6([3; 16], [0, 80], 6)];
+    let headers = |entry: &BackendEntry, family, key| {
+        Headers::new(entry, inner(family), key, HASH).unwrap().as_bytes().to_vec()
+    };
+    let spread = BackendEntry { spread: 8, ..v4(forward::SPREAD_IPV4) };
+    let plain = bytes4(ipv4(&spread, inner(protocol::IPV6), suffix(&spread, HASH)));
+    assert_eq!(headers(&spread, protocol::IPV6, key6), plain);
+    let plain = bytes6(ipv6(&v6(forward::IPV6), inner(protocol::IPIP), HASH, 0));
+    assert_eq!(headers(&v6(forward::IPV6), protocol::IPIP, key4), plain);
+    let in_udp = inner(protocol::IPIP).in_udp(LENGTH_GENEVE_IPV4);
+    let Geneve4(words, last) = geneve4(key4);
+    let geneve = [
+        bytes6(ipv6(&v6(forward::GENEVE_IPV6), in_udp, HASH, 0)),
+        bytes(&[udp(6080, in_udp.length, HASH)]),
+        bytes(&{ words }),
+        last.to_le_bytes().to_vec(),
+    ];
+    assert_eq!(headers(&v6(forward::GENEVE_IPV6), protocol::IPIP, key4), geneve.concat());
+    let in_udp = inner(protocol::IPV6).in_udp(LENGTH_GENEVE_IPV6);
+    let Geneve6(words) = geneve6(key6);
+    let outer = bytes4(ipv4(&v4(forward::GENEVE_IPV4), in_udp, 0));
+    let geneve = [outer, bytes(&[udp(6080, in_udp.length, HASH)]), bytes(&{ words })].concat();
+    assert_eq!(headers(&v4(forward::GENEVE_IPV4), protocol::IPV6, key6), geneve);
+    let l2 = [&MACS.0[..], &MACS.1, &[0x86, 0xdd]].concat();
+    assert_eq!(headers(&v6(forward::L2), protocol::IPV6, key6), l2);
+    assert!(Headers::new(&v4(0), inner(protocol::IPIP), key4, HASH).is_none());
+}
+
 #[test]
 fn what_is_put_in_front_is_as_long_as_it_says() {
     for (kind, outer) in [(forward::GENEVE_IPV4, LENGTH_IPV4), (forward::GENEVE_IPV6, LENGTH_IPV6)] {

@@ -9,8 +9,12 @@ use mesh_common::{
     checksum,
     encap::map_ipv4,
     hash,
-    icmp::{ECHO4, ECHO6, Echo, HOPS, ICMP, ICMPV6, is_error4, is_error6, is_host4, is_host6},
+    icmp::{
+        ECHO4, ECHO6, Echo, HOPS, ICMP, ICMPV6, PORT4, PORT6, PROHIBITED4, PROHIBITED6, is_error4, is_error6,
+        is_host4, is_host6,
+    },
     outcome::Outcome,
+    reset::{Segment, reset4, reset6},
     table,
 };
 use mesh_ebpf::{
@@ -50,6 +54,10 @@ pub(crate) trait Client: Copy {
     /// Answers a packet that is longer than `mtu` by saying so, if it may not be fragmented or `always`; `None` if that
     /// cannot be said.
     fn tell(packet: Packet, mtu: u16, always: bool) -> Option<()>;
+    /// Refuses a TCP segment; `None` if that cannot be said.
+    fn reset(packet: Packet, ip: &Ip<Self::Address>, segment: Segment) -> Option<()>;
+    /// Refuses another packet: nothing has its port, or it is not allowed.
+    fn unreachable(packet: Packet, has_port: bool) -> Option<()>;
     /// The client's address; IPv4 as an IPv4-mapped address.
     fn address(&self) -> [u8; 16];
     /// The client's port, in the byte order of the wire.
@@ -141,6 +149,16 @@ impl Client for Client4 {
     }
 
     #[inline(always)]
+    fn reset(packet: Packet, ip: &Ip<u32>, segment: Segment) -> Option<()> {
+        icmp::answer(packet, reset4(ip.source, ip.destination, segment.refused()?))
+    }
+
+    #[inline(always)]
+    fn unreachable(packet: Packet, has_port: bool) -> Option<()> {
+        icmp::refuse_ipv4(packet, if has_port { PORT4 } else { PROHIBITED4 })
+    }
+
+    #[inline(always)]
     fn address(&self) -> [u8; 16] {
         map_ipv4(self.address.to_ne_bytes())
     }
@@ -212,6 +230,16 @@ impl Client for Client6 {
     }
 
     #[inline(always)]
+    fn reset(packet: Packet, ip: &Ip<[u64; 2]>, segment: Segment) -> Option<()> {
+        icmp::answer(packet, reset6(words(ip.source), words(ip.destination), segment.refused()?))
+    }
+
+    #[inline(always)]
+    fn unreachable(packet: Packet, has_port: bool) -> Option<()> {
+        icmp::refuse_ipv6(packet, if has_port { PORT6 } else { PROHIBITED6 })
+    }
+
+    #[inline(always)]
     fn address(&self) -> [u8; 16] {
         whole(self.address)
     }
@@ -225,4 +253,11 @@ impl Client for Client6 {
     fn without_port(self) -> Self {
         Self { port: 0, ..self }
     }
+}
+
+/// An IPv6 address in words of half the size.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "words are cut on purpose")]
+const fn words([first, second]: [u64; 2]) -> [u32; 4] {
+    [first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32]
 }

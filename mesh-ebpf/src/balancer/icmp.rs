@@ -7,7 +7,7 @@ use crate::{
 };
 use mesh_common::{abi::protocol, flow::Signs, icmp, outcome::Outcome};
 use mesh_ebpf::{
-    header::{Icmp, Ipv4, Macs, Ports},
+    header::{Ethernet, Icmp, Ipv4, Macs, Ports},
     packet::{Header, Packet},
 };
 
@@ -63,12 +63,46 @@ pub(crate) fn tell_ipv6(packet: Packet, mtu: u16) -> Option<()> {
     answer(packet, icmp::packet_too_big(&quoted, mtu))
 }
 
-/// Sends an error, instead of the packet that it is about, back to where that came from.
+/// Refuses an IPv4 packet by "destination unreachable".
 #[inline(always)]
-fn answer<E: Header>(mut packet: Packet, error: E) -> Option<()> {
+pub(crate) fn refuse_ipv4(packet: Packet, code: u8) -> Option<()> {
+    let header: &Ipv4 = packet.view(IP)?;
+    if header.version_length != 0x45 {
+        return None;
+    }
+    let quoted: [u32; icmp::QUOTED4] = packet.read(IP)?;
+    lengthened(packet, icmp::unreachable4(&quoted, code, 0))
+}
+
+/// Refuses an IPv6 packet by "destination unreachable".
+#[inline(always)]
+pub(crate) fn refuse_ipv6(packet: Packet, code: u8) -> Option<()> {
+    let quoted: [u32; icmp::SHORT6] = packet.read(IP)?;
+    lengthened(packet, icmp::unreachable6(&quoted, code))
+}
+
+/// As [`answer`], about a packet that may be shorter than the error: room is made in front, where all is written anew.
+#[inline(always)]
+fn lengthened<E: Header>(packet: Packet, error: E) -> Option<()> {
+    let ethernet: Ethernet = *packet.view(0)?;
+    #[expect(clippy::cast_possible_truncation, reason = "errors have a hundred bytes")]
+    let room = size_of::<E>() as i32;
     if !maps::may_send(Answer::Error) {
         return None;
     }
+    let mut packet = packet.move_head(-room)?;
+    packet.write(0, ethernet)?;
+    replace(packet, error)
+}
+
+/// Sends an error, or another answer, instead of the packet that it is about, back to where that came from.
+#[inline(always)]
+pub(crate) fn answer<E: Header>(packet: Packet, error: E) -> Option<()> {
+    if maps::may_send(Answer::Error) { replace(packet, error) } else { None }
+}
+
+#[inline(always)]
+fn replace<E: Header>(mut packet: Packet, error: E) -> Option<()> {
     let macs: &Macs = packet.view(0)?;
     let swapped = macs.swapped();
     // The error first: a packet that has no room for it stays as it is.

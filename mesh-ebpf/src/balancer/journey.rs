@@ -21,6 +21,7 @@ pub(crate) fn note<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
     journey.length = flow.length;
     journey.headers = flow.headers;
     journey.traffic_class = flow.traffic_class;
+    journey.rejects = 0;
 }
 
 /// The flow; an IPv4 client by its mapped address.

@@ -5,7 +5,7 @@
 //! with the verifier's limits to itself; what they know of the packet stands in the [`journey`]:
 //!
 //! ```text
-//! whole (headers, service) → [quic (connection id)] → choose (backend) → deliver → outcome
+//! whole (headers, service) → [quic (connection id)] → choose (backend) → deliver → [reject (none)] → outcome
 //! ```
 //!
 //! The entries decide nothing.
@@ -27,6 +27,7 @@ mod parse;
 mod plain;
 mod quic;
 mod read;
+mod reject;
 mod schedule;
 mod tables;
 mod tunnels;
@@ -76,8 +77,19 @@ fn choose(context: XdpContext) -> u32 {
 fn deliver(context: XdpContext) -> u32 {
     match deliver::run(&context) {
         Ok(sent) => action(sent),
-        Err(outcome) => go_on(&context, Err(outcome)),
+        Err(outcome) => {
+            if reject::is_asked_for(outcome) {
+                maps::call::<{ programs::REJECT }>(&context);
+            }
+            go_on(&context, Err(outcome))
+        }
     }
+}
+
+/// Packets that have no backend, whose senders are told so.
+#[xdp(frags)]
+fn reject(context: XdpContext) -> u32 {
+    go_on(&context, Err(reject::run(Packet::new(&context))))
 }
 
 /// Tells the agent the time by which flow records are stamped; never attached.

@@ -75,6 +75,7 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
     journey.hash = hash;
     journey.slot_hash = if service.scheduler == SOURCE { flow.client.without_port().hash() } else { hash };
     journey::note(journey, &flow);
+    journey.rejects = u8::from(service.reject != 0);
     let goes_by_id = service.flags & flag::QUIC != 0 && flow.signs == Signs::DATAGRAM;
     Ok(if goes_by_id { programs::QUIC } else { programs::CHOOSE })
 }

@@ -1,9 +1,10 @@
 //! What the world says: probes and next hops, on watch channels.
 
 use crate::{
-    config::{Config, Health, ProbeKind},
+    config::{Config, Health, ProbeKind, ProbeTo, Service},
+    delivery::Delivery,
     discovery::{self, Reports, Sources},
-    health::{self, NotAwaited, Prober, Report, State, Verdict},
+    health::{self, NotAwaited, Paths, Prober, Report, State, Verdict},
     nexthop::{Resolution, Resolver},
 };
 use std::{
@@ -30,6 +31,7 @@ const NEW_SOURCES: Duration = Duration::from_secs(1);
 /// The agent's sources.
 pub(super) struct Inputs {
     sources: Sources,
+    paths: Paths,
     prober: Prober,
     resolver: Resolver,
     reports: watch::Receiver<Reports>,
@@ -55,8 +57,9 @@ impl Inputs {
         let resolver = Resolver::start(next_hops_in).await?;
         let at_once = usize::try_from(config.probing.at_once).unwrap_or(usize::MAX);
         let sources = Sources::new(reports_in, &config.agent.state_directory);
-        let prober = Prober::new(verdicts_in, at_once);
-        Ok(Self { sources, prober, resolver, reports, verdicts, next_hops })
+        let paths = Paths::new(config.probing.mark, next_hops.clone());
+        let prober = Prober::new(verdicts_in, at_once, paths.clone());
+        Ok(Self { sources, paths, prober, resolver, reports, verdicts, next_hops })
     }
 
     /// Asks the sources of a configuration; those that were asked before are not disturbed.
@@ -76,6 +79,7 @@ impl Inputs {
 
     /// Probes and resolves all backends of a configuration; what was in the one before is not disturbed.
     pub(super) fn follow(&mut self, config: &Config) {
+        self.paths.deliver(deliveries(config));
         self.prober.update(&probed(config));
         let addresses = config.services.iter().flat_map(|service| &service.backends);
         self.resolver.want(addresses.map(|backend| backend.address).collect::<BTreeSet<_>>());
@@ -137,6 +141,19 @@ impl Inputs {
     pub(super) fn report(&self, key: &health::Key, report: Report) -> Result<(), NotAwaited> {
         self.prober.report(key, report)
     }
+}
+
+/// How packets reach the backends whose VIPs are asked.
+fn deliveries(config: &Config) -> BTreeMap<health::Key, Delivery> {
+    let asks = |service: &&Service| service.health.as_ref().is_some_and(|health| health.to == ProbeTo::Vip);
+    let services = config.services.iter().filter(asks);
+    services
+        .flat_map(|service| {
+            let delivery = Delivery::of(service, config.agent.outer_source);
+            let key = |address| health::Key { service: service.key(), address };
+            service.backends.iter().map(move |backend| (key(backend.address), delivery))
+        })
+        .collect()
 }
 
 fn probed(config: &Config) -> BTreeMap<health::Key, Arc<Health>> {

@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod command;
+mod correlation;
 mod inputs;
 mod measure;
 mod orders;
@@ -18,7 +19,7 @@ use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
-    logging, metrics,
+    health, logging, metrics,
     reconcile::Reconciler,
 };
 use anyhow::Context as _;
@@ -65,16 +66,16 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     watch_over(agent, orders).await
 }
 
-/// Removes what an agent left in the kernel: links, and so the programs, then the maps.
+/// Removes what an agent left in the kernel: links, and so the programs, then the maps; rules of policy routing.
 ///
 /// # Errors
 ///
 /// Something cannot be removed.
 pub fn detach(pin_path: &Path) -> anyhow::Result<()> {
-    match Pins::existing(pin_path)? {
-        Some(pins) => Ok(pins.remove()?),
-        None => Ok(()),
+    if let Some(pins) = Pins::existing(pin_path)? {
+        pins.remove()?;
     }
+    health::remove_rules(None)
 }
 
 fn check_interfaces(source: &Source, config: &Config) -> anyhow::Result<()> {
@@ -147,6 +148,9 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
 }
 
 fn finish(agent: &Agent) -> anyhow::Result<()> {
+    if let Err(error) = health::remove_rules(Some(agent.mark())) {
+        warn!(%error, "could not remove the rules for probes to VIPs");
+    }
     match agent.on_exit() {
         OnExit::Keep => info!("ended; the programs stay attached and packets keep flowing"),
         OnExit::Detach => {

@@ -12,7 +12,7 @@ use crate::{
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
-    health,
+    health::{self, Correlator},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
     performance::Factors,
@@ -48,6 +48,10 @@ pub(super) struct Agent {
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
     pub(super) inputs: Inputs,
+    /// Which failures have one cause.
+    pub(super) correlator: Correlator,
+    /// How often there was one.
+    pub(super) incidents: u64,
     pub(super) desired: Desired,
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
@@ -84,6 +88,8 @@ impl Agent {
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
+            correlator: Correlator::new(config.probing.correlated),
+            incidents: 0,
             path,
             written: config.clone(),
             config,
@@ -128,6 +134,11 @@ impl Agent {
         &self.config.agent.pin_path
     }
 
+    /// The mark of sockets that ask VIPs.
+    pub(super) const fn mark(&self) -> u32 {
+        self.config.probing.mark
+    }
+
     pub(super) const fn is_ready(&self) -> bool {
         self.starting.is_none()
     }
@@ -164,8 +175,9 @@ impl Agent {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time();
+        let waits = self.reconciler.is_waiting() || !self.correlator.incidents().is_empty();
         let has_news = self.measure(now);
-        if self.failed || expired || has_news || self.desired.is_starting() || self.reconciler.is_waiting() {
+        if self.failed || expired || has_news || self.desired.is_starting() || waits {
             self.reconcile();
         }
         self.attach_again();
@@ -217,10 +229,12 @@ impl Agent {
     }
 
     pub(super) fn update_desired(&mut self) {
+        self.correlate();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
+        let in_force = self.in_force(&verdicts);
         let inputs = desired::Inputs {
             config: &self.config,
-            verdicts: &verdicts,
+            verdicts: in_force.as_ref().unwrap_or(&verdicts),
             next_hops: &next_hops,
             overrides: &self.overrides,
             factors: &self.factors,

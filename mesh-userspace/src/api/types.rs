@@ -242,6 +242,9 @@ pub struct HealthView {
     /// Whether its probes succeed and it is held down, since it went down too often.
     #[serde(default)]
     pub damped: bool,
+    /// Whether its probes fail and it stays up, since many fail at once.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// A flow that has an entry in the flow table.

@@ -39,14 +39,14 @@ pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
-    Statuses, UdpProbe,
+    ProbeTo, Statuses, UdpProbe,
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
 pub use performance::{Measure, Performance};
-pub use probing::Probing;
+pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
-pub use service::{Backend, Forward, Oversized, Protocol, Scheduler, Service, Tracking};
+pub use service::{Backend, Forward, OnNoBackends, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
 pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 

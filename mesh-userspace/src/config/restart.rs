@@ -65,7 +65,11 @@ fn limits(old: Limits, new: Limits) -> [Change; 5] {
     ]
 }
 
-fn probing(old: Probing, new: Probing) -> [Change; 1] {
-    let Probing { at_once } = old;
-    [("health.at_once", at_once != new.at_once)]
+fn probing(old: Probing, new: Probing) -> [Change; 3] {
+    let Probing { at_once, mark, correlated } = old;
+    [
+        ("health.at_once", at_once != new.at_once),
+        ("health.mark", mark != new.mark),
+        ("health.correlated", correlated != new.correlated),
+    ]
 }

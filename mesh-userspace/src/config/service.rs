@@ -94,6 +94,18 @@ choices! {
 }
 
 choices! {
+    /// What becomes of packets while no backend takes them.
+    #[derive(Default)]
+    OnNoBackends {
+        /// They are dropped.
+        #[default]
+        Drop = "drop",
+        /// Their senders are told: by a TCP reset, or by ICMP.
+        Reject = "reject",
+    }
+}
+
+choices! {
     /// What becomes of IPv4 packets that are too long for the way to a backend and may be fragmented.
     #[derive(Default)]
     Oversized {
@@ -138,6 +150,8 @@ pub struct Service {
     pub tunnel_port: Option<u16>,
     /// What becomes of IPv4 packets that are too long and may be fragmented.
     pub oversized: Oversized,
+    /// What becomes of packets while no backend takes them.
+    pub on_no_backends: OnNoBackends,
     /// Which flows are recorded.
     pub tracking: Tracking,
     /// How long the old flows of a changed slot have to end by themselves, and then (UDP: at once) how long those that

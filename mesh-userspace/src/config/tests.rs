@@ -85,6 +85,8 @@ fn every_given_value_arrives() {
             expect: Statuses::parse("200-299,304").unwrap(),
             answer: Some(Pattern::Text("ok".into())),
         }),
+        to: ProbeTo::Address,
+        padded: false,
         port: Some(8080),
         interval: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
@@ -94,7 +96,7 @@ fn every_given_value_arrives() {
         slow_start: Duration::from_secs(30),
         damping: Some(Damping { falls: 3, within: Duration::from_secs(600), hold: Duration::from_secs(120) }),
     };
-    assert_eq!(config.probing, Probing { at_once: 512 });
+    assert_eq!(config.probing, Probing { at_once: 512, mark: 109, correlated: Correlated::default() });
     assert_eq!(config.agent.state_directory.to_str(), Some("/var/lib/meshlb"));
     assert_eq!(web.health, Some(health));
     assert_eq!(web.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 50]);

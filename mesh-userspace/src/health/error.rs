@@ -108,6 +108,14 @@ pub enum ProbeError {
         /// In its words.
         reason: String,
     },
+    /// A probe of the VIP failed.
+    #[error("{error} ({way})")]
+    OnPath {
+        /// What has happened.
+        error: Box<Self>,
+        /// Where it went.
+        way: String,
+    },
     /// This host could not probe, which says nothing about the backend.
     #[error("could not probe: {reason}")]
     Local {

@@ -4,8 +4,10 @@
 //! key has one task that runs one probe at a time; what did not change in an update is not disturbed by it; a
 //! failure of this host (no file descriptor, no port) is never held against a backend.
 
+mod correlated;
 mod error;
 mod machine;
+mod path;
 mod probe;
 mod prober;
 mod task;
@@ -15,8 +17,10 @@ mod tests;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use correlated::{Cause, Correlator, Event, Fact, Incident};
 pub use error::ProbeError;
 pub use machine::{Machine, Rules, State};
+pub use path::{Path, Paths, remove_rules};
 pub use probe::{Target, once};
 pub use prober::Prober;
 
@@ -38,7 +42,7 @@ pub struct Verdict {
     pub state: State,
     /// When the state began.
     pub since: SystemTime,
-    /// The last failure; forgotten once a backend is up and a probe succeeded.
+    /// The last failure, this host's own included; forgotten once a backend is up and a probe succeeded.
     pub last_error: Option<String>,
     /// How long the last successful probe took when this was published; [`Prober::latencies`] has the present ones.
     pub latency: Option<Duration>,

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::task::{Shared, Task};
-use super::{Key, NotAwaited, Report, State, Verdict};
+use super::{Key, NotAwaited, Paths, Report, State, Verdict};
 use crate::config::{Health, ProbeKind};
 
 /// Reports of a backend that may wait for its task; those beyond are late news.
@@ -36,12 +36,12 @@ struct Running {
 }
 
 impl Prober {
-    /// Probes nothing yet, and later no more than `at_once` backends at a time. Verdicts appear in `tx`, one for each
-    /// wanted key.
+    /// Probes nothing yet, and later no more than `at_once` backends at a time, VIPs by their `paths`. Verdicts appear
+    /// in `tx`, one for each wanted key.
     #[must_use]
-    pub fn new(tx: watch::Sender<BTreeMap<Key, Verdict>>, at_once: usize) -> Self {
+    pub fn new(tx: watch::Sender<BTreeMap<Key, Verdict>>, at_once: usize, paths: Paths) -> Self {
         let permits = Arc::new(Semaphore::new(at_once));
-        let shared = Shared { tx: Arc::new(tx), permits };
+        let shared = Shared { tx: Arc::new(tx), permits, paths };
         Self { shared, running: BTreeMap::new(), has_begun: false }
     }
 

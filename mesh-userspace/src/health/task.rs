@@ -11,26 +11,26 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::prober::Latency;
-use super::{Key, Machine, ProbeError, Report, Rules, State, Target, Verdict, once};
-use crate::config::{Health, ProbeKind};
+use super::{Key, Machine, Path, Paths, ProbeError, Report, Rules, State, Target, Verdict, once};
+use crate::config::{Health, ProbeKind, ProbeTo};
 
 /// What all tasks use.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) tx: Arc<watch::Sender<BTreeMap<Key, Verdict>>>,
     pub(super) permits: Arc<Semaphore>,
+    pub(super) paths: Paths,
 }
 
 /// One backend of one service.
 #[derive(Debug)]
 pub(super) struct Task {
     key: Key,
-    target: Target,
     health: Arc<Health>,
     machine: Machine,
     latency: Latency,
     reports: mpsc::Receiver<Report>,
-    /// The last failure of this host that was logged.
+    /// The failure of this host that was logged and told, until a probe ends.
     shortage: Option<ProbeError>,
 }
 
@@ -43,8 +43,7 @@ impl Task {
         reports: mpsc::Receiver<Report>,
     ) -> Self {
         let machine = Machine::resume(state, rules(&health));
-        let target = target(key, &health);
-        Self { key, target, health, machine, latency, reports, shortage: None }
+        Self { key, health, machine, latency, reports, shortage: None }
     }
 
     pub(super) async fn run(self, shared: Shared) {
@@ -63,16 +62,30 @@ impl Task {
     async fn ask(mut self, shared: Shared) {
         let mut wait = first_wait as fn(Duration, u32) -> Duration;
         loop {
-            // Waiting for a permit is no part of the probe: a busy prober must not make backends look slow.
-            let Ok(permit) = shared.permits.acquire().await else { return };
             let begin = Instant::now();
-            let result = once(&self.health.kind, self.target, self.health.timeout).await;
-            drop(permit);
+            let Some(result) = self.probe(&shared).await else { return };
             self.judge(&shared, result);
             let random = getrandom::u32().unwrap_or(u32::MAX / 2);
             sleep(wait(self.health.interval, random).saturating_sub(begin.elapsed())).await;
             wait = jittered;
         }
+    }
+
+    /// Probes once; `None`: everything ends.
+    async fn probe(&self, shared: &Shared) -> Option<Result<Duration, ProbeError>> {
+        let Health { kind, interval, timeout, to, padded, .. } = &*self.health;
+        let path = match to {
+            ProbeTo::Address => None,
+            ProbeTo::Vip => match shared.paths.to(self.key, *interval, *padded).await {
+                Ok(path) => Some(path),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let target = target(self.key, &self.health, path.as_ref());
+        // Waiting for a permit is no part of the probe: a busy prober must not make backends look slow.
+        let _permit = shared.permits.acquire().await.ok()?;
+        let result = once(kind, target, *timeout).await;
+        Some(path.iter().fold(result, |result, path| path.judge(result)))
     }
 
     async fn listen(mut self, shared: Shared, ttl: Duration) {
@@ -89,7 +102,7 @@ impl Task {
 
     fn judge(&mut self, shared: &Shared, result: Result<Duration, ProbeError>) {
         match &result {
-            Err(error) if error.is_local() => return self.log_shortage(error),
+            Err(error) if error.is_local() => return self.fall_short(shared, error),
             Ok(latency) => self.latency.set(*latency),
             Err(_) => {}
         }
@@ -97,6 +110,10 @@ impl Task {
         if let Some(state) = self.machine.on_probe(Instant::now(), result) {
             self.log_change(state);
         }
+        self.tell(shared);
+    }
+
+    fn tell(&self, shared: &Shared) {
         shared.tx.send_if_modified(|verdicts| verdicts.get_mut(&self.key).is_some_and(|v| self.publish(v)));
     }
 
@@ -119,8 +136,12 @@ impl Task {
         true
     }
 
-    /// A resumed machine has no failure of its own yet: what was published stays until the backend is up.
+    /// What this host lacks, or the backend. A resumed machine has no failure of its own yet: what was published stays
+    /// until the backend is up.
     fn last_error(&self, verdict: &Verdict) -> Option<String> {
+        if let Some(shortage) = &self.shortage {
+            return Some(shortage.to_string());
+        }
         let kept = if self.machine.state() == State::Up { None } else { verdict.last_error.clone() };
         self.machine.last_error().map(ToString::to_string).or(kept)
     }
@@ -138,11 +159,13 @@ impl Task {
         }
     }
 
-    fn log_shortage(&mut self, error: &ProbeError) {
+    /// This host could not probe.
+    fn fall_short(&mut self, shared: &Shared, error: &ProbeError) {
         if self.shortage.as_ref() != Some(error) {
             let (service, backend) = (self.key.service, self.key.address);
             warn!(%service, %backend, %error, "could not probe a backend, kept its state");
             self.shortage = Some(error.clone());
+            self.tell(shared);
         }
     }
 }
@@ -161,12 +184,13 @@ fn rules(health: &Health) -> Rules {
     }
 }
 
-/// What is probed: the backend's own address, on the port that is configured or the service's.
-fn target(key: Key, health: &Health) -> Target {
+/// What is probed: the backend's own address or the VIP, on the port that is configured or the service's.
+fn target<'a>(key: Key, health: &Health, path: Option<&'a Path>) -> Target<'a> {
     let ports = key.service.ports;
     let implied = if health.kind.needs_port() { Some(ports.first()) } else { ports.single() };
     let port = health.port.or(implied).unwrap_or(0);
-    Target { address: (key.address, port).into(), service: key.service }
+    let address = path.map_or(key.address, |path| path.vip);
+    Target { address: (address, port).into(), service: key.service, path }
 }
 
 /// Any part of the interval: backends that are probed for the first time at once are not so ever after.

@@ -49,7 +49,8 @@ fn agent(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     build.encode(to.encode_descriptor("build", "Version of the agent", None, build.metric_type())?)?;
     scalar(to, "ready", "Whether the tables are loaded and packets are balanced", u64::from(s.ready))?;
     let reloads = [([("result", "ok")], s.reloads.ok), ([("result", "failed")], s.reloads.failed)];
-    counter(to, "config_reloads", "Reloads of the configuration since the agent started", reloads)
+    counter(to, "config_reloads", "Reloads of the configuration since the agent started", reloads)?;
+    total(to, "correlated_failures", "How often probes of many backends began to fail at once", s.incidents)
 }
 
 fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -106,6 +107,8 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))?;
+    let held = each(|b| b.health.as_ref().is_some_and(|health| health.held).into());
+    gauge(to, "backend_held", "Whether the backend's probes fail and it stays up, since many fail", held)?;
     let recorded = each(|b| b.recorded_flows);
     gauge(to, "backend_recorded_flows", "Flows in the flow table that are not closing", recorded)
 }
@@ -120,6 +123,12 @@ fn sources(sources: &[SourceView], to: &mut DescriptorEncoder<'_>) -> fmt::Resul
     let ages = sources.iter().filter_map(|s| Some(([("source", s.source.as_str())], age(s)?)));
     gauge(to, "discovery_age_seconds", "Time since the source last said so or confirmed it", ages)?;
     counter(to, "discovery_errors", "Failures of the source since it is followed", each(|s| s.errors))
+}
+
+/// A counter without labels.
+fn total(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let value = ConstCounter::new(value);
+    value.encode(to.encode_descriptor(name, help, None, value.metric_type())?)
 }
 
 /// A gauge without labels.

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub discovery: Vec<SourceView>,
     /// Reloads since the agent started.
     pub reloads: Reloads,
+    /// How often many backends failed at once since the agent started.
+    pub incidents: u64,
 }
 
 /// Reloads of the configuration since the agent started, by result.

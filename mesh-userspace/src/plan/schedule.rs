@@ -27,11 +27,17 @@ pub(super) const fn number(scheduler: Scheduler) -> u32 {
 }
 
 /// The entry of a service with what may change about it.
-pub(super) const fn entry_of(service: &Service, scheduler: u32, entry: ServiceEntry) -> ServiceEntry {
+pub(super) fn entry_of(service: &Service, scheduler: u32, entry: ServiceEntry) -> ServiceEntry {
     let scheduled = if scheduler == MAGLEV { 0 } else { flag::SCHEDULER };
     let capped = if service.max_flows == 0 { 0 } else { flag::CAPPED };
     let flags = quic::flags(service) | scheduled | capped;
-    ServiceEntry { flags, scheduler, max_flows: service.max_flows, ..entry }
+    ServiceEntry {
+        flags,
+        scheduler,
+        max_flows: service.max_flows,
+        reject: u32::from(service.reject),
+        ..entry
+    }
 }
 
 /// Whether flows that are not recorded change their slots with the scheduler.

@@ -28,6 +28,9 @@ fn probes_of_every_kind_are_read() {
         "kind = \"icmp\"",
         "kind = \"command\", command = [\"/bin/check\", \"-x\"]",
         "kind = \"heartbeat\", ttl = \"10s\"",
+        "kind = \"tcp\", to = \"vip\"",
+        "kind = \"icmp\", to = \"vip\", padded = true",
+        "kind = \"http\", to = \"address\"",
         "kind = \"tcp\", damping = { falls = 2 }, slow_start = \"1min\"",
     ] {
         config::parse("meshlb.toml", &text(right)).unwrap();
@@ -91,6 +94,50 @@ fn keys_of_another_kind_are_refused_with_the_kinds_that_know_them() {
             "or write `kind = \"https\"` or `kind = \"grpc\"`",
         ),
     ]);
+}
+
+#[test]
+fn aims_that_a_probe_cannot_have_are_refused() {
+    check(&[
+        health("kind = \"tcp\", to = \"tunnel\"", "9:31", "unknown aim of a probe \"tunnel\"", "\"vip\""),
+        health("kind = \"http\", padded = true", "9:36", "only probes to the VIP", "add `to = \"vip\"`"),
+        health(
+            "kind = \"tcp\", to = \"vip\", padded = true",
+            "9:47",
+            "`padded` has no meaning for `kind = \"tcp\"`",
+            "`kind = \"icmp\"`",
+        ),
+        health(
+            "kind = \"heartbeat\", ttl = \"9s\", to = \"vip\"",
+            "9:49",
+            "`to` has no meaning for `kind = \"heartbeat\"`",
+            "leave it away",
+        ),
+        health(
+            "kind = \"command\", command = [\"/x\"], to = \"vip\"",
+            "9:53",
+            "`to` has no meaning for `kind = \"command\"`",
+            "leave it away",
+        ),
+    ]);
+}
+
+#[test]
+fn correlations_that_say_nothing_are_refused() {
+    let text = |keys: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n[health.correlated]\n{keys}\n");
+    check(&[
+        raw(text("action = \"keep\""), "4:10", "unknown action \"keep\"", "\"hold\""),
+        raw(text("share = 0"), "4:9", "the percentage 0 is out of range", "from 1 to 100"),
+        raw(text("least = 1"), "4:9", "the number of backends 1 is out of range", "from 2 to"),
+        raw(text("hold_for = \"0s\""), "4:12", "\"0s\" is out of range", "from \"1s\""),
+        raw(text("hold = \"1s\""), "4:1", "unknown key `hold`", "hold_for"),
+    ]);
+}
+
+#[test]
+fn an_end_that_packets_cannot_have_is_refused() {
+    let text = text("kind = \"tcp\"").replace("forward", "on_no_backends = \"refuse\"\nforward");
+    check(&[raw(text, "8:18", "unknown treatment \"refuse\"", "\"drop\", \"reject\"")]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mesh_tests::lab::INGRESS;
 
 use crate::echo;
 use crate::frame::{ETHERNET, Frame};
+use crate::reject;
 use crate::vlan::{TAGS, tagged};
 use crate::world::{BACKEND, Expected, SLOTS, Way, World, action, opening, services};
 
@@ -57,6 +58,7 @@ fn journey(outcome: Outcome) -> Journey {
             echo::exhaust(&mut world);
             (world, echo::request(services()[0].vip.addr(), 4), 0)
         }
+        Outcome::Rejected => sent(reject::world()),
         Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
         Outcome::BadLength => poked(ETHERNET + 2, 1),
         Outcome::NoBackend => {

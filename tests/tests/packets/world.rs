@@ -218,7 +218,7 @@ pub(crate) mod xdp {
 /// What an outcome means for the kernel, written out once more.
 pub(crate) fn action(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Transmitted | Outcome::TooBigTold | Outcome::EchoAnswered => xdp::TX,
+        Outcome::Transmitted | Outcome::TooBigTold | Outcome::EchoAnswered | Outcome::Rejected => xdp::TX,
         Outcome::Redirected => xdp::REDIRECT,
         Outcome::NotIp
         | Outcome::OtherProtocol

@@ -79,6 +79,7 @@ impl Agent {
             since_seconds: SystemTime::now().duration_since(*since).unwrap_or_default().as_secs_f64(),
             last_error: last_error.clone(),
             damped: *damped,
+            held: *state == health::State::Down && self.correlator.holds(key),
             latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
         })
     }

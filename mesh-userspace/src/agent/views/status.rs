@@ -74,6 +74,7 @@ impl Agent {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.reconciler.problems().to_vec();
         problems.extend(self.forgetful.clone());
+        problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
         {
@@ -165,6 +166,7 @@ impl Agent {
             flows: self.flow_use(),
             discovery: self.source_views(),
             reloads: self.reloads,
+            incidents: self.incidents,
         }
     }
 }

@@ -42,6 +42,7 @@ fn note(b: &BackendView) -> String {
     let health = b.health.as_ref();
     let damped =
         health.is_some_and(|h| h.damped).then(|| "held down, since it went down too often".to_owned());
+    let held = health.is_some_and(|h| h.held).then(|| "stays up, since many fail at once".to_owned());
     let is_up = b.state == "up";
     let starting = (is_up && b.starting).then(|| format!("starting, share {}", b.share));
     let slowed = (is_up && !b.starting && b.share < b.weight)
@@ -50,7 +51,7 @@ fn note(b: &BackendView) -> String {
         .then(|| format!("weight by order, configured {}", b.configured_weight));
     let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
     let error = health.and_then(|h| h.last_error.clone());
-    [work, weight, starting, slowed, damped, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [work, weight, starting, slowed, damped, held, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -77,6 +78,7 @@ mod tests {
                 last_error: None,
                 latency_ms: Some(0.4),
                 damped: false,
+                held: false,
             }),
             next_hop: Some("eth0 02:00:00:00:00:01 mtu 1500".into()),
             slots: 8191,
@@ -94,6 +96,7 @@ mod tests {
             last_error: Some("connection refused".into()),
             latency_ms: None,
             damped: false,
+            held: false,
         };
         BackendView {
             address: "10.0.1.20".into(),
@@ -129,6 +132,9 @@ web      10.0.1.20  down     42s     100      0     1.2M   987M   4321  connecti
         let mut held = down();
         held.health.as_mut().unwrap().damped = true;
         assert!(backends(&[held]).ends_with("held down, since it went down too often; connection refused"));
+        let mut stays = BackendView { state: "up".into(), ..down() };
+        stays.health.as_mut().unwrap().held = true;
+        assert!(backends(&[stays]).ends_with("stays up, since many fail at once; connection refused"));
     }
 
     #[test]

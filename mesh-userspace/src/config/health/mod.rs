@@ -7,7 +7,7 @@ mod statuses;
 use std::time::Duration;
 
 pub use pattern::Pattern;
-pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, UdpProbe};
+pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, ProbeTo, UdpProbe};
 pub use statuses::Statuses;
 
 /// `[service.health]`: how the backends of a service are probed, and what the results mean.
@@ -15,6 +15,10 @@ pub use statuses::Statuses;
 pub struct Health {
     /// What a probe does.
     pub kind: ProbeKind,
+    /// Whom it asks.
+    pub to: ProbeTo,
+    /// Whether its packets are as long as the way to the backend allows; only to the VIP.
+    pub padded: bool,
     /// The port that is probed; `None`: the service's, which has one if the probe needs it.
     pub port: Option<u16>,
     /// From the begin of one probe to the begin of the next.
@@ -67,6 +71,8 @@ impl Health {
     pub const fn new(kind: ProbeKind) -> Self {
         Self {
             kind,
+            to: ProbeTo::Address,
+            padded: false,
             port: None,
             interval: Self::INTERVAL,
             timeout: Self::TIMEOUT,

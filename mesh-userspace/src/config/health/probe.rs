@@ -32,6 +32,18 @@ choices! {
 }
 
 choices! {
+    /// Whom a probe asks.
+    #[derive(Default)]
+    ProbeTo {
+        /// The backend's own address, as any host would.
+        #[default]
+        Address = "address",
+        /// The VIP, by the way of packets of clients to this backend.
+        Vip = "vip",
+    }
+}
+
+choices! {
     /// The method of an HTTP request.
     #[derive(Default)]
     Method {

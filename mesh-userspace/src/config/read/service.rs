@@ -11,7 +11,7 @@ use super::section::{Key, Section};
 use super::value::{self, Node, Read};
 use super::{discovery, health, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Forward, Health, Oversized, Ports, Problem, Protocol, Service};
+use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -45,6 +45,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         section.optional(Key("max_flows", "10000"), value::number("the number of flows", 1..=u32::MAX));
     let forward = section.required(Key("forward", "\"ipip\""), value::choice("way to forward"));
     let tunnel_port = section.optional(Key("tunnel_port", "6080"), value::number("the port", 1..=u16::MAX));
+    let on_no_backends =
+        section.or(Key("on_no_backends", "\"drop\""), value::choice("treatment"), OnNoBackends::default());
     let oversized =
         section.or(Key("oversized", "\"drop\""), value::choice("treatment"), Oversized::default());
     let tracking = section.optional(Key("tracking", "\"adaptive\""), value::choice("tracking"));
@@ -96,6 +98,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             forward: forward?.into_inner(),
             tunnel_port: tunnel_port.map(Spanned::into_inner),
             oversized,
+            on_no_backends,
             tracking,
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
             max_flows: max_flows.map(Spanned::into_inner),

@@ -58,11 +58,12 @@ struct Plain<T: Copy>(T);
 const PROGRAM: &str = "meshlb";
 
 /// The programs of the whole way, in the order in which they call each other, and their places.
-const WAY: [(&str, u32); 4] = [
+const WAY: [(&str, u32); 5] = [
     ("whole", programs::WHOLE),
     ("quic", programs::QUIC),
     ("choose", programs::CHOOSE),
     ("deliver", programs::DELIVER),
+    ("reject", programs::REJECT),
 ];
 
 /// The program that tells the time by which it stamps flow records.

@@ -23,7 +23,7 @@ const SHOWN: usize = 200;
 pub(super) async fn probe(
     program: &Path,
     arguments: &[String],
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
     let name = program.display().to_string();
@@ -44,7 +44,7 @@ pub(super) async fn probe(
     Err(ProbeError::Command { command: name, outcome: format!("ended with {status}"), output })
 }
 
-fn command(program: &Path, arguments: &[String], target: Target) -> Command {
+fn command(program: &Path, arguments: &[String], target: Target<'_>) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -10,7 +10,7 @@ use crate::config::{DnsProbe, DnsRecord};
 
 pub(super) async fn probe(
     probe: &DnsProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
     let shown = || format!("{} {} asked of {}", probe.record, probe.query, target.address);

@@ -23,7 +23,7 @@ const LONGEST_ANSWER: usize = 1024;
 
 pub(super) async fn probe(
     probe: &GrpcProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
     let stream = socket::connected(target, deadline).await?;
@@ -39,7 +39,7 @@ pub(super) async fn probe(
 
 async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     probe: &GrpcProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
     stream: S,
 ) -> Result<Duration, ProbeError> {
@@ -71,7 +71,7 @@ impl<T> Connection for T where
 /// A client on one connection, which it does not open again.
 fn client(
     probe: &GrpcProbe,
-    target: Target,
+    target: Target<'_>,
     sender: SendRequest<Body>,
 ) -> Result<HealthClient<impl Connection>, ProbeError> {
     let scheme = if probe.tls.is_some() { "https" } else { "http" };
@@ -100,7 +100,7 @@ fn refusal(probe: &GrpcProbe, status: &Status, request: String) -> ProbeError {
     ProbeError::NotServing { request, answer }
 }
 
-fn shown(probe: &GrpcProbe, target: Target) -> String {
+fn shown(probe: &GrpcProbe, target: Target<'_>) -> String {
     let of = if probe.service.is_empty() { String::new() } else { format!(" of {}", probe.service) };
     format!("the gRPC health check{of} at {}", target.address)
 }

@@ -16,9 +16,14 @@ use crate::http::{self, AGENT, innermost};
 /// Bytes of an answer's body that are read: to look for something, or so that the backend sees an orderly end.
 const BODY_LIMIT: usize = 64 * 1024;
 
+/// Bytes of the longest header of padding; servers have limits from 8 KiB on.
+const LONGEST_HEADER: usize = 4000;
+/// Bytes of all padding: more than a packet has where frames are long.
+const LONGEST_PADDING: usize = 9216;
+
 pub(super) async fn probe(
     probe: &HttpProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
     let stream = socket::connected(target, deadline).await?;
@@ -34,7 +39,7 @@ pub(super) async fn probe(
 
 async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     probe: &HttpProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
     stream: S,
 ) -> Result<Duration, ProbeError> {
@@ -58,7 +63,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     Err(ProbeError::WrongAnswer { request: shown(), wanted: wanted.to_string() })
 }
 
-fn request(probe: &HttpProbe, target: Target) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+fn request(probe: &HttpProbe, target: Target<'_>) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
     let host = probe.host.clone().unwrap_or_else(|| authority(probe, target));
     let mut request = Request::builder()
         .method(probe.method.as_str())
@@ -71,7 +76,18 @@ fn request(probe: &HttpProbe, target: Target) -> Result<Request<Empty<Bytes>>, h
     if !probe.headers.iter().any(|(name, _)| name == USER_AGENT.as_str()) {
         request = request.header(USER_AGENT, AGENT);
     }
+    for padding in padding(target) {
+        request = request.header("x-padding", padding);
+    }
     request.body(Empty::new())
+}
+
+/// Values of headers that together fill the longest packet of the path.
+fn padding(target: Target<'_>) -> Vec<String> {
+    let longest = target.path.map_or(0, |path| usize::from(path.longest()));
+    let padding = "x".repeat(longest.min(LONGEST_PADDING));
+    let headers = padding.as_bytes().chunks(LONGEST_HEADER);
+    headers.map(|header| String::from_utf8_lossy(header).into_owned()).collect()
 }
 
 /// The beginning of a body, or all of it.
@@ -87,7 +103,7 @@ async fn body(mut response: Response<Incoming>) -> Vec<u8> {
 }
 
 /// The address that is probed, without the usual port.
-fn authority(probe: &HttpProbe, target: Target) -> String {
+fn authority(probe: &HttpProbe, target: Target<'_>) -> String {
     let usual = if probe.tls.is_some() { 443 } else { 80 };
     match target.address {
         address if address.port() != usual => address.to_string(),
@@ -97,7 +113,7 @@ fn authority(probe: &HttpProbe, target: Target) -> String {
 }
 
 /// The request as people write it.
-fn shown(probe: &HttpProbe, target: Target) -> String {
+fn shown(probe: &HttpProbe, target: Target<'_>) -> String {
     let scheme = if probe.tls.is_some() { "https" } else { "http" };
     let mut shown = format!("{} {scheme}://{}{}", probe.method, authority(probe, target), probe.path);
     if let Some(host) = &probe.host {

@@ -4,21 +4,29 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mesh_common::checksum;
-use socket2::{Domain, Protocol, Socket, Type};
+use mesh_common::{checksum, icmp};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{Deadline, ProbeError, Target, socket};
 
-/// Bytes behind the header: random ones, by which the reply is known.
+/// Fewest bytes behind the header: random ones, by which the reply is known.
 const PAYLOAD: usize = 16;
 
-pub(super) async fn probe(target: Target, deadline: Deadline) -> Result<Duration, ProbeError> {
+/// Bytes of the header of an echo request.
+const HEADER: usize = 8;
+
+pub(super) async fn probe(target: Target<'_>, deadline: Deadline) -> Result<Duration, ProbeError> {
     let address = target.address.ip();
     let shown = || format!("an echo request to {address}");
     let socket = raw(address).map_err(|error| refused(&error))?;
-    let echo =
-        Echo::new(address.is_ipv4()).map_err(|error| ProbeError::Local { reason: error.to_string() })?;
+    let echo = Echo::new(address.is_ipv4(), payload(target));
+    let echo = echo.map_err(|error| ProbeError::Local { reason: error.to_string() })?;
+    if let Some(path) = target.path {
+        let number = if address.is_ipv4() { icmp::ICMP } else { icmp::ICMPV6 };
+        let led = path.lead_echo(SockRef::from(&socket), number, echo.identifier());
+        led.map_err(|error| ProbeError::local(&error))?;
+    }
     let asked = async {
         // A raw socket has no ports.
         socket.connect(SocketAddr::new(address, 0)).await?;
@@ -40,6 +48,13 @@ fn raw(address: IpAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
+/// As many bytes as fill the longest packet of the path, or few.
+fn payload(target: Target<'_>) -> usize {
+    let headers = if target.address.is_ipv4() { 20 } else { 40 } + HEADER;
+    let longest = target.path.map_or(0, |path| usize::from(path.longest()));
+    longest.saturating_sub(headers).max(PAYLOAD)
+}
+
 fn refused(error: &io::Error) -> ProbeError {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return ProbeError::Local { reason: "echo requests take the capability CAP_NET_RAW".to_owned() };
@@ -54,8 +69,8 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(is_ipv4: bool) -> Result<Self, getrandom::Error> {
-        let mut request = vec![0; 8 + PAYLOAD];
+    fn new(is_ipv4: bool, payload: usize) -> Result<Self, getrandom::Error> {
+        let mut request = vec![0; HEADER + payload];
         getrandom::fill(request.get_mut(4..).unwrap_or_default())?;
         if let [kind, ..] = request.as_mut_slice() {
             *kind = if is_ipv4 { 8 } else { 128 };
@@ -67,6 +82,14 @@ impl Echo {
             }
         }
         Ok(Self { is_ipv4, request })
+    }
+
+    /// By which its packet is told from others.
+    fn identifier(&self) -> u16 {
+        match self.request.as_slice() {
+            [_, _, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
     }
 
     /// Whether a packet, of IPv4 with its header, is the reply: of the right type, with what was sent.
@@ -88,7 +111,7 @@ mod tests {
     #[test]
     fn a_reply_has_what_was_sent() {
         for is_ipv4 in [true, false] {
-            let echo = Echo::new(is_ipv4).unwrap();
+            let echo = Echo::new(is_ipv4, PAYLOAD).unwrap();
             let header = if is_ipv4 { vec![0x45; 20] } else { vec![] };
             let mut reply = [header.clone(), echo.request.clone()].concat();
             assert!(!echo.is_reply(&reply), "this is the request");
@@ -102,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_right() {
-        let request = Echo::new(true).unwrap().request;
+        let request = Echo::new(true, PAYLOAD).unwrap().request;
         let sum = request.as_chunks::<2>().0.iter().fold(0, |sum, word| checksum::add(sum, word));
         assert_eq!(checksum::finish(sum), 0);
     }

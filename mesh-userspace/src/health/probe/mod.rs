@@ -16,23 +16,25 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::ProbeError;
+use super::{Path, ProbeError};
 use crate::config::{ProbeKind, ServiceKey};
 
 /// What is probed.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct Target<'a> {
     /// Where, port 0 if the probe needs none.
     pub address: SocketAddr,
     /// For whom.
     pub service: ServiceKey,
+    /// The path to the VIP; `None`: the kernel's own to the address.
+    pub path: Option<&'a Path>,
 }
 
 /// Probes once, and answers how long it took. Heartbeats are no probes: nothing is asked.
 ///
 /// # Errors
 /// The backend has not answered as it should, or this host could not ask.
-pub async fn once(kind: &ProbeKind, target: Target, timeout: Duration) -> Result<Duration, ProbeError> {
+pub async fn once(kind: &ProbeKind, target: Target<'_>, timeout: Duration) -> Result<Duration, ProbeError> {
     let deadline = Deadline::new(timeout);
     match kind {
         ProbeKind::Tcp => tcp::probe(target, deadline).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Deadline, ProbeError, Target, socket};
 
-pub(super) async fn probe(target: Target, deadline: Deadline) -> Result<Duration, ProbeError> {
+pub(super) async fn probe(target: Target<'_>, deadline: Deadline) -> Result<Duration, ProbeError> {
     let stream = socket::connected(target, deadline).await?;
     let latency = deadline.elapsed();
     // A reset instead of the closing handshake: no port of this host waits a minute in TIME_WAIT for each probe.

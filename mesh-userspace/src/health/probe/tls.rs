@@ -12,7 +12,7 @@ use crate::http::tls;
 pub(super) async fn wrap(
     stream: TcpStream,
     tls: &Tls,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<TlsStream<TcpStream>, ProbeError> {
     let address = target.address;

@@ -7,7 +7,7 @@ use crate::config::UdpProbe;
 
 pub(super) async fn probe(
     probe: &UdpProbe,
-    target: Target,
+    target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
     let shown = || format!("a datagram to {}", target.address);

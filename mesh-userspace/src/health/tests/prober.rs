@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::super::{Key, NotAwaited, Prober, Report, State, Verdict};
+use super::super::{Key, NotAwaited, Paths, Prober, Report, State, Verdict};
 use super::server::{ClosedPort, Server};
 use crate::config::{Health, HttpProbe, ProbeKind, Protocol, ServiceKey};
 
@@ -24,7 +24,12 @@ const ONCE: Duration = Duration::from_secs(3600);
 
 fn prober() -> (Prober, Verdicts) {
     let (tx, rx) = watch::channel(BTreeMap::new());
-    (Prober::new(tx, AT_ONCE), rx)
+    (Prober::new(tx, AT_ONCE, no_paths()), rx)
+}
+
+/// Paths to nobody.
+fn no_paths() -> Paths {
+    Paths::new(1, watch::channel(BTreeMap::new()).1)
 }
 
 /// The key of a backend that is probed on the port of its service.
@@ -238,7 +243,7 @@ async fn no_more_probes_are_under_way_than_may_be() {
         address: [127, 0, 0, last].into(),
     };
     let (tx, mut rx) = watch::channel(BTreeMap::new());
-    let mut prober = Prober::new(tx, 2);
+    let mut prober = Prober::new(tx, 2, no_paths());
     let slow = Health { timeout: Duration::from_millis(300), port: Some(port), ..http(ONCE) };
     prober.update(&wanted([1, 2, 3, 4, 5].map(|last| (key(last), slow.clone()))));
     // Only 127.0.0.1 has a listener: the others are refused at once and cannot be in the way for long.

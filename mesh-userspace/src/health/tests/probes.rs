@@ -13,9 +13,9 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(50);
 
-pub(super) fn target(address: SocketAddr) -> Target {
+pub(super) fn target(address: SocketAddr) -> Target<'static> {
     let service = ServiceKey::exact([203, 0, 113, 10].into(), address.port(), Protocol::Tcp);
-    Target { address, service }
+    Target { address, service, path: None }
 }
 
 async fn tcp(address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {

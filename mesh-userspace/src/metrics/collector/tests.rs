@@ -47,6 +47,7 @@ fn snapshot() -> Snapshot {
             SourceView { source: "file /b".into(), state: "silent".into(), ..SourceView::default() },
         ],
         reloads: Reloads { ok: 4, failed: 1 },
+        incidents: 2,
     }
 }
 
@@ -62,6 +63,9 @@ meshlb_ready 1
 # TYPE meshlb_config_reloads counter
 meshlb_config_reloads_total{result="ok"} 4
 meshlb_config_reloads_total{result="failed"} 1
+# HELP meshlb_correlated_failures How often probes of many backends began to fail at once
+# TYPE meshlb_correlated_failures counter
+meshlb_correlated_failures_total 2
 # HELP meshlb_packets Packets by the outcome of their journey
 # TYPE meshlb_packets counter
 meshlb_packets_total{outcome="forwarded_ipip"} 5
@@ -113,6 +117,10 @@ meshlb_backend_bytes_total{service="web",backend="fd00::2"} 18446744073709551552
 # TYPE meshlb_backend_new_flows counter
 meshlb_backend_new_flows_total{service="web",backend="10.0.1.1"} 2
 meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
+# HELP meshlb_backend_held Whether the backend's probes fail and it stays up, since many fail
+# TYPE meshlb_backend_held gauge
+meshlb_backend_held{service="web",backend="10.0.1.1"} 0
+meshlb_backend_held{service="web",backend="fd00::2"} 0
 # HELP meshlb_backend_recorded_flows Flows in the flow table that are not closing
 # TYPE meshlb_backend_recorded_flows gauge
 meshlb_backend_recorded_flows{service="web",backend="10.0.1.1"} 3
@@ -155,7 +163,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 8);
+    assert_eq!(counters.len(), 9);
 }
 
 #[test]

@@ -24,12 +24,15 @@ const TTLS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durati
 const HTTP: &[&str] = &["method", "path", "host", "headers", "expect", "answer", "answer_regex"];
 const ANSWER: &[&str] = &["answer", "answer_regex"];
 
+const PADDED: &[&str] = &["padded"];
+
 /// The keys that a kind knows beside those of all kinds.
 const fn own_keys(kind: ProbeName) -> &'static [&'static [&'static str]] {
     match kind {
-        ProbeName::Tcp | ProbeName::Icmp => &[],
-        ProbeName::Http => &[HTTP],
-        ProbeName::Https => &[HTTP, TLS],
+        ProbeName::Tcp => &[],
+        ProbeName::Icmp => &[PADDED],
+        ProbeName::Http => &[HTTP, PADDED],
+        ProbeName::Https => &[HTTP, TLS, PADDED],
         ProbeName::Grpc => &[&["host", "grpc_service", "tls"], TLS],
         ProbeName::Udp => &[&["send", "send_hex"], ANSWER],
         ProbeName::Dns => &[&["query", "record"], ANSWER],
@@ -42,14 +45,14 @@ const fn own_keys(kind: ProbeName) -> &'static [&'static [&'static str]] {
 const fn useless_keys(kind: ProbeName) -> &'static [&'static str] {
     match kind {
         ProbeName::Icmp => &["port"],
-        ProbeName::Heartbeat => &["port", "interval", "timeout", "rise", "fall"],
+        ProbeName::Heartbeat => &["to", "port", "interval", "timeout", "rise", "fall"],
         ProbeName::Tcp
         | ProbeName::Http
         | ProbeName::Https
         | ProbeName::Grpc
         | ProbeName::Udp
-        | ProbeName::Dns
-        | ProbeName::Command => &[],
+        | ProbeName::Dns => &[],
+        ProbeName::Command => &["to"],
     }
 }
 
