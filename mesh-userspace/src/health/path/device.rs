@@ -102,7 +102,7 @@ impl Device {
 
     /// Whether it takes packets; others may have removed it.
     pub(super) fn is_there(&self) -> bool {
-        !self.carrier.is_finished()
+        if_nametoindex(self.name.as_str()).is_ok() && !self.carrier.is_finished()
     }
 
     pub(super) fn name(&self) -> &str {
