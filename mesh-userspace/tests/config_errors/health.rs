@@ -57,7 +57,12 @@ fn shares_cannot_follow_what_nobody_measures() {
             "probe the",
         ),
         raw(with("performance = { by = \"cost\" }\n"), "9:22", "unknown measure", "latency"),
-        raw(with("performance = { by = \"load\", floor = 0 }\n"), "9:38", "the percentage", "1 to 100"),
+        raw(
+            with(&format!("{beats}performance = {{ by = \"load\", floor = 0 }}\n")),
+            "10:38",
+            "the percentage",
+            "1 to 100",
+        ),
     ]);
     config::parse("meshlb.toml", &with(&format!("{beats}performance = {{ by = \"load\" }}\n"))).unwrap();
 }
