@@ -1,6 +1,7 @@
 //! Many long downloads at once, each over a connection of its own: what must survive a reload, a restart, a
 //! drain, and what must fail visibly when a backend dies.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,6 +95,15 @@ impl Downloads {
     /// How far each one is, in the order of the start.
     pub fn progress(&self) -> Vec<Progress> {
         self.progress.iter().map(|progress| lock(progress).clone()).collect()
+    }
+
+    /// How many each backend serves. An error unless every answer has begun.
+    pub fn spread(&self) -> Result<BTreeMap<String, u32>> {
+        let mut spread = BTreeMap::new();
+        for progress in self.progress() {
+            *spread.entry(progress.backend.context("a download has no answer yet")?).or_default() += 1;
+        }
+        Ok(spread)
     }
 
     /// How many have ended, well or not.

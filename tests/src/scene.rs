@@ -1,9 +1,10 @@
 //! A balanced service, ready to use: topology, VIP, HTTP servers, decapsulators and the agent.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{Agent, Builder, Client, Decap, Host, HttpServer, Topology};
 
@@ -136,6 +137,17 @@ impl Scene {
     /// A client.
     pub fn client(&self) -> Result<Client> {
         Client::new(self.topology.client())
+    }
+
+    /// How many of so many requests, each over a connection of its own, each backend answers.
+    pub fn answers(&self, requests: u32) -> Result<BTreeMap<String, u32>> {
+        let client = self.client()?;
+        let mut answers = BTreeMap::new();
+        for _ in 0..requests {
+            let reply = client.get(self.service())?;
+            *answers.entry(reply.backend.context("the answer names no backend")?).or_default() += 1;
+        }
+        Ok(answers)
     }
 
     /// Configures these backends (by number) with these weights, and reloads.

@@ -23,19 +23,9 @@ fn start(scene: &Scene) -> Downloads {
     downloads
 }
 
-/// How many downloads each backend serves.
-fn spread(downloads: &Downloads) -> BTreeMap<String, u32> {
-    let mut spread = BTreeMap::new();
-    for progress in downloads.progress() {
-        *spread.entry(progress.backend.unwrap()).or_default() += 1;
-    }
-    spread
-}
-
 /// Which backends answer new connections.
 fn answering(scene: &Scene) -> BTreeSet<String> {
-    let client = scene.client().unwrap();
-    (0..60).map(|_| client.get(scene.service()).unwrap().backend.unwrap()).collect()
+    scene.answers(60).unwrap().into_keys().collect()
 }
 
 fn names(scene: &Scene, numbers: &[usize]) -> BTreeSet<String> {
@@ -55,7 +45,7 @@ fn assert_survives_churn(vip: &str, way: Way) {
     let plot = Plot { weights: vec![100, 100, 200], spare: 1, ..Plot::new(vip, way).unwrap() };
     let scene = plot.set().unwrap();
     let downloads = start(&scene);
-    let before = spread(&downloads);
+    let before = downloads.spread().unwrap();
     assert_by_weight(&scene, &before);
 
     scene.reconfigure(&[(0, 100), (1, 100), (2, 200), (3, 400)]).unwrap();
@@ -68,7 +58,7 @@ fn assert_survives_churn(vip: &str, way: Way) {
 
     let services: Vec<ServiceView> = scene.agent.cli_json(&["services"]).unwrap();
     assert!(services[0].slots.migrating > 0, "{:?}", services[0].slots);
-    assert_eq!(spread(&downloads), before, "nobody changed the backend");
+    assert_eq!(downloads.spread().unwrap(), before, "nobody changed the backend");
     let summary = downloads.finish(LONG).unwrap();
     assert_eq!(summary.completed, DOWNLOADS, "{:?}", summary.failures);
 }
@@ -99,7 +89,7 @@ fn a_killed_backend_loses_only_its_own_connections_and_comes_back() {
     let mut scene = Plot::new(V4, Way::L2).unwrap().set().unwrap();
     let downloads = start(&scene);
     let dead = scene.backend(1).unwrap();
-    let own = usize::try_from(spread(&downloads)[&dead.to_string()]).unwrap();
+    let own = usize::try_from(downloads.spread().unwrap()[&dead.to_string()]).unwrap();
     scene.servers[1].kill();
     eventually("the probes notice", SOON, || state(&scene, dead) == "down").unwrap();
     assert_eq!(answering(&scene), names(&scene, &[0, 2]), "nobody is sent to a dead backend");
@@ -118,7 +108,7 @@ fn with_every_flow_recorded_flows_are_listed_and_survive_too() {
     plot.service.push_str("\ntracking = \"always\"");
     let scene = plot.set().unwrap();
     let downloads = start(&scene);
-    let before = spread(&downloads);
+    let before = downloads.spread().unwrap();
     scene.must(&["drain", "web", &scene.backend(0).unwrap().to_string()]).unwrap();
     let flows: Vec<mesh_userspace::api::types::FlowView> =
         scene.agent.cli_json(&["flows", "--limit", "1000"]).unwrap();

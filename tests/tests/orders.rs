@@ -45,11 +45,7 @@ fn await_verdicts(scene: &Scene, expected: [&str; 3]) {
 
 /// The backends that answer twenty new connections.
 fn answering(scene: &Scene) -> Vec<String> {
-    let client = scene.client().unwrap();
-    let mut names: Vec<_> = (0..20).map(|_| client.get(scene.service()).unwrap().backend.unwrap()).collect();
-    names.sort();
-    names.dedup();
-    names
+    scene.answers(20).unwrap().into_keys().collect()
 }
 
 /// Standard output of a command that must succeed.

@@ -28,37 +28,18 @@ fn start(scene: &Scene, count: usize) -> Downloads {
     downloads
 }
 
-/// How many downloads each backend serves.
-fn spread(downloads: &Downloads) -> BTreeMap<String, u32> {
-    let mut spread = BTreeMap::new();
-    for progress in downloads.progress() {
-        *spread.entry(progress.backend.unwrap()).or_default() += 1;
-    }
-    spread
-}
-
-/// How many of so many requests, each over a connection of its own, each backend answers.
-fn answers(scene: &Scene, requests: u32) -> BTreeMap<String, u32> {
-    let client = scene.client().unwrap();
-    let mut answers = BTreeMap::new();
-    for _ in 0..requests {
-        let reply = client.get(scene.service()).unwrap();
-        *answers.entry(reply.backend.unwrap()).or_default() += 1;
-    }
-    answers
-}
-
 /// 30 downloads go on at their backends while one joins and another leaves. Answers how they are spread.
 fn assert_keeps_flows(scene: &Scene) -> BTreeMap<String, u32> {
     let downloads = start(scene, 30);
-    let before = spread(&downloads);
+    let before = downloads.spread().unwrap();
     scene.reconfigure(&[(0, 100), (1, 100), (2, 100), (3, 100)]).unwrap();
     let joined = scene.backend(3).unwrap().to_string();
-    eventually("the added backend answers", SOON, || answers(scene, 20).contains_key(&joined)).unwrap();
+    eventually("the added backend answers", SOON, || scene.answers(20).unwrap().contains_key(&joined))
+        .unwrap();
     scene.reconfigure(&[(1, 100), (2, 100), (3, 100)]).unwrap();
     let left = scene.backend(0).unwrap().to_string();
-    assert!(!answers(scene, 40).contains_key(&left), "a removed backend gets no new connection");
-    assert_eq!(spread(&downloads), before, "nobody changed the backend");
+    assert!(!scene.answers(40).unwrap().contains_key(&left), "a removed backend gets no new connection");
+    assert_eq!(downloads.spread().unwrap(), before, "nobody changed the backend");
     let summary = downloads.finish(LONG).unwrap();
     assert_eq!(summary.completed, 30, "{:?}", summary.failures);
     before
@@ -93,7 +74,7 @@ fn least_connections_levels_long_flows_through_tunnels() {
 #[test]
 fn source_gives_all_flows_of_a_client_to_one_backend() {
     let scene = scene(V6, Way::L2, "scheduler = \"source\"");
-    assert_eq!(answers(&scene, 30).len(), 1);
+    assert_eq!(scene.answers(30).unwrap().len(), 1);
 }
 
 fn service(scene: &Scene) -> ServiceView {

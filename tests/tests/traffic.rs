@@ -1,8 +1,6 @@
 //! Real HTTP traffic through the balancer.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
-use std::collections::BTreeMap;
-
 use mesh_tests::scene::{Plot, Way};
 
 const V4: &str = "192.0.2.10";
@@ -11,12 +9,7 @@ const V6: &str = "2001:db8::10";
 /// Requests with a connection each reach every backend, and nobody else answers.
 fn assert_balances(vip: &str, way: Way, native: bool, decap: &[&'static str]) {
     let scene = Plot { native, decap: decap.to_vec(), ..Plot::new(vip, way).unwrap() }.set().unwrap();
-    let client = scene.client().unwrap();
-    let mut answers = BTreeMap::<String, u32>::new();
-    for _ in 0..60 {
-        let reply = client.get(scene.service()).unwrap();
-        *answers.entry(reply.backend.unwrap()).or_default() += 1;
-    }
+    let answers = scene.answers(60).unwrap();
     let backends: Vec<String> = (0..3).map(|n| scene.backend(n).unwrap().to_string()).collect();
     assert!(answers.keys().eq(backends.iter().collect::<std::collections::BTreeSet<_>>()), "{answers:?}");
 }

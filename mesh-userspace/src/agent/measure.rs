@@ -8,7 +8,7 @@ use crate::{
     performance::Measured,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -24,12 +24,12 @@ impl Agent {
             return false;
         }
         let latencies = self.inputs.latencies();
-        let mut has_news = BTreeSet::new();
+        let mut has_news = false;
         for (service, performance) in followed {
             let measured = self.measured(service, &latencies);
-            has_news.insert(self.factors.learn(service, performance, &measured, now));
+            has_news |= self.factors.learn(service, performance, &measured, now);
         }
-        has_news.contains(&true)
+        has_news
     }
 
     /// Of the backends that take new flows; what the others do says nothing.
