@@ -5,6 +5,7 @@ use super::{
     command::{Command, CommandError},
     inputs::{Inputs, News},
     orders,
+    watched::Watched,
 };
 use crate::{
     api::Readiness,
@@ -23,7 +24,7 @@ use nix::net::if_::if_nametoindex;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
@@ -37,8 +38,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// The agent.
 pub(super) struct Agent {
-    pub(super) path: PathBuf,
-    /// What is in the file.
+    /// Where the configuration is.
+    pub(super) watched: Watched,
+    /// Why what is in the file now is not in force.
+    pub(super) refused: Option<String>,
+    /// What was in the file.
     pub(super) written: Config,
     /// The same, with the backends that were discovered.
     pub(super) config: Config,
@@ -73,7 +77,7 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(
-        path: PathBuf,
+        watched: Watched,
         config: Config,
         reconciler: Reconciler<Kernel>,
         inputs: Inputs,
@@ -84,7 +88,8 @@ impl Agent {
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
-            path,
+            watched,
+            refused: None,
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
@@ -165,7 +170,7 @@ impl Agent {
         }
         let expired = self.end_maintenance_in_time();
         let has_news = self.measure(now);
-        if self.failed || expired || has_news || self.desired.is_starting() || self.reconciler.is_waiting() {
+        if self.failed || expired || has_news || self.desired.is_starting() || self.reconciler.is_due(now) {
             self.reconcile();
         }
         self.attach_again();
@@ -278,7 +283,8 @@ impl Agent {
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
-            Command::Reload(reply) => answer(reply, self.reload()),
+            Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
+            Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),
             Command::Order { service, backend, order, reply } => {
                 answer(reply, self.order(&service, backend, order));
             }
