@@ -19,4 +19,5 @@ pub mod overrides;
 pub mod performance;
 pub mod plan;
 pub mod reconcile;
+mod watching;
 pub mod wide;

@@ -35,37 +35,75 @@ impl Walk {
 
     fn step(&mut self, size: u32) -> usize {
         let slot = self.next;
-        self.next = (self.next + self.skip) % u64::from(size);
+        // Both are less than the size: a division would take most of the time.
+        let next = self.next + self.skip;
+        self.next = if next >= u64::from(size) { next - u64::from(size) } else { next };
         usize::try_from(slot).unwrap_or(usize::MAX)
     }
 }
+
+/// A table while it is filled. Which slots are taken is asked many times for each that is given away, and the bits of a
+/// large table fit a cache that the table does not.
+struct Filling {
+    owners: Vec<u32>,
+    taken: Vec<u64>,
+}
+
+impl Filling {
+    fn new(size: usize) -> Self {
+        Self { owners: vec![NOBODY; size], taken: vec![0; size / 64 + 1] }
+    }
+
+    /// Gives the walker its most preferred free slot; there is one.
+    fn take(&mut self, index: u32, walk: &mut Walk, size: u32) {
+        for _ in 0..size {
+            let slot = walk.step(size);
+            let Some(word) = self.taken.get_mut(slot / 64) else { return };
+            let bit = 1 << (slot % 64);
+            if *word & bit == 0 {
+                *word |= bit;
+                self.owners.get_mut(slot).into_iter().for_each(|owner| *owner = index);
+                return;
+            }
+        }
+    }
+}
+
+/// Of a slot that no share owns.
+const NOBODY: u32 = u32::MAX;
 
 /// Fills a table of `size` slots, a prime: each slot gets the index of a share, or none gets any when there are no
 /// shares. Backends take turns; a weight below the largest sits out turns in proportion.
 #[must_use]
 pub fn fill(size: u32, shares: &[Share]) -> Vec<Option<usize>> {
-    let mut order: Vec<usize> = (0..shares.len()).collect();
-    order.sort_by_key(|index| shares.get(*index));
-    let mut takers: Vec<_> = order
-        .into_iter()
-        .filter_map(|index| {
-            shares.get(index).map(|share| (index, *share, Walk::new(share.address, size), 0u32))
-        })
+    filled(size, shares).into_iter().map(index).collect()
+}
+
+/// The index of the share that owns a slot.
+fn index(owner: u32) -> Option<usize> {
+    usize::try_from(owner).ok().filter(|_| owner != NOBODY)
+}
+
+fn filled(size: u32, shares: &[Share]) -> Vec<u32> {
+    let mut takers: Vec<_> = (0..)
+        .zip(shares)
+        .map(|(index, share): (u32, _)| (index, *share, Walk::new(share.address, size), 0u32))
         .collect();
+    takers.sort_by_key(|(_, share, ..)| *share);
     let largest = shares.iter().map(|share| u32::from(share.weight)).max().unwrap_or(0);
-    let mut table = vec![None; usize::try_from(size).unwrap_or(0)];
-    let mut free = if largest == 0 { 0 } else { table.len() };
+    let mut table = Filling::new(usize::try_from(size).unwrap_or(0));
+    let mut free = if largest == 0 { 0 } else { table.owners.len() };
     while free > 0 {
         for (index, share, walk, credit) in &mut takers {
             *credit += u32::from(share.weight);
             if *credit >= largest && free > 0 {
                 *credit -= largest;
-                take(&mut table, *index, walk, size);
+                table.take(*index, walk, size);
                 free -= 1;
             }
         }
     }
-    table
+    table.owners
 }
 
 /// Tables that were filled, so that a plan for a thousand services fills only those that change.
@@ -76,35 +114,36 @@ pub struct Tables(RefCell<HashMap<u32, Filled>>);
 struct Filled {
     size: u32,
     shares: Vec<Share>,
-    table: Arc<[Option<usize>]>,
+    table: Arc<[u32]>,
+}
+
+/// A table that was filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table(Arc<[u32]>);
+
+impl Table {
+    /// The index of the share that owns each slot.
+    pub fn owners(&self) -> impl Iterator<Item = Option<usize>> {
+        self.0.iter().map(|owner| index(*owner))
+    }
 }
 
 impl Tables {
     /// As [`fill`], from memory if the last table of this owner had the same size and shares.
     #[must_use]
-    pub fn fill(&self, owner: u32, size: u32, shares: &[Share]) -> Arc<[Option<usize>]> {
+    pub fn fill(&self, owner: u32, size: u32, shares: &[Share]) -> Table {
         let mut filled = self.0.borrow_mut();
         if let Some(known) = filled.get(&owner).filter(|known| known.size == size && known.shares == shares) {
-            return Arc::clone(&known.table);
+            return Table(Arc::clone(&known.table));
         }
-        let table: Arc<[Option<usize>]> = fill(size, shares).into();
+        let table: Arc<[u32]> = self::filled(size, shares).into();
         filled.insert(owner, Filled { size, shares: shares.to_vec(), table: Arc::clone(&table) });
-        table
+        Table(table)
     }
 
     /// Forgets the tables of owners that are gone.
     pub fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
         self.0.get_mut().retain(|owner, _| is_there(*owner));
-    }
-}
-
-/// Gives the walker its most preferred free slot; there is one.
-fn take(table: &mut [Option<usize>], index: usize, walk: &mut Walk, size: u32) {
-    for _ in 0..size {
-        if let Some(slot @ None) = table.get_mut(walk.step(size)) {
-            *slot = Some(index);
-            return;
-        }
     }
 }
 
@@ -182,9 +221,9 @@ mod tests {
         let tables = Tables::default();
         let (before, after) = (shares(&[1, 1]), shares(&[1, 2]));
         let first = tables.fill(1, 1021, &before);
-        assert!(Arc::ptr_eq(&first, &tables.fill(1, 1021, &before)));
-        assert_eq!(*tables.fill(1, 1021, &after), *fill(1021, &after));
-        assert_eq!(tables.fill(1, 4093, &after).len(), 4093);
+        assert!(Arc::ptr_eq(&first.0, &tables.fill(1, 1021, &before).0));
+        assert_eq!(tables.fill(1, 1021, &after).owners().collect::<Vec<_>>(), fill(1021, &after));
+        assert_eq!(tables.fill(1, 4093, &after).owners().count(), 4093);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     dataplane::{Actual, Dataplane, DataplaneError, Flow, Load, Op, abi_key, source_hash},
     desired::Desired,
     maglev::Tables,
-    plan::{Circumstances, History, Lifetime, Plan, Sweep, keeps_record, plan},
+    plan::{Circumstances, History, Lifetime, Plan, Rest, Sweep, keeps_record, plan},
 };
 use mesh_common::{
     abi::BackendCounters,
@@ -27,7 +27,10 @@ pub struct Reconciler<D> {
     actual: Actual,
     tables: Tables,
     history: History,
+    rest: Rest,
     sweep: Sweep,
+    /// When the sweep began that the last plan knew.
+    planned_with: Option<Instant>,
     /// Counters of a backend's id when the backend got it.
     baselines: BTreeMap<u32, BackendCounters>,
     problems: Vec<String>,
@@ -50,9 +53,21 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn new(dataplane: D, limits: Limits, now: Instant) -> Result<Self, DataplaneError> {
         let actual = dataplane.read()?;
         let history = History::new(&actual, now);
-        let (tables, sweep) = (Tables::default(), Sweep::default());
+        let (tables, rest, sweep) = (Tables::default(), Rest::default(), Sweep::default());
         let (baselines, problems) = (BTreeMap::new(), Vec::new());
-        Ok(Self { dataplane, limits, actual, tables, history, sweep, baselines, problems })
+        let planned_with = None;
+        Ok(Self {
+            dataplane,
+            limits,
+            actual,
+            tables,
+            history,
+            rest,
+            sweep,
+            planned_with,
+            baselines,
+            problems,
+        })
     }
 
     /// What the maps hold.
@@ -100,18 +115,22 @@ impl<D: Dataplane> Reconciler<D> {
 
     fn carry_out(&mut self, desired: &Desired, now: Instant) -> Result<Plan, DataplaneError> {
         let plan = self.plan(desired, now);
-        plan.ops.iter().try_for_each(|op| self.apply(op, now))?;
+        let applied = plan.ops.iter().try_for_each(|op| self.apply(op, now));
+        applied.inspect_err(|_| self.rest.forget())?;
         self.history.conclude(&plan, &self.sweep, now);
+        self.rest.conclude(&plan, desired, &self.sweep);
+        self.planned_with = self.sweep.started;
         Ok(plan)
     }
 
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
-        let Self { limits, tables, history, sweep, .. } = self;
+        let Self { limits, tables, history, rest, sweep, .. } = self;
         let circumstances = Circumstances {
             services: limits.services,
             backends: limits.backends,
             tables,
             history,
+            rest,
             sweep,
             now,
         };
@@ -145,6 +164,14 @@ impl<D: Dataplane> Reconciler<D> {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.history.is_waiting() || !self.problems.is_empty()
+    }
+
+    /// Whether a call of [`Self::reconcile`] may find something to do though nothing else changed.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        let swept = self.sweep.started != self.planned_with;
+        !self.problems.is_empty()
+            || (self.history.is_waiting() && (swept || self.rest.is_due(&self.sweep, now)))
     }
 
     /// Looks through the flow table and throws away records that say nothing any more.
@@ -245,6 +272,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         warn!("the maps were changed by somebody else, making them right again");
         self.history = History::new(&actual, now);
+        self.rest.forget();
         self.actual = actual;
         Ok(())
     }

@@ -12,6 +12,8 @@
 mod discovery;
 #[path = "config_errors/health.rs"]
 mod health;
+#[path = "config_errors/include.rs"]
+mod include;
 #[path = "config_errors/properties.rs"]
 mod properties;
 #[path = "config_errors/quic.rs"]

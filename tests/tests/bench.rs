@@ -56,6 +56,22 @@ fn programs_are_reported_with_their_sizes() {
     assert!(programs.iter().all(|program| facts.iter().all(|key| positive(program, key))), "{programs:?}");
 }
 
+#[test]
+fn the_benchmark_of_the_agent_measures_both_shapes() {
+    let output = bench(&["control", "--quick", "-o", "json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shapes = report["shapes"].as_array().unwrap();
+    let sizes: Vec<_> =
+        shapes.iter().map(|row| (row["services"].as_u64(), row["backends"].as_u64())).collect();
+    assert_eq!(sizes, [(Some(100), Some(10)), (Some(1), Some(1000))]);
+    for row in shapes {
+        let figures = ["reload_ms", "discovery_ms", "order_ms", "arrival_ms", "rss_mib", "probed_percent"];
+        assert!(figures.iter().all(|key| positive(row, key)), "{row}");
+        assert!(row["idle_percent"].as_f64().is_some_and(|percent| percent >= 0.0), "{row}");
+    }
+}
+
 /// Namespaces, files and processes of the benchmark that had this number.
 fn traces_of(pid: u32) -> Vec<String> {
     let mark = format!("mlb-{pid}-");

@@ -50,7 +50,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Build optimised, then measure: the program alone, or with `system` whole connections (root)
+    /// Build optimised, then measure: the program alone, with `system` whole connections, with `control` the agent (root)
     Bench {
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

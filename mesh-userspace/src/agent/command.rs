@@ -32,7 +32,12 @@ pub enum Command {
         reply: oneshot::Sender<Vec<FlowView>>,
     },
     /// Read the configuration again and act on it.
-    Reload(oneshot::Sender<Result<ReloadReport, CommandError>>),
+    Reload {
+        /// Only say what that would do.
+        dry_run: bool,
+        /// The way back.
+        reply: oneshot::Sender<Result<ReloadReport, CommandError>>,
+    },
     /// Treat a backend otherwise than the configuration has it.
     Order {
         /// Name of the service.

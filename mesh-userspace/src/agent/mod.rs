@@ -12,6 +12,7 @@ mod orders;
 mod reload;
 mod state;
 mod views;
+mod watched;
 
 pub use command::{Command, CommandError};
 
@@ -34,6 +35,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use watched::Watched;
 
 /// Commands that may wait for the loop.
 const COMMANDS: usize = 64;
@@ -62,7 +64,8 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
 
     let reconciler = block_in_place(|| load(&config))?;
     let inputs = Inputs::start(&config).await?;
-    let agent = Agent::new(path.to_owned(), config, reconciler, inputs, readiness);
+    let watched = Watched::new(path.to_owned(), &config, &source);
+    let agent = Agent::new(watched, config, reconciler, inputs, readiness);
     watch_over(agent, orders).await
 }
 
@@ -138,6 +141,7 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
                 }
                 false
             }
+            () = agent.watched.changed() => { block_in_place(|| agent.reload_changed()); false }
             news = agent.inputs.changed() => { block_in_place(|| agent.on_change(news))?; false }
             _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
         };

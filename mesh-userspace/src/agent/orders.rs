@@ -125,7 +125,7 @@ impl Agent {
         let flows = id.map_or(Ok(0), |id| self.reconciler.flows_of(id));
         let flows = flows.map_err(|error| CommandError::failed(error.to_string()))?;
         let (mut slots, mut leaving) = (0, 0);
-        for slot in id.into_iter().flat_map(|_| self.slots_of(&key)) {
+        for slot in id.into_iter().flat_map(|_| self.slots_of(key.service)) {
             slots += u32::from(Some(slot.current()) == id);
             leaving += u32::from(Some(slot.current()) != id && Some(slot.untracked()) == id);
         }

@@ -1,25 +1,73 @@
 //! A new configuration while the agent runs: all of it or nothing.
 
-use super::{command::CommandError, state::Agent};
+use super::{clock, command::CommandError, state::Agent};
 use crate::{
-    api::types::ReloadReport,
-    config::{Config, Service, ServiceKey, Source},
+    api::types::{BackendChange, ReloadReport, ServiceChange, SettingChange},
+    config::{
+        Config, ConfigError, ServiceKey, Source,
+        difference::{self, Fate, Setting},
+    },
+    dataplane::host_address,
+    desired::{Desired, Inputs, desired},
+    discovery::combine,
+    health::{self, State, Verdict},
+    maglev,
+    nexthop::{NextHop, Resolution},
 };
-use std::collections::BTreeMap;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::SystemTime,
+};
 use tracing::{info, warn};
+
+/// The way to a backend that nobody has asked for yet.
+const SOME_HOP: NextHop = NextHop {
+    ifindex: 0,
+    source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    source_mac: [0; 6],
+    destination_mac: [0; 6],
+    mtu: 0,
+    direct: true,
+};
+
+/// What becomes of services, in reports.
+const ADDED: &str = "added";
+const REMOVED: &str = "removed";
+const CHANGED: &str = "changed";
 
 impl Agent {
     /// Reads the configuration again and acts on what changed. An invalid one changes nothing; what takes a restart
     /// stays as it is and is named.
     pub(super) fn reload(&mut self) -> Result<ReloadReport, CommandError> {
-        let parsed = Source::read(&self.path).and_then(|source| source.parse());
-        let config = parsed.map_err(|error| {
+        self.reload_from(Source::read(self.watched.path()))
+    }
+
+    /// The same, when the files may have changed; nothing, when they have not.
+    pub(super) fn reload_changed(&mut self) {
+        let source = Source::read(self.watched.path());
+        let is_new = match &source {
+            Ok(source) => self.watched.is_new(source),
+            Err(error) => self.refused.as_deref() != Some(&*error.summary()),
+        };
+        if is_new && let Err(error) = self.reload_from(source) {
+            warn!(%error, "did not reload, the configuration before stays in force");
+        }
+    }
+
+    fn reload_from(&mut self, source: Result<Source, ConfigError>) -> Result<ReloadReport, CommandError> {
+        if let Ok(source) = &source {
+            self.watched.is_new(source);
+        }
+        let config = source.and_then(|source| source.parse()).map_err(|error| {
             self.reloads.failed += 1;
-            CommandError::invalid(error.to_string()).advise("nothing was changed")
+            self.refused = Some(error.summary());
+            refusal(&error)
         })?;
-        let report = report(&self.written, &config);
+        let report = self.report(&config);
+        self.refused = None;
+        self.watched.follow(&config);
         // What takes a restart stays.
-        self.written = Config { services: config.services, ..self.written.clone() };
+        self.written = Config { include: config.include, services: config.services, ..self.written.clone() };
         self.inputs.ask(&self.written);
         // Or a service whose backends move from the file to a source would have none in between.
         self.inputs.hear_out();
@@ -35,59 +83,146 @@ impl Agent {
         info!(changed = report.changed, "reloaded the configuration");
         Ok(report)
     }
+
+    /// What a reload would do.
+    pub(super) fn reload_plan(&self) -> Result<ReloadReport, CommandError> {
+        let config = Source::read(self.watched.path()).and_then(|source| source.parse());
+        let config = config.map_err(|error| refusal(&error))?;
+        Ok(ReloadReport { dry_run: true, ..self.report(&config) })
+    }
+
+    fn report(&self, new: &Config) -> ReloadReport {
+        let services = Config { services: new.services.clone(), ..self.written.clone() };
+        let combined = combine(&services, &self.inputs.reports()).config;
+        let fates = self.written.fates(&services);
+        // Tables are not filled to learn that nothing changes.
+        let hoped = if fates.is_empty() { Desired::default() } else { self.hoped(&combined) };
+        let services: Vec<_> = fates.iter().map(|(key, fate)| self.change(*key, *fate, &hoped)).collect();
+        let names = |what| {
+            let such = services.iter().filter(|change: &&ServiceChange| change.change == what);
+            such.map(|change| change.service.clone()).collect()
+        };
+        ReloadReport {
+            dry_run: false,
+            changed: self.written != *new,
+            services_added: names(ADDED),
+            services_removed: names(REMOVED),
+            services_changed: names(CHANGED),
+            restart_needed: self.written.restart_needed(new).into_iter().map(str::to_owned).collect(),
+            services,
+        }
+    }
+
+    /// What should be with another configuration, if all backends that are new in it are well and can be reached.
+    fn hoped(&self, new: &Config) -> Desired {
+        let (mut verdicts, mut next_hops) = (self.inputs.verdicts().clone(), self.inputs.next_hops().clone());
+        for service in &new.services {
+            for backend in &service.backends {
+                let key = health::Key { service: service.key(), address: backend.address };
+                let well = Verdict { state: State::Up, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
+                verdicts.entry(key).or_insert(well);
+                next_hops.entry(backend.address).or_insert(Resolution::Resolved(SOME_HOP));
+            }
+        }
+        let mut overrides = self.overrides.clone();
+        overrides.forget_missing(new);
+        desired(Inputs {
+            config: new,
+            verdicts: &verdicts,
+            next_hops: &next_hops,
+            overrides: &overrides,
+            factors: &self.factors,
+            now: clock::now(),
+        })
+    }
+
+    fn change(&self, key: ServiceKey, fate: Fate<'_>, hoped: &Desired) -> ServiceChange {
+        let owners = self.owners(key);
+        let wanted = || hoped.services.get(&key);
+        let change = ServiceChange { key: key.to_string(), ..ServiceChange::default() };
+        match fate {
+            Fate::Added(service) => ServiceChange {
+                service: service.name.clone(),
+                change: ADDED.to_owned(),
+                backends_added: service.backends.iter().map(|it| it.address.to_string()).collect(),
+                slots: service.table_size(),
+                slots_moved: service.table_size(),
+                ..change
+            },
+            Fate::Removed(service) => ServiceChange {
+                service: service.name.clone(),
+                change: REMOVED.to_owned(),
+                backends_removed: service.backends.iter().map(|it| it.address.to_string()).collect(),
+                slots: number(owners.len()),
+                slots_moved: number(owners.len()),
+                ..change
+            },
+            Fate::Changed { old, new } => {
+                let difference::Backends { added, removed, changed } =
+                    difference::backends(&old.backends, &new.backends);
+                let texts = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect();
+                ServiceChange {
+                    service: new.name.clone(),
+                    change: CHANGED.to_owned(),
+                    settings: difference::settings(old, new).into_iter().map(setting).collect(),
+                    backends_added: texts(added),
+                    backends_removed: texts(removed),
+                    backends_changed: changed.into_iter().map(backend).collect(),
+                    slots: number(owners.len()),
+                    slots_moved: wanted().map_or(0, |service| moved(&owners, &service.shares())),
+                    ..change
+                }
+            }
+        }
+    }
+
+    /// Who has each slot of a service now.
+    fn owners(&self, key: ServiceKey) -> Vec<Option<IpAddr>> {
+        let backends = &self.reconciler.actual().backends;
+        let address = |id| backends.get(&id).map(|entry| host_address(entry.address));
+        self.slots_of(key).map(|slot| address(slot.current())).collect()
+    }
 }
 
-fn report(old: &Config, new: &Config) -> ReloadReport {
-    let by_key = |config: &Config| -> BTreeMap<ServiceKey, Service> {
-        config.services.iter().map(|service| (service.key(), service.clone())).collect()
-    };
-    let (before, after) = (by_key(old), by_key(new));
-    let missing_in = |these: &BTreeMap<ServiceKey, Service>, those: &BTreeMap<ServiceKey, Service>| {
-        these
-            .iter()
-            .filter(|(key, _)| !those.contains_key(key))
-            .map(|(_, service)| service.name.clone())
-            .collect()
-    };
-    let differs =
-        |(key, service): &(&ServiceKey, &Service)| before.get(key).is_some_and(|old| old != *service);
-    ReloadReport {
-        changed: old != new,
-        services_added: missing_in(&after, &before),
-        services_removed: missing_in(&before, &after),
-        services_changed: after.iter().filter(differs).map(|(_, service)| service.name.clone()).collect(),
-        restart_needed: old.restart_needed(new).into_iter().map(str::to_owned).collect(),
-    }
+fn refusal(error: &ConfigError) -> CommandError {
+    CommandError::invalid(error.to_string()).advise("nothing was changed")
+}
+
+/// How many slots get another owner when a table is filled by these shares.
+fn moved(owners: &[Option<IpAddr>], shares: &[maglev::Share]) -> u32 {
+    let filled = maglev::fill(number(owners.len()), shares);
+    let owner = |index: Option<usize>| index.and_then(|index| shares.get(index)).map(|share| share.address);
+    number(owners.iter().zip(filled).filter(|(before, after)| **before != owner(*after)).count())
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn setting(Setting { key, from, to }: Setting) -> SettingChange {
+    SettingChange { key: key.to_owned(), from, to }
+}
+
+fn backend((address, settings): (IpAddr, Vec<Setting>)) -> BackendChange {
+    let settings = settings.into_iter().map(setting).collect();
+    BackendChange { address: address.to_string(), settings }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::maglev::Share;
 
-    fn config(services: &[(&str, u16)]) -> Config {
-        let service = |(name, port): &(&str, u16)| {
-            format!(
-                "[[service]]\nname = \"{name}\"\nvip = \"203.0.113.10\"\nport = {port}\nprotocol = \"tcp\"\n\
-                 forward = \"ipip\"\n[[service.backend]]\naddress = \"10.0.0.1\"\n"
-            )
+    #[test]
+    fn moved_slots_are_those_that_change_their_owner() {
+        let share = |last: u8| Share { address: [10, 0, 0, last].into(), weight: 1 };
+        let owners = |shares: &[Share]| -> Vec<_> {
+            maglev::fill(1021, shares).into_iter().map(|it| it.map(|at| shares[at].address)).collect()
         };
-        let services: String = services.iter().map(service).collect();
-        config::parse("test", &format!("[agent]\ninterfaces = [\"eth0\"]\n{services}")).unwrap()
-    }
-
-    #[test]
-    fn a_report_names_what_came_went_and_changed() {
-        let report = report(&config(&[("a", 1), ("b", 2)]), &config(&[("renamed", 2), ("c", 3)]));
-        assert!(report.changed);
-        assert_eq!(report.services_added, ["c"]);
-        assert_eq!(report.services_removed, ["a"]);
-        assert_eq!(report.services_changed, ["renamed"]);
-        assert_eq!(report.restart_needed, Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_same_file_changes_nothing() {
-        assert_eq!(report(&config(&[("a", 1)]), &config(&[("a", 1)])), ReloadReport::default());
+        let (one, two) = ([share(1)], [share(1), share(2)]);
+        assert_eq!(moved(&owners(&one), &one), 0);
+        assert_eq!(moved(&owners(&one), &two), 510);
+        assert_eq!(moved(&owners(&two), &[]), 1021);
+        assert_eq!(moved(&[None; 1021], &one), 1021);
     }
 }

@@ -5,6 +5,7 @@ use super::{
     command::{Command, CommandError},
     inputs::{Inputs, News},
     orders,
+    watched::Watched,
 };
 use crate::{
     api::Readiness,
@@ -23,7 +24,7 @@ use nix::net::if_::if_nametoindex;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
@@ -37,8 +38,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// The agent.
 pub(super) struct Agent {
-    pub(super) path: PathBuf,
-    /// What is in the file.
+    /// Where the configuration is.
+    pub(super) watched: Watched,
+    /// Why what is in the file now is not in force.
+    pub(super) refused: Option<String>,
+    /// What was in the file.
     pub(super) written: Config,
     /// The same, with the backends that were discovered.
     pub(super) config: Config,
@@ -77,7 +81,7 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(
-        path: PathBuf,
+        watched: Watched,
         config: Config,
         reconciler: Reconciler<Kernel>,
         inputs: Inputs,
@@ -90,7 +94,8 @@ impl Agent {
             starting: Some(now + Inputs::patience(&config)),
             correlator: Correlator::new(config.probing.correlated),
             incidents: 0,
-            path,
+            watched,
+            refused: None,
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
@@ -175,9 +180,9 @@ impl Agent {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time();
-        let waits = self.reconciler.is_waiting() || !self.correlator.incidents().is_empty();
+        let is_due = self.reconciler.is_due(now) || !self.correlator.incidents().is_empty();
         let has_news = self.measure(now);
-        if self.failed || expired || has_news || self.desired.is_starting() || waits {
+        if self.failed || expired || has_news || self.desired.is_starting() || is_due {
             self.reconcile();
         }
         self.attach_again();
@@ -292,7 +297,8 @@ impl Agent {
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
-            Command::Reload(reply) => answer(reply, self.reload()),
+            Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
+            Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),
             Command::Order { service, backend, order, reply } => {
                 answer(reply, self.order(&service, backend, order));
             }

@@ -82,6 +82,14 @@ impl Client {
         self.send(Method::POST, &["reload"], None).await
     }
 
+    /// What a reload would do.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or would refuse the configuration.
+    pub async fn reload_plan(&self) -> Result<ReloadReport, ClientError> {
+        self.send(Method::POST, &["reload"], Some(("dry_run", "true".to_owned()))).await
+    }
+
     /// Gives a backend no new flows.
     ///
     /// # Errors

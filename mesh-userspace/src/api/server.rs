@@ -134,8 +134,18 @@ async fn flows(
     Ok(Json(flows))
 }
 
-async fn reload(State(agent): State<AgentHandle>) -> Answer<ReloadReport> {
-    Ok(Json(agent.ask_reload(Command::Reload).await??))
+#[derive(Deserialize)]
+struct ReloadQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn reload(
+    State(agent): State<AgentHandle>,
+    query: Result<Query<ReloadQuery>, QueryRejection>,
+) -> Answer<ReloadReport> {
+    let Query(ReloadQuery { dry_run }) = query?;
+    Ok(Json(agent.ask_reload(|reply| Command::Reload { dry_run, reply }).await??))
 }
 
 /// `{service}` and `{address}` of a path, decoded.

@@ -262,7 +262,7 @@ pub struct FlowView {
     pub idle_seconds: f64,
 }
 
-/// What a reload did.
+/// What a reload did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {
     /// Whether the file differs from what ran before.
@@ -275,6 +275,55 @@ pub struct ReloadReport {
     pub services_changed: Vec<String>,
     /// Keys whose change takes effect only with a restart of the agent.
     pub restart_needed: Vec<String>,
+    /// Whether nothing was done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// What becomes of each of those services. None from agents that do not say.
+    #[serde(default)]
+    pub services: Vec<ServiceChange>,
+}
+
+/// What a reload makes of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceChange {
+    /// Name of the service, the new one if it changes.
+    pub service: String,
+    /// What identifies it, as in a [`ServiceView`].
+    pub key: String,
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// Keys of the service that change.
+    pub settings: Vec<SettingChange>,
+    /// Addresses of backends that the configuration did not have.
+    pub backends_added: Vec<String>,
+    /// Addresses of backends that it has no more.
+    pub backends_removed: Vec<String>,
+    /// Backends of which it says something else.
+    pub backends_changed: Vec<BackendChange>,
+    /// Slots in the service's table.
+    pub slots: u32,
+    /// How many of them get another backend for new flows, once backends that are new are well and reached.
+    pub slots_moved: u32,
+}
+
+/// A key that changes. Values that say little, or may hold a secret, are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingChange {
+    /// The key, within the service or the backend.
+    pub key: String,
+    /// Its value before; none also where there was none.
+    pub from: Option<String>,
+    /// Its value then; none also where there is none.
+    pub to: Option<String>,
+}
+
+/// What a reload makes of a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendChange {
+    /// Address of the backend.
+    pub address: String,
+    /// Keys of the backend that change.
+    pub settings: Vec<SettingChange>,
 }
 
 /// The body of every answer that is not a success.

@@ -85,7 +85,11 @@ pub enum Ask {
         limit: usize,
     },
     /// Have the agent read its configuration again; an invalid one changes nothing.
-    Reload,
+    Reload {
+        /// Only say what that would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Give a backend no new flows; it keeps those it has. Survives restarts.
     Drain(DrainArgs),
     /// Give a drained backend new flows again.
@@ -252,6 +256,7 @@ mod tests {
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
             "meshlb reload",
+            "meshlb reload --dry-run",
             "meshlb drain web 10.0.0.1",
             "meshlb undrain web fd00::1",
             "meshlb drain web 10.0.0.1 --wait",

@@ -23,7 +23,8 @@ pub(super) async fn ask<W: Write>(
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))
         }
         Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
-        Ask::Reload => output.show(&agent.reload().await?, screens::reloaded),
+        Ask::Reload { dry_run: false } => output.show(&agent.reload().await?, screens::reloaded),
+        Ask::Reload { dry_run: true } => output.show(&agent.reload_plan().await?, screens::reloaded),
         Ask::Drain(DrainArgs { of, wait: false, .. }) => {
             output.show(&agent.drain(&of.service, of.backend).await?, screens::drained)
         }

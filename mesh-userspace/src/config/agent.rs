@@ -45,6 +45,8 @@ pub struct Agent {
     pub pin_path: PathBuf,
     /// Directory of what the agent has to remember, absolute.
     pub state_directory: PathBuf,
+    /// Whether the files of the configuration are watched, and read again when they change.
+    pub watch_config: bool,
     /// Key of the flow hash, equal on all balancers of a cluster; `None`: the agent draws one.
     pub seed: Option<u64>,
     /// Whether ICMP echo requests to VIPs are answered by the balancer.
@@ -68,6 +70,8 @@ pub struct OuterSource {
 impl Agent {
     /// The default of [`Self::answer_echo`].
     pub const ANSWER_ECHO: bool = true;
+    /// The default of [`Self::watch_config`].
+    pub const WATCH_CONFIG: bool = false;
     /// The default of [`Self::pin_path`].
     pub const PIN_PATH: &str = "/sys/fs/bpf/meshlb";
     /// The default of [`Self::state_directory`].

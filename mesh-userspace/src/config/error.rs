@@ -21,7 +21,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Everything that is wrong with one configuration file. `Display` shows it without colours.
+/// Everything that is wrong with one configuration. `Display` shows it without colours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     source: Source,
@@ -29,16 +29,22 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Orders the problems as the file does and gives each its line and column. What is missing at the end of the file
-    /// is missed in its last line that is not empty.
+    /// Orders the problems as the files do and gives each its line and column. What is missing at the end of a file is
+    /// missed in its last line that is not empty.
     pub(super) fn new(source: Source, mut problems: Vec<Problem>) -> Self {
-        let end = source.text().trim_end_matches(['\r', '\n']).len();
         for problem in &mut problems {
-            problem.span = problem.span.take().map(|span| span.start.min(end)..span.end.min(end));
             problem.location = problem.span.as_ref().map(|span| source.locate(span.start));
         }
-        problems.sort_by_key(|problem| problem.location);
+        problems.sort_by_key(|problem| {
+            (problem.span.as_ref().map(|span| source.file(span.start).start), problem.location)
+        });
         Self { source, problems }
+    }
+
+    /// The file that a problem is in, as it was named.
+    #[must_use]
+    pub fn file_of(&self, problem: &Problem) -> &str {
+        &self.source.file(problem.span.as_ref().map_or(0, |span| span.start)).name
     }
 
     /// The file, as it was named.
@@ -47,10 +53,22 @@ impl ConfigError {
         self.source.name()
     }
 
-    /// The single problems, in the order of the file; at least one.
+    /// The single problems, in the order of the files; at least one.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The first problem with its place, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Some(first) = self.problems.first() else { return self.file().to_owned() };
+        let place = first.location().map_or_else(String::new, |location| format!(":{location}"));
+        let more = match self.problems.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        format!("{}{place}: {}{more}", self.file_of(first), first.message())
     }
 
     /// The problems with the lines they are in, for people; `color` for terminals.
@@ -96,9 +114,16 @@ impl Problem {
         self
     }
 
-    /// Says where it is, in bytes of the text.
+    /// Says where it is, in bytes of the text, or of the texts one after the other.
     pub(super) fn at(mut self, span: Range<usize>) -> Self {
         self.span = Some(span);
+        self
+    }
+
+    /// The same in a file that begins at an offset.
+    pub(super) fn moved(mut self, by: usize) -> Self {
+        let shift = |span: Range<usize>| span.start.saturating_add(by)..span.end.saturating_add(by);
+        self.span = self.span.map(shift);
         self
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Invariant: a [`Config`] that came out of [`load`] or [`parse`] is valid as a whole: no identity appears twice,
 //! every number is in its range, everything fits the limits. Nothing here opens a socket or asks a clock; only
-//! [`load`] touches a file, and whatever parses one that names a `key_file`, that. What depends on the host (that an
+//! [`load`] touches files, and whatever parses one that names a `key_file`, that. What depends on the host (that an
 //! interface exists) is the agent's to check.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod agent;
 mod choice;
+pub mod difference;
 mod discovery;
 mod error;
 mod faces;
@@ -53,6 +54,8 @@ pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The directory of files with further services, beside the file unless it is absolute.
+    pub include: Option<PathBuf>,
     /// `[agent]`.
     pub agent: Agent,
     /// `[api]`.
@@ -65,7 +68,7 @@ pub struct Config {
     pub limits: Limits,
     /// `[health]`.
     pub probing: Probing,
-    /// Every `[[service]]`, in the order of the file.
+    /// Every `[[service]]`, in the order of the files.
     pub services: Vec<Service>,
 }
 

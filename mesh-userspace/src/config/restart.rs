@@ -19,13 +19,14 @@ impl Config {
 }
 
 /// Names every field, so that a new one does not compile until it is compared.
-fn agent(old: &Agent, new: &Agent) -> [Change; 9] {
+fn agent(old: &Agent, new: &Agent) -> [Change; 10] {
     let Agent {
         interfaces,
         xdp_mode,
         on_exit,
         pin_path,
         state_directory,
+        watch_config,
         seed,
         outer_source,
         answer_echo,
@@ -37,6 +38,7 @@ fn agent(old: &Agent, new: &Agent) -> [Change; 9] {
         ("agent.on_exit", *on_exit != new.on_exit),
         ("agent.pin_path", *pin_path != new.pin_path),
         ("agent.state_directory", *state_directory != new.state_directory),
+        ("agent.watch_config", *watch_config != new.watch_config),
         ("agent.seed", *seed != new.seed),
         ("agent.outer_source", *outer_source != new.outer_source),
         ("agent.answer_echo", *answer_echo != new.answer_echo),

@@ -1,8 +1,11 @@
-//! The text of a configuration and its name: what errors point into.
+//! The text of a configuration and its name, and those of the files that it includes: what errors point into.
+//!
+//! Offsets count through all files, as if they stood one after the other with a byte between them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use toml::de::{DeTable, DeValue};
@@ -17,20 +20,58 @@ const MOST_BYTES: u64 = 32 << 20;
 
 /// A configuration's text under its name. Keep it beside the [`Config`] to point into the file later, when the host
 /// turns out not to fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
-    name: String,
-    text: String,
+    main: SourceFile,
+    /// In the order of their names.
+    included: Vec<SourceFile>,
 }
 
-impl Source {
+/// A file, as it was named, and its text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SourceFile {
+    pub(super) name: String,
+    pub(super) text: String,
+    /// The offset of its first byte.
+    pub(super) start: usize,
+}
+
+impl SourceFile {
     /// Takes text, without the byte order mark that some editors put before it.
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        let mut text = text.into();
+    fn new(name: String, mut text: String, start: usize) -> Self {
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
-        Self { name: name.into(), text }
+        Self { name, text, start }
+    }
+
+    /// The offset behind its last byte.
+    const fn end(&self) -> usize {
+        self.start.saturating_add(self.text.len())
+    }
+
+    /// A place in it, in bytes of its text; what lies behind its last line that is not empty is in that.
+    pub(super) fn within(&self, span: &Range<usize>) -> Range<usize> {
+        let last = self.text.trim_end_matches(['\r', '\n']).len();
+        let place = |offset: usize| offset.saturating_sub(self.start).min(last);
+        place(span.start)..place(span.end)
+    }
+
+    /// The line and column of a byte of the text.
+    fn locate(&self, offset: usize) -> Location {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline.saturating_add(1));
+        let line = before.matches('\n').count();
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        let from_one = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+        Location { line: from_one(line), column: from_one(column) }
+    }
+}
+
+impl Source {
+    /// Takes text, without the byte order mark that some editors put before it. What it includes is not read.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { main: SourceFile::new(name.into(), text.into(), 0), included: Vec::new() }
     }
 
     /// Takes bytes that should be UTF-8 text.
@@ -44,13 +85,33 @@ impl Source {
         }
     }
 
-    /// Reads a file.
+    /// Reads a file, and those that it includes.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than 32 MiB, or is not UTF-8.
+    /// A file or the directory of the included ones cannot be read, is not UTF-8, or together they are larger than
+    /// 32 MiB.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let mut source = Self::read_one(path, MOST_BYTES)?;
+        let include = read::include(&source.main.text);
+        let Some((directory, span)) = include else { return Ok(source) };
+        let directory = path.parent().unwrap_or(path).join(directory);
+        let files = toml_files(&directory).map_err(|error| {
+            let message = format!("the directory {} cannot be read: {error}", directory.display());
+            let advice = "make it, even if it is empty, or leave `include` away";
+            source.error(Problem::new(message).advise(advice).at(span))
+        })?;
+        for file in files {
+            let start = source.last().end().saturating_add(1);
+            let room = MOST_BYTES.saturating_sub(u64::try_from(start).unwrap_or(u64::MAX));
+            let SourceFile { name, text, .. } = Self::read_one(&file, room)?.main;
+            source.included.push(SourceFile { name, text, start });
+        }
+        Ok(source)
+    }
+
+    fn read_one(path: &Path, most: u64) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        match read_bytes(path) {
+        match read_bytes(path, most) {
             Ok(bytes) => Self::from_bytes(name, bytes),
             Err(error) => Err(Self::new(name, "").error(unreadable(&error))),
         }
@@ -59,13 +120,33 @@ impl Source {
     /// The file's name, as it was given.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.main.name
     }
 
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.text
+        &self.main.text
+    }
+
+    /// The file that was named.
+    pub(super) const fn main(&self) -> &SourceFile {
+        &self.main
+    }
+
+    /// The files that it includes, in the order of their names.
+    pub(super) fn included(&self) -> &[SourceFile] {
+        &self.included
+    }
+
+    fn last(&self) -> &SourceFile {
+        self.included.last().unwrap_or(&self.main)
+    }
+
+    /// The file that an offset lies in.
+    pub(super) fn file(&self, offset: usize) -> &SourceFile {
+        let before = self.included.partition_point(|file| file.start <= offset);
+        before.checked_sub(1).and_then(|last| self.included.get(last)).unwrap_or(&self.main)
     }
 
     /// Parses and validates the text.
@@ -73,13 +154,13 @@ impl Source {
     /// # Errors
     /// Says everything that is wrong with it, or the first thing when it is not TOML.
     pub fn parse(&self) -> Result<Config, ConfigError> {
-        read::config(&self.text).map_err(|problems| ConfigError::new(self.clone(), problems))
+        read::config(self).map_err(|problems| ConfigError::new(self.clone(), problems))
     }
 
     /// Where `agent.interfaces` names `interface`; `None` when it does not.
     #[must_use]
     pub fn locate_interface(&self, interface: &str) -> Option<Location> {
-        interface_span(&self.text, interface).map(|span| self.locate(span.start))
+        interface_span(self.text(), interface).map(|span| self.locate(span.start))
     }
 
     /// An error about an entry of `agent.interfaces` that only the host can tell, such as an interface that does not
@@ -91,18 +172,14 @@ impl Source {
         message: impl Into<String>,
         advice: impl Into<String>,
     ) -> ConfigError {
-        let span = interface_span(&self.text, interface).unwrap_or_default();
+        let span = interface_span(self.text(), interface).unwrap_or_default();
         self.error(Problem::new(message).advise(advice).at(span))
     }
 
-    /// The line and column of a byte of the text.
+    /// The line and column of an offset, in the file that it lies in.
     pub(super) fn locate(&self, offset: usize) -> Location {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline.saturating_add(1));
-        let line = before.matches('\n').count();
-        let column = before.get(line_start..).unwrap_or_default().chars().count();
-        let from_one = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
-        Location { line: from_one(line), column: from_one(column) }
+        let file = self.file(offset);
+        file.locate(file.within(&(offset..offset)).start)
     }
 
     fn error(&self, problem: Problem) -> ConfigError {
@@ -110,7 +187,21 @@ impl Source {
     }
 }
 
-fn interface_span(text: &str, interface: &str) -> Option<std::ops::Range<usize>> {
+/// The files of a directory whose names end in `.toml` and begin with no dot, in the order of their names.
+fn toml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn interface_span(text: &str, interface: &str) -> Option<Range<usize>> {
     let root = DeTable::parse(text).ok()?;
     let interfaces = root.get_ref().get("agent")?.get_ref().get("interfaces")?.get_ref().as_array()?;
     let names_it = |entry: &&toml::Spanned<DeValue<'_>>| entry.get_ref().as_str() == Some(interface);
@@ -118,10 +209,10 @@ fn interface_span(text: &str, interface: &str) -> Option<std::ops::Range<usize>>
 }
 
 /// Reads at most one byte more than allowed, so that a device without an end ends too.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path)?.take(MOST_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(read).is_ok_and(|read| read <= MOST_BYTES) {
+    let read = File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read <= most) {
         Ok(bytes)
     } else {
         Err(io::ErrorKind::FileTooLarge.into())
@@ -137,7 +228,7 @@ fn unreadable(error: &io::Error) -> Problem {
         }
         PermissionDenied => "run as a user who may read the file, or change its mode".to_owned(),
         IsADirectory => "give the path of a file, such as /etc/meshlb/meshlb.toml".to_owned(),
-        FileTooLarge => "a configuration has at most 32 MiB".to_owned(),
+        FileTooLarge => "a configuration has at most 32 MiB, with all that it includes".to_owned(),
         _ => "give the path of a TOML file".to_owned(),
     };
     Problem::new(format!("the configuration cannot be read: {error}")).advise(advice)
@@ -146,7 +237,8 @@ fn unreadable(error: &io::Error) -> Problem {
 /// The text is kept as it is, with its byte order mark, so that offsets are the file's.
 fn not_utf8(name: String, error: &FromUtf8Error) -> ConfigError {
     let offset = error.utf8_error().valid_up_to();
-    let source = Source { name, text: String::from_utf8_lossy(error.as_bytes()).into_owned() };
+    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    let source = Source { main: SourceFile { name, text, start: 0 }, included: Vec::new() };
     let problem = Problem::new(format!("the file is not UTF-8 text: byte {offset} begins no character"))
         .advise("a configuration is TOML, which is UTF-8 text: save it as such, or check that this is the right file");
     source.error(problem.at(offset..offset))

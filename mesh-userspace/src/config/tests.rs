@@ -36,6 +36,7 @@ fn everything_but_the_interfaces_has_a_default() {
         on_exit: OnExit::Keep,
         pin_path: "/sys/fs/bpf/meshlb".into(),
         state_directory: "/var/lib/meshlb".into(),
+        watch_config: false,
         seed: None,
         outer_source: OuterSource::default(),
         answer_echo: true,
@@ -67,7 +68,7 @@ fn every_given_value_arrives() {
     let config = parsed(blocks(DOCUMENT).nth(1).unwrap());
     assert_eq!(config.agent.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.agent.seed, Some(0x5ca1_ab1e_0ddb_a115));
-    assert!(!config.agent.answer_echo);
+    assert!(!config.agent.answer_echo && config.agent.watch_config);
     assert_eq!(config.agent.next_program, Some("/sys/fs/bpf/other".into()));
     let [web] = config.services.as_slice() else { panic!("{config:?}") };
     assert_eq!((web.name.as_str(), web.ports, web.protocol), ("web", Ports::one(80), Protocol::Tcp));
@@ -122,6 +123,8 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
     let mut new = old.clone();
     new.services.clear();
     assert_eq!(old.restart_needed(&new), Vec::<&str>::new());
+    new.include = Some("conf.d".into());
+    new.agent.watch_config = false;
     new.agent.seed = None;
     new.agent.outer_source.v6 = None;
     new.agent.answer_echo = true;
@@ -134,6 +137,7 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
         old.restart_needed(&new),
         [
             "agent.state_directory",
+            "agent.watch_config",
             "agent.seed",
             "agent.outer_source",
             "agent.answer_echo",
@@ -158,6 +162,7 @@ fn choices_are_spelled_alike_in_the_file_in_output_and_in_json() {
 #[test]
 fn every_example_is_valid() {
     assert!(blocks(DOCUMENT).count() >= 4);
+    assert!(blocks(DOCUMENT).any(|text| parsed(text).include == Some("/etc/meshlb/conf.d".into())));
     blocks(DOCUMENT).chain([EXAMPLE]).for_each(|text| drop(parsed(text)));
 }
 

@@ -1,7 +1,4 @@
-//! A file with a list, watched.
-//!
-//! What is watched is its directory: editors, `mv` and Kubernetes' volumes put another file, or a link to one, in the
-//! place of the old. The file is read again from time to time, too, for not every file system tells of changes.
+//! A file with a list, watched; read again from time to time, too.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::RecommendedWatcher;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -20,6 +16,7 @@ use super::list::{self, Wrong};
 use super::voice::Voice;
 use super::{Snapshot, SourceError};
 use crate::config::FileSource;
+use crate::watching;
 
 /// The file is read at least so often.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -58,32 +55,8 @@ async fn read_while_changing(path: &Path, changed: &Notify, voice: &mut Voice) {
 
 fn watch(path: &Path, changed: &Arc<Notify>) -> Result<RecommendedWatcher, SourceError> {
     let directory = path.parent().unwrap_or(path);
-    let changed = Arc::clone(changed);
-    let tell = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| is_change(event.kind)) {
-            changed.notify_one();
-        }
-    };
-    let watch = || {
-        let mut watcher = notify::recommended_watcher(tell)?;
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    };
     let unwatchable = |error| SourceError::Unwatchable { directory: directory.display().to_string(), error };
-    watch().map_err(unwatchable)
-}
-
-/// Reading a file is an event, too.
-const fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        EventKind::Any
-        | EventKind::Create(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Other => true,
-    }
+    watching::watch(directory, changed).map_err(unwatchable)
 }
 
 fn read(path: &Path) -> Result<Snapshot, SourceError> {

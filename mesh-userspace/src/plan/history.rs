@@ -8,18 +8,50 @@ use mesh_common::{
     slot::{Phase, Slot},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
+    collections::BTreeMap,
+    time::{Duration, Instant},
 };
 
-/// What a slot waits for: its phase, and whether it records.
-type Stage = (Phase, bool);
+/// A slot that waits, in a word: 0 when it does not; else the time since the history began, in nanoseconds above what it
+/// waits for. A million slots may change at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wait(u64);
+
+impl Wait {
+    /// Bits of the stage; the time has room for 70 years.
+    const STAGE: u32 = 3;
+
+    fn new(slot: Slot, since: Duration) -> Self {
+        let nanoseconds = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self((nanoseconds << Self::STAGE) | stage(slot))
+    }
+
+    /// Since when the slot waits for what it waits for.
+    fn since(self, slot: Slot) -> Option<Duration> {
+        let is_same = self.0 != 0 && self.0 & ((1 << Self::STAGE) - 1) == stage(slot);
+        is_same.then(|| Duration::from_nanos(self.0 >> Self::STAGE))
+    }
+}
+
+/// What a slot waits for: its phase, and whether it records; not 0 unless it is steady.
+const fn stage(slot: Slot) -> u64 {
+    let records = if slot.records() { 4 } else { 0 };
+    match slot.phase() {
+        Phase::Steady => 0,
+        Phase::Migrating => 1 | records,
+        Phase::Settling => 2 | records,
+    }
+}
 
 /// Since when slots and ids are as they are.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Slots that are not steady.
-    slots: HashMap<u32, (Stage, Instant)>,
+    /// When it began.
+    origin: Option<Instant>,
+    /// What slots wait for, by their index; those beyond wait for nothing.
+    slots: Vec<Wait>,
+    /// How many do.
+    waiting: usize,
     /// Backends that nobody wants and no slot names.
     unreferenced: BTreeMap<u32, Instant>,
     /// Services that were removed.
@@ -30,7 +62,8 @@ impl History {
     /// The history of maps that were found as they are.
     #[must_use]
     pub fn new(actual: &Actual, now: Instant) -> Self {
-        let mut history = Self::default();
+        // Memory of zeros that is not written to is not taken.
+        let mut history = Self { slots: vec![Wait(0); actual.slots.len()], ..Self::default() };
         let slots = actual.services.values().flat_map(|service| actual.slots_of(service));
         slots.for_each(|(index, slot)| history.slot(index, slot, now));
         history
@@ -67,28 +100,46 @@ impl History {
     /// Whether time alone may bring further ops.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !(self.slots.is_empty() && self.unreferenced.is_empty() && self.retired.is_empty())
+        !(self.waiting == 0 && self.unreferenced.is_empty() && self.retired.is_empty())
     }
 
     fn slot(&mut self, index: u32, slot: Slot, now: Instant) {
         if slot.phase() == Phase::Steady {
-            self.slots.remove(&index);
+            self.set(index, Wait::default());
         } else if self.since(index, slot).is_none() {
-            self.slots.insert(index, (stage(slot), now));
+            let origin = *self.origin.get_or_insert(now);
+            self.set(index, Wait::new(slot, now.saturating_duration_since(origin)));
         }
+    }
+
+    fn set(&mut self, index: u32, wait: Wait) {
+        let Ok(index) = usize::try_from(index) else { return };
+        if index >= self.slots.len() && wait != Wait::default() {
+            self.slots.resize(index + 1, Wait::default());
+        }
+        let Some(place) = self.slots.get_mut(index) else { return };
+        let before = std::mem::replace(place, wait);
+        self.waiting -= usize::from(before != Wait::default());
+        self.waiting += usize::from(wait != Wait::default());
     }
 
     fn retire(&mut self, key: ServiceKey, actual: &Actual, now: Instant) {
         let Some(entry) = actual.services.get(&key) else { return };
         self.retired.insert(entry.id, now);
         for (index, _) in actual.slots_of(entry) {
-            self.slots.remove(&index);
+            self.set(index, Wait::default());
         }
     }
 
     /// Since when the slot waits for what it waits for; `None` when it waited for something else before.
     pub(super) fn since(&self, index: u32, slot: Slot) -> Option<Instant> {
-        self.slots.get(&index).filter(|(known, _)| *known == stage(slot)).map(|(_, since)| *since)
+        let wait = self.slots.get(usize::try_from(index).ok()?)?;
+        Some(self.origin? + wait.since(slot)?)
+    }
+
+    /// Whether nobody wants a backend and no slot names it.
+    pub(super) fn is_unreferenced(&self, backend: u32) -> bool {
+        self.unreferenced.contains_key(&backend)
     }
 
     /// Whether an unreferenced backend's id can be used again.
@@ -101,8 +152,4 @@ impl History {
     pub(super) fn is_retired(&self, service: u32, sweep: &Sweep) -> bool {
         self.retired.contains_key(&service) || sweep.services.contains(&service)
     }
-}
-
-const fn stage(slot: Slot) -> Stage {
-    (slot.phase(), slot.records())
 }

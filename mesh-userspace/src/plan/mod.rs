@@ -8,6 +8,7 @@
 mod history;
 mod ids;
 mod quic;
+mod rest;
 mod schedule;
 mod sweep;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use history::History;
 pub use ids::highest_service;
+pub use rest::Rest;
 pub use sweep::{Lifetime, Sweep, keeps_record};
 
 use crate::{
@@ -32,6 +34,7 @@ use mesh_common::{
     schedule::compress,
     slot::{Phase, Slot},
 };
+use rest::Due;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -49,6 +52,8 @@ pub struct Circumstances<'a> {
     pub tables: &'a Tables,
     /// Since when slots and ids are as they are.
     pub history: &'a History,
+    /// Services that need not be looked at.
+    pub rest: &'a Rest,
     /// What the last look through the flow table found.
     pub sweep: &'a Sweep,
     /// The time.
@@ -70,6 +75,8 @@ pub struct Plan {
     pub is_partial: bool,
     /// Backends that nobody wants and no slot names once the ops are done.
     pub unreferenced: BTreeSet<u32>,
+    /// Services that were looked at, and when that has to be done again.
+    planned: BTreeMap<ServiceKey, Due>,
 }
 
 /// Makes the plan.
@@ -157,7 +164,9 @@ impl<'a> Planner<'a> {
     }
 
     fn service(&mut self, key: ServiceKey, service: &desired::Service) {
+        let Circumstances { rest, sweep, now, .. } = self.circumstances;
         match self.actual.services.get(&abi_key(key)) {
+            Some(entry) if rest.holds(key, service, sweep, now) => self.keep(key, entry.id),
             Some(entry) => self.known(key, service, entry),
             None if self.plan.ops.len() >= MOST_OPS => self.plan.is_partial = true,
             None => self.new_service(key, service),
@@ -188,6 +197,17 @@ impl<'a> Planner<'a> {
         self.deaths(service, id);
     }
 
+    /// Leaves a service as it is.
+    fn keep(&mut self, key: ServiceKey, id: u32) {
+        self.vip(key.vip);
+        let members = self.ids.range((id, IpAddr::from([0; 4]))..).take_while(|((of, _), _)| *of == id);
+        let history = self.circumstances.history;
+        members
+            .map(|(_, backend)| *backend)
+            .filter(|backend| !history.is_unreferenced(*backend))
+            .for_each(|backend| self.wanted.insert(backend));
+    }
+
     fn known(&mut self, key: ServiceKey, service: &desired::Service, entry: &ServiceEntry) {
         self.vip(key.vip);
         self.backends(key, service, entry.id);
@@ -198,15 +218,21 @@ impl<'a> Planner<'a> {
         let changes = scheduler != wanted || scheduler != entry.scheduler;
         let rules = if changes { schedule::rules_during(rules) } else { rules };
         let targets = self.targets(service, entry);
+        let mut due = Due::default();
+        if changes {
+            due.by(self.circumstances.now);
+        }
         for ((index, slot), current) in self.actual.slots_of(entry).zip(targets) {
-            let slot_then = lifecycle::change(slot, current, rules, |id| alive.contains(&id));
+            let slot_then = lifecycle::change(slot, current, rules, |id| alive.contains(id));
             let next = self.advance(index, slot_then, rules, service.window);
             if next != slot {
                 self.plan.ops.push(Op::WriteSlot { index, slot: next });
             }
             self.wanted.insert(next.current());
             self.wanted.insert(next.untracked());
+            self.await_time(&mut due, index, next, service.window);
         }
+        self.plan.planned.insert(key, due);
         self.change_service(service, scheduler, entry);
         self.remove_quic(service, entry.id);
         self.deaths(service, entry.id);
@@ -236,6 +262,16 @@ impl<'a> Planner<'a> {
             (Phase::Migrating, true) if is_over => lifecycle::settle(slot, rules),
             (Phase::Settling, _) if sweep.cleared(index, since) => lifecycle::calm(slot, rules),
             (Phase::Steady | Phase::Migrating | Phase::Settling, _) => slot,
+        }
+    }
+
+    /// Notes when time will make something else of a slot.
+    fn await_time(&self, due: &mut Due, index: u32, slot: Slot, window: Duration) {
+        let Circumstances { history, now, .. } = self.circumstances;
+        match slot.phase() {
+            Phase::Steady => {}
+            Phase::Migrating => due.by(history.since(index, slot).unwrap_or(now) + window),
+            Phase::Settling => due.with_sweep = true,
         }
     }
 
@@ -299,15 +335,16 @@ impl<'a> Planner<'a> {
     }
 
     /// The backends of a service that flows may stay on, those that left the configuration included.
-    fn alive(&self, service: &desired::Service, id: u32) -> BTreeSet<u32> {
+    fn alive(&self, service: &desired::Service, id: u32) -> Ids {
+        let mut alive = Ids::new(self.circumstances.backends);
         let members = self.ids.range((id, IpAddr::from([0; 4]))..).take_while(|((of, _), _)| *of == id);
         members
             .filter(|((_, address), known)| match service.backends.get(address) {
                 Some(backend) => backend.is_alive(),
                 None => self.actual.backends.get(known).is_some_and(|entry| entry.alive != 0),
             })
-            .map(|(_, known)| *known)
-            .collect()
+            .for_each(|(_, known)| alive.insert(*known));
+        alive
     }
 
     /// Who should own each slot of a table, by id; 0 where nobody takes new flows.
@@ -319,7 +356,7 @@ impl<'a> Planner<'a> {
         let ids: Vec<u32> =
             placed.iter().filter_map(|share| self.ids.get(&(entry.id, share.address)).copied()).collect();
         let table = self.circumstances.tables.fill(entry.base, entry.size, &placed);
-        table.iter().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
+        table.owners().map(|index| index.and_then(|index| ids.get(index).copied()).unwrap_or(0)).collect()
     }
 
     /// Frees the ids that nobody wants, no slot names and no record names any more.

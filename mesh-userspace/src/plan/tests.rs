@@ -95,6 +95,7 @@ struct World {
     actual: Actual,
     tables: Tables,
     history: History,
+    rest: Rest,
     sweep: Sweep,
     now: Instant,
 }
@@ -105,24 +106,35 @@ impl World {
             actual: Actual::empty(SLOTS),
             tables: Tables::default(),
             history: History::default(),
+            rest: Rest::default(),
             sweep: Sweep::default(),
             now: Instant::now(),
         }
     }
 
     fn plan(&self, desired: &Desired) -> Plan {
-        let Self { actual, tables, history, sweep, now } = self;
-        plan(actual, desired, Circumstances { services: 4, backends: 20, tables, history, sweep, now: *now })
+        self.plan_beside(desired, &self.rest)
+    }
+
+    fn plan_beside(&self, desired: &Desired, rest: &Rest) -> Plan {
+        let Self { actual, tables, history, sweep, now, .. } = self;
+        let circumstances =
+            Circumstances { services: 4, backends: 20, tables, history, rest, sweep, now: *now };
+        plan(actual, desired, circumstances)
     }
 
     fn reconcile(&mut self, desired: &Desired) -> Result<Plan, TestCaseError> {
         let plan = self.plan(desired);
+        let whole = self.plan_beside(desired, &Rest::default());
+        prop_assert_eq!(&plan.ops, &whole.ops, "with all services looked at");
+        prop_assert_eq!(&plan.unreferenced, &whole.unreferenced);
         for op in &plan.ops {
             self.history.note(op, &self.actual, self.now);
             self.actual.apply(op);
             prop_assert!(self.actual.is_consistent(), "after {:?}", op);
         }
         self.history.conclude(&plan, &self.sweep, self.now);
+        self.rest.conclude(&plan, desired, &self.sweep);
         Ok(plan)
     }
 
@@ -152,6 +164,9 @@ proptest! {
             if sweep {
                 world.sweep();
             }
+            let is_due = sweep || world.rest.is_due(&world.sweep, world.now) || !plan.problems.is_empty();
+            let later = world.plan_beside(&desired, &Rest::default());
+            prop_assert!(is_due || later.ops.is_empty(), "nobody expected {:?}", later.ops);
         }
     }
 

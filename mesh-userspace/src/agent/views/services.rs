@@ -94,9 +94,9 @@ impl Agent {
     }
 
     /// The slots of a service's table.
-    pub(in crate::agent) fn slots_of(&self, key: &health::Key) -> impl Iterator<Item = Slot> {
+    pub(in crate::agent) fn slots_of(&self, key: ServiceKey) -> impl Iterator<Item = Slot> {
         let actual = self.reconciler.actual();
-        self.entry(key.service).into_iter().flat_map(|entry| actual.slots_of(entry)).map(|(_, slot)| slot)
+        self.entry(key).into_iter().flat_map(|entry| actual.slots_of(entry)).map(|(_, slot)| slot)
     }
 
     /// The id of a backend in the maps.

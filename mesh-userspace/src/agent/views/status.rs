@@ -73,6 +73,8 @@ impl Agent {
     /// What somebody should look at.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.reconciler.problems().to_vec();
+        let refused = |reason| format!("the configuration is not what is in the file: {reason}");
+        problems.extend(self.refused.as_ref().map(refused));
         problems.extend(self.forgetful.clone());
         problems.extend(self.incident_problems());
         for attached in

@@ -83,7 +83,9 @@ pub(super) fn usual(command: Command) {
         Command::Services(reply) => reply.send(vec![service("web"), service("empty")]).unwrap(),
         Command::Backends(reply) => reply.send(vec![backend("10.0.0.1"), backend("fd00::1")]).unwrap(),
         Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
-        Command::Reload(reply) => reply.send(Ok(report())).unwrap(),
+        Command::Reload { dry_run, reply } => {
+            reply.send(Ok(ReloadReport { dry_run, ..report() })).unwrap();
+        }
         Command::Order { service, backend, order, reply } => {
             reply.send(known(&service, backend).map(|()| ordered(&service, backend, order))).unwrap();
         }

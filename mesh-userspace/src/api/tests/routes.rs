@@ -22,6 +22,7 @@ async fn views_arrive_as_they_were_sent() {
     assert_eq!(client.services().await.unwrap(), [service("web"), service("empty")]);
     assert_eq!(client.backends(None).await.unwrap(), [backend("10.0.0.1"), backend("fd00::1")]);
     assert_eq!(client.reload().await.unwrap(), report());
+    assert!(client.reload_plan().await.unwrap().dry_run);
 }
 
 #[tokio::test]
@@ -105,7 +106,7 @@ async fn an_odd_name_stays_one_segment() {
 #[tokio::test]
 async fn the_loops_refusals_arrive_with_their_advice() {
     let served = served(|command| {
-        if let Command::Reload(reply) = command {
+        if let Command::Reload { reply, .. } = command {
             let error = CommandError::invalid("error: port is 0\n --> x.toml:3:1").advise("say a port");
             reply.send(Err(error)).unwrap();
         } else if let Command::Order { order: Order::Undrain, reply, .. } = command {

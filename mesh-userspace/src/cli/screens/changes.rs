@@ -2,23 +2,64 @@
 
 use std::time::Duration;
 
-use crate::api::types::{DrainProgress, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport};
+use crate::api::types::{
+    DrainProgress, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport, ServiceChange,
+    SettingChange,
+};
 use crate::cli::format::{age, count};
 
-/// The services that a reload touched, and what only a restart will change.
+/// The services that a reload touches and what becomes of them, and what only a restart will change.
 pub(in crate::cli) fn reloaded(report: &ReloadReport) -> String {
-    let mut text = if report.changed { "reloaded\n" } else { "nothing changed\n" }.to_owned();
-    for (what, names) in [
-        ("added", &report.services_added),
-        ("removed", &report.services_removed),
-        ("changed", &report.services_changed),
-        ("needs a restart of the agent", &report.restart_needed),
-    ] {
-        if !names.is_empty() {
-            text += &format!("{what}: {}\n", names.join(", "));
-        }
+    let mut text = match (report.dry_run, report.changed) {
+        (false, true) => "reloaded\n",
+        (true, true) => "a reload would do this, and has not been done\n",
+        (false, false) => "nothing changed\n",
+        (true, false) => "a reload would change nothing\n",
+    }
+    .to_owned();
+    for change in &report.services {
+        text += &changed(change);
+    }
+    if !report.restart_needed.is_empty() {
+        text += &format!("needs a restart of the agent: {}\n", report.restart_needed.join(", "));
     }
     text
+}
+
+/// More backends of a service that come, go or change are counted, not listed.
+const LISTED: usize = 10;
+
+fn changed(change: &ServiceChange) -> String {
+    let ServiceChange { service, key, change: what, settings, slots, slots_moved, .. } = change;
+    let slots = match what.as_str() {
+        "changed" => format!("{slots_moved} of {slots} slots move"),
+        _ => format!("{slots} slots"),
+    };
+    let settings = settings.iter().map(|it| format!("  {}\n", setting(it)));
+    let changes = change.backends_changed.iter().map(|backend| {
+        let settings: Vec<_> = backend.settings.iter().map(setting).collect();
+        format!("{} {}", backend.address, settings.join(", "))
+    });
+    format!("{what}: {service} {key}, {slots}\n")
+        + &settings.collect::<String>()
+        + &backends('+', change.backends_added.iter().cloned())
+        + &backends('-', change.backends_removed.iter().cloned())
+        + &backends('~', changes)
+}
+
+fn setting(SettingChange { key, from, to }: &SettingChange) -> String {
+    match (from, to) {
+        (None, None) => key.clone(),
+        (Some(from), Some(to)) => format!("{key}: {from} -> {to}"),
+        (None, Some(to)) => format!("{key}: {to}"),
+        (Some(from), None) => format!("{key}: {from} -> as by default"),
+    }
+}
+
+fn backends(sign: char, lines: impl ExactSizeIterator<Item = String>) -> String {
+    let more = lines.len().saturating_sub(LISTED);
+    let shown: String = lines.take(LISTED).map(|line| format!("  {sign} {line}\n")).collect();
+    shown + &if more > 0 { format!("  {sign} … and {more} more\n") } else { String::new() }
 }
 
 /// What happens to the backend now, and how to watch it.
@@ -88,19 +129,60 @@ fn unless_kept(forgotten: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::BackendChange;
 
     #[test]
-    fn a_reload_says_what_it_touched() {
-        let report = ReloadReport {
-            changed: true,
-            services_added: vec!["dns".into(), "web".into()],
-            services_removed: vec![],
-            services_changed: vec!["ntp".into()],
-            restart_needed: vec!["limits.flows".into()],
+    fn a_reload_says_what_becomes_of_services_and_their_backends() {
+        let setting = |key: &str, from: Option<&str>, to: Option<&str>| SettingChange {
+            key: key.into(),
+            from: from.map(Into::into),
+            to: to.map(Into::into),
         };
-        let expected =
-            "reloaded\nadded: dns, web\nchanged: ntp\nneeds a restart of the agent: limits.flows\n";
-        assert_eq!(reloaded(&report), expected);
+        let added = ServiceChange {
+            service: "dns".into(),
+            key: "203.0.113.53:53/udp".into(),
+            change: "added".into(),
+            backends_added: (0..12).map(|last| format!("10.0.0.{last}")).collect(),
+            slots: 1021,
+            slots_moved: 1021,
+            ..ServiceChange::default()
+        };
+        let changed = ServiceChange {
+            service: "web".into(),
+            key: "203.0.113.10:80/tcp".into(),
+            change: "changed".into(),
+            settings: vec![
+                setting("window", Some("30m"), Some("1m")),
+                setting("health", None, None),
+                setting("max_flows", Some("9"), None),
+            ],
+            backends_removed: vec!["10.0.0.1".into()],
+            backends_changed: vec![BackendChange {
+                address: "10.0.0.3".into(),
+                settings: vec![setting("weight", Some("100"), Some("5"))],
+            }],
+            slots: 1021,
+            slots_moved: 340,
+            ..ServiceChange::default()
+        };
+        let mut report = ReloadReport {
+            changed: true,
+            restart_needed: vec!["limits.flows".into()],
+            services: vec![added, changed],
+            ..ReloadReport::default()
+        };
+        let text = reloaded(&report);
+        let (begin, rest) = text.split_once("  + 10.0.0.9\n").unwrap();
+        assert!(
+            begin.starts_with("reloaded\nadded: dns 203.0.113.53:53/udp, 1021 slots\n  + 10.0.0.0\n"),
+            "{text}"
+        );
+        let expected = "  + … and 2 more\nchanged: web 203.0.113.10:80/tcp, 340 of 1021 slots move\n  window: 30m -> 1m\n  \
+                        health\n  max_flows: 9 -> as by default\n  - 10.0.0.1\n  ~ 10.0.0.3 weight: 100 -> 5\n\
+                        needs a restart of the agent: limits.flows\n";
+        assert_eq!(rest, expected);
+        report.dry_run = true;
+        assert!(reloaded(&report).starts_with("a reload would do this, and has not been done\n"));
         assert_eq!(reloaded(&ReloadReport::default()), "nothing changed\n");
     }
 

@@ -25,7 +25,7 @@ pub(super) fn check(services: &[Placed], limits: Limits, report: &mut Report) {
 
 fn check_names(services: &[Placed], report: &mut Report) {
     for (first, second) in repeated(services, |placed| placed.service.name.as_str()) {
-        let (name, line) = (&second.service.name, report.line(first.name.start));
+        let (name, line) = (&second.service.name, report.line(first.name.start, second.name.start));
         let problem = Problem::new(format!("the name {name:?} is already the service's in line {line}"))
             .advise("give every service a name of its own");
         report.add(problem.at(second.name.clone()).beside(first.name.clone(), "first here"));
@@ -39,7 +39,7 @@ fn check_keys(services: &[Placed], report: &mut Report) {
         ServiceKey { protocol: key.protocol.transport(), ..key }
     };
     for (first, second) in repeated(services, identity) {
-        let (key, line) = (second.service.key(), report.line(first.vip.start));
+        let (key, line) = (second.service.key(), report.line(first.vip.start, second.vip.start));
         let as_udp = if key == first.service.key() { "" } else { ", for QUIC is UDP" };
         let name = &first.service.name;
         let problem = Problem::new(format!("{key} is already the service {name:?} in line {line}{as_udp}"))
@@ -81,7 +81,7 @@ fn overlap(one: &Placed, other: &Placed, report: &Report) -> Problem {
         second.service.key(),
         first.service.key(),
         first.service.name,
-        report.line(first.ports.start)
+        report.line(first.ports.start, second.ports.start)
     );
     Problem::new(message)
         .advise(

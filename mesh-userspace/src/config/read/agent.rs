@@ -20,6 +20,7 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
     let pin_path = section.or(pin_path, value::absolute_path, Agent::PIN_PATH.into());
     let state_directory = Key("state_directory", "\"/var/lib/meshlb\"");
     let state_directory = section.or(state_directory, value::absolute_path, Agent::STATE_DIRECTORY.into());
+    let watch_config = section.or(Key("watch_config", "true"), value::boolean, Agent::WATCH_CONFIG);
     let seed = section.optional(Key("seed", "\"0123456789abcdef\""), seed).map(Spanned::into_inner);
     let outer_source = Key("outer_source", "[\"10.255.0.0/16\", \"fd00:1::/64\"]");
     let outer_source = section.or(outer_source, outer_source::read, OuterSource::default());
@@ -33,6 +34,7 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> Option<Agent> {
         on_exit,
         pin_path,
         state_directory,
+        watch_config,
         seed,
         outer_source,
         answer_echo,

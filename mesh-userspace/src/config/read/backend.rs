@@ -37,7 +37,7 @@ pub(super) fn check(backends: &[Member], behind: Behind<'_>, report: &mut Report
             let message = format!(
                 "backend {} is already in line {}",
                 backend.get_ref().address,
-                report.line(first.start)
+                report.line(first.start, backend.span().start)
             );
             let problem = Problem::new(message)
                 .advise("write every backend of a service once; its share is its `weight`");

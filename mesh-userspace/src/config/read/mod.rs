@@ -9,6 +9,7 @@ mod backend;
 mod discovery;
 mod faces;
 mod health;
+mod include;
 mod outer_source;
 mod performance;
 mod quic;
@@ -20,34 +21,56 @@ mod tls;
 mod tracking;
 mod value;
 
+use std::iter;
+
+use toml::Spanned;
 use toml::de::DeTable;
 
-use super::{Config, Limits, Problem};
+use super::{Config, Limits, Problem, Source};
 use report::Report;
 use section::{Key, Section};
 
+pub(super) use include::include;
 pub(super) use value::refusal;
 
 /// Parses and validates a whole configuration.
-pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
-    let root = DeTable::parse(text).map_err(|error| vec![syntax::problem(&error)])?;
-    let mut report = Report::new(text);
-    let config = root_section(Section::root(root.get_ref(), &mut report));
+pub(super) fn config(source: &Source) -> Result<Config, Vec<Problem>> {
+    let files = || iter::once(source.main()).chain(source.included());
+    let (mut parsed, mut wrong) = (Vec::new(), Vec::new());
+    for file in files() {
+        match include::parsed(file) {
+            Ok(table) => parsed.push(table),
+            Err(problem) => wrong.push(problem),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let mut report = Report::new(files());
+    let config = whole(&parsed, source.name(), &mut report);
     report.finish(config)
 }
 
-fn root_section(mut root: Section<'_, '_>) -> Option<Config> {
+/// The configuration of a main file's table, and those of the files that it includes.
+fn whole(files: &[DeTable<'_>], name: &str, report: &mut Report) -> Option<Config> {
+    let (main, included) = files.split_first()?;
+    let mut root = Section::root(main, report);
+    let include = root.optional(Key("include", "\"/etc/meshlb/conf.d\""), include::directory);
     let agent = root.required_section("agent").and_then(agent::agent);
     let api = root.section("api").map(faces::api).unwrap_or_default();
     let metrics = root.section("metrics").map(faces::metrics).unwrap_or_default();
     let log = root.section("log").map(faces::log).unwrap_or_default();
     let limits = root.section("limits").map(limits).unwrap_or_default();
     let probing = root.section("health").map(health::probing).unwrap_or_default();
-    let services = root.sections("service", service::service);
-    across::check(&services, limits, root.report());
+    let mut services = root.sections("service", service::service);
     root.finish();
+    for file in included {
+        services.extend(include::services(file, name, report));
+    }
+    across::check(&services, limits, report);
     let services = services.into_iter().map(|placed| placed.service).collect();
-    Some(Config { agent: agent?, api, metrics, log, limits, probing, services })
+    let include = include.map(Spanned::into_inner);
+    Some(Config { include, agent: agent?, api, metrics, log, limits, probing, services })
 }
 
 fn limits(mut section: Section<'_, '_>) -> Limits {

@@ -202,7 +202,8 @@ fn check_rotations(configs: &[Spanned<Quic>], report: &mut Report) -> bool {
     for config in configs {
         let rotation = config.get_ref().rotation;
         if let Some(first) = seen.insert(rotation, config.span()) {
-            let message = format!("rotation {rotation} is already in line {}", report.line(first.start));
+            let line = report.line(first.start, config.span().start);
+            let message = format!("rotation {rotation} is already in line {line}");
             let problem = Problem::new(message).advise("give every [[service.quic]] a rotation of its own");
             report.add(problem.at(config.span()).beside(first, "first here"));
         }

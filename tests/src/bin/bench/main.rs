@@ -6,6 +6,7 @@
 
 mod cases;
 mod chart;
+mod control;
 mod facts;
 mod measure;
 mod report;
@@ -51,6 +52,8 @@ struct Arguments {
 enum Command {
     /// Measure whole connections through MeshLB, other balancers, and none
     System(system::Arguments),
+    /// Measure the agent: how soon backends are in the maps, and what it takes of the machine
+    Control(control::Arguments),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,8 +71,10 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> Result<()> {
-    if let Some(Command::System(arguments)) = &arguments.command {
-        return system::perform(arguments);
+    match &arguments.command {
+        Some(Command::System(arguments)) => return system::perform(arguments),
+        Some(Command::Control(arguments)) => return control::perform(arguments),
+        None => {}
     }
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
     let report = run::all(effort, &arguments.only)?;
