@@ -112,6 +112,10 @@ impl Inputs {
         self.prober.latencies()
     }
 
+    pub(super) fn loads(&self) -> BTreeMap<health::Key, f64> {
+        self.prober.loads()
+    }
+
     /// Whether everything has been asked and has answered once.
     pub(super) fn are_complete(&self, config: &Config) -> bool {
         let next_hops = self.next_hops();
@@ -137,9 +141,14 @@ impl Inputs {
         sources + timeouts.max().unwrap_or_default() + NEIGHBOURS
     }
 
-    /// Takes what a backend reports of itself.
-    pub(super) fn report(&self, key: &health::Key, report: Report) -> Result<(), NotAwaited> {
-        self.prober.report(key, report)
+    /// Takes what a backend reports of itself, and its load if it says that.
+    pub(super) fn report(
+        &self,
+        key: &health::Key,
+        report: Report,
+        load: Option<f64>,
+    ) -> Result<(), NotAwaited> {
+        self.prober.report(key, report, load)
     }
 }
 

@@ -60,8 +60,6 @@ pub(super) struct Agent {
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
     pub(super) factors: Factors,
-    /// What backends reported of their load.
-    pub(super) loads: BTreeMap<health::Key, f64>,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -105,7 +103,6 @@ impl Agent {
             desired: Desired::default(),
             overrides,
             factors: Factors::default(),
-            loads: BTreeMap::new(),
             overrides_file,
             forgetful,
             attached: Vec::new(),

@@ -239,6 +239,12 @@ pub struct HealthView {
     pub last_error: Option<String>,
     /// Duration of the last probe that succeeded. Milliseconds.
     pub latency_ms: Option<f64>,
+    /// Its load, as it said last: 0 idle, 1 all that it can do.
+    #[serde(default)]
+    pub load: Option<f64>,
+    /// Why it did not say its load, though its probes ask for it.
+    #[serde(default)]
+    pub load_error: Option<String>,
     /// Whether its probes succeed and it is held down, since it went down too often.
     #[serde(default)]
     pub damped: bool,

@@ -85,6 +85,7 @@ fn every_given_value_arrives() {
             headers: vec![("accept".into(), "text/plain".into())],
             expect: Statuses::parse("200-299,304").unwrap(),
             answer: Some(Pattern::Text("ok".into())),
+            load_header: Some("x-load".into()),
         }),
         to: ProbeTo::Address,
         padded: false,
