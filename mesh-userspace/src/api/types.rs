@@ -32,23 +32,24 @@ pub struct Status {
     /// Packets of QUIC services, by what led them to their backends. None from agents that know no QUIC.
     #[serde(default)]
     pub quic: QuicPackets,
-    /// Sources of backends, in the order of the configuration. None from agents that know no discovery.
+    /// Where services are defined beside the file, if anywhere; and sources of backends, in the order of the configuration.
+    /// None from agents that know no discovery.
     #[serde(default)]
     pub discovery: Vec<SourceView>,
 }
 
-/// A source of backends.
+/// A source of backends, or of services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceView {
     /// Its name: kind, and who is asked.
     pub source: String,
     /// Its kind, as configured.
     pub kind: String,
-    /// Names of the services that it is a source of.
+    /// Names of the services that it is a source of, or that it defines and that are in force.
     pub services: Vec<String>,
     /// `live`, `stale` if it does not answer at present, so that its last word stands, or `silent` if it has none.
     pub state: String,
-    /// Instances that it knows, those included that a service leaves out.
+    /// Instances that it knows, those included that a service leaves out; or definitions, those included that are refused.
     pub instances: u32,
     /// How long ago it last said so; none when it never did. Seconds.
     pub age_seconds: Option<f64>,

@@ -1,88 +1,15 @@
 //! Instances in etcd: in a real one, and in a server in its place that refuses tokens and forgets history.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use mesh_tests::wait::{eventually, until};
-use mesh_tests::{Host, LoggedChild, preflight};
+use mesh_tests::wait::eventually;
 
 use super::fake::{Fake, Said};
+use super::member::{Etcd, PORT};
 use super::stage::{SOON, Stage, finish};
 
-/// Until a member that was killed serves again.
-const SERVES: Duration = Duration::from_secs(60);
-
-/// The port that sources ask, and another where they do not find it.
-const PORT: u16 = 2379;
+/// A port where sources do not find it.
 const HIDDEN: u16 = 2479;
-
-/// A cluster of one.
-struct Etcd {
-    host: Host,
-    directory: PathBuf,
-    port: u16,
-    child: LoggedChild,
-}
-
-impl Etcd {
-    fn start(stage: &Stage) -> Self {
-        preflight::present("etcd", "etcd-server").unwrap();
-        preflight::present("etcdctl", "etcd-client").unwrap();
-        let (host, directory) = (stage.scene.topology.balancer().clone(), stage.scene.topology.directory());
-        let child = launch(&host, &directory, PORT);
-        let mut etcd = Self { host, directory, port: PORT, child };
-        etcd.await_health();
-        etcd
-    }
-
-    fn await_health(&mut self) {
-        let (host, port) = (self.host.clone(), self.port);
-        self.child.await_ready(SERVES, |_| control(&host, port, &["get", "health"]).map(drop)).unwrap();
-    }
-
-    /// Runs `etcdctl`, which must succeed.
-    fn control(&self, arguments: &[&str]) -> String {
-        until("etcd takes it", SOON, || control(&self.host, self.port, arguments)).unwrap()
-    }
-
-    fn put(&self, stage: &Stage, host: usize, keys: &str) {
-        let value = format!("{{\"address\": \"{}\"{keys}}}", stage.address(host));
-        self.control(&["put", &format!("/web/{host}"), &value]);
-    }
-
-    fn delete(&self, host: usize) {
-        assert_eq!(self.control(&["del", &format!("/web/{host}")]).trim(), "1");
-    }
-
-    /// Dies, as a crash would.
-    fn kill(&mut self) {
-        self.child.kill9().unwrap();
-    }
-
-    /// Begins again with what it knew, on this port.
-    fn restart(&mut self, port: u16) {
-        self.port = port;
-        self.child = launch(&self.host, &self.directory, port);
-        self.await_health();
-    }
-}
-
-fn launch(host: &Host, directory: &std::path::Path, port: u16) -> LoggedChild {
-    let url = format!("http://127.0.0.1:{port}");
-    let mut command = host.command("etcd");
-    command.arg("--data-dir").arg(directory.join("etcd"));
-    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    LoggedChild::spawn("etcd", command, directory.join("etcd.log")).unwrap()
-}
-
-fn control(host: &Host, port: u16, arguments: &[&str]) -> anyhow::Result<String> {
-    let mut command = host.command("etcdctl");
-    command.env("ETCDCTL_API", "3").arg(format!("--endpoints=127.0.0.1:{port}")).args(arguments);
-    let output = command.output()?;
-    anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 fn table(keys: &str) -> String {
     format!("[[service.discovery]]\nkind = \"etcd\"\nprefix = \"/web/\"\n{keys}")
@@ -186,7 +113,7 @@ fn etcd_is_asked_as_a_user() {
     // A token is forgotten with the member that gave it.
     etcd.kill();
     stage.source_becomes("stale");
-    etcd.child = launch(&etcd.host, &etcd.directory, PORT);
+    etcd.launch();
     stage.source_becomes("live");
     stage.serves(&[0, 1]);
     assert!(!stage.scene.agent.log().contains("s3cret"));

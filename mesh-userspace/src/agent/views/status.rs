@@ -99,6 +99,7 @@ impl Agent {
             }
         }
         problems.extend(self.config.services.iter().filter_map(|service| self.silent_loads(service)));
+        problems.extend(self.fleet_problems());
         problems.extend(self.source_problems());
         problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
         problems.extend(self.config.services.iter().flat_map(|service| self.behind_routers(service)));
