@@ -19,5 +19,7 @@ mod fleet;
 mod kubernetes;
 #[path = "discovery/member.rs"]
 mod member;
+#[path = "discovery/papers.rs"]
+mod papers;
 #[path = "discovery/stage.rs"]
 mod stage;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use mesh_tests::wait::eventually;
 
 use super::fake::{Fake, Said};
-use super::member::{Etcd, PORT};
+use super::member::{Door, Etcd, PORT, Tls};
+use super::papers::Authority;
 use super::stage::{SOON, Stage, finish};
 
 /// A port where sources do not find it.
@@ -113,10 +114,77 @@ fn etcd_is_asked_as_a_user() {
     // A token is forgotten with the member that gave it.
     etcd.kill();
     stage.source_becomes("stale");
-    etcd.launch();
+    etcd.restart(PORT);
     stage.source_becomes("live");
     stage.serves(&[0, 1]);
     assert!(!stage.scene.agent.log().contains("s3cret"));
+}
+
+#[test]
+fn etcd_is_asked_over_tls() {
+    let stage = Stage::set(2);
+    let directory = stage.scene.topology.directory();
+    let [ours, other] = ["ours", "other"].map(|name| Authority::new(&directory, name));
+    let (server, client) = (ours.issue("127.0.0.1"), ours.issue("balancer.example"));
+    let tls = Tls { server: server.clone(), clients: ours.file.clone(), client: client.clone() };
+    let mut etcd = Etcd::start_behind(&stage, Door { port: PORT, tls: Some(tls) });
+    etcd.put(&stage, 0, "");
+    for user in [["user", "add", "root:toor"], ["user", "add", "balancer:s3cret"], ["role", "add", "reader"]]
+    {
+        etcd.control(&user);
+    }
+    etcd.control(&["role", "grant-permission", "reader", "--prefix=true", "read", "/web/"]);
+    etcd.control(&["user", "grant-role", "balancer", "reader"]);
+    etcd.control(&["user", "grant-role", "root", "root"]);
+    etcd.control(&["auth", "enable"]);
+    let password = directory.join("password");
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let asked = |ca: &Authority, keys: &str| {
+        stage.discover(&table(&format!(
+            "endpoints = [\"https://127.0.0.1:2379\"]\nuser = \"balancer\"\npassword_file = {password:?}\n\
+             ca_file = {:?}\n{keys}",
+            ca.file
+        )));
+    };
+    asked(&ours, &client.shown());
+    stage.says(&[(0, "up", 100)]);
+    stage.serves(&[0]);
+    let traffic = stage.traffic();
+
+    // Whoever is not believed is told so, in words; what was said last stays.
+    let fails = |of: &str| {
+        let is_said = || stage.source().last_error.is_some_and(|error| error.contains(of));
+        eventually(of, SOON, is_said).unwrap_or_else(|error| panic!("{error:#}: {:?}", stage.source()));
+        assert_eq!(stage.source_becomes("stale").instances, 1);
+        stage.serves(&[0]);
+    };
+    asked(&other, &client.shown());
+    fails(
+        "TLS with https://127.0.0.1:2379 failed: the certificate is from nobody that `ca_file` or this host trusts",
+    );
+    asked(&ours, &format!("{}server_name = \"etcd.example\"\n", client.shown()));
+    fails("etcd.example");
+    asked(&ours, "");
+    fails("alert");
+    asked(&ours, &other.issue("balancer.example").shown());
+    fails("alert");
+    let expired = ours.issue_expired("127.0.0.1");
+    etcd.kill();
+    etcd.door.tls.as_mut().unwrap().server = expired;
+    etcd.restart(PORT);
+    asked(&ours, &client.shown());
+    fails("TLS with https://127.0.0.1:2379 failed: the certificate has expired");
+
+    // It is right again, without a reload.
+    etcd.kill();
+    etcd.door.tls.as_mut().unwrap().server = server;
+    etcd.restart(PORT);
+    stage.source_becomes("live");
+    let entry = format!("{{\"address\": \"{}\"}}", stage.address(1));
+    etcd.control(&["--user=root:toor", "put", "/web/1", &entry]);
+    stage.says(&[(0, "up", 100), (1, "up", 100)]);
+    stage.serves(&[0, 1]);
+    traffic.finish();
 }
 
 /// A range with one host, at a revision.
