@@ -16,7 +16,7 @@ use crate::topology::Topology;
 use crate::{client, meshlb};
 
 /// Until `/readyz` says yes: verifying and loading the programs takes most of it.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// Until a terminated agent has ended.
 const END: Duration = Duration::from_secs(10);

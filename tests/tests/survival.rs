@@ -158,6 +158,14 @@ fn a_reload_of_a_wrong_file_changes_nothing() {
         scene.client().unwrap().get(scene.service()).unwrap();
     }
     let status: Status = scene.agent.cli_json(&["status"]).unwrap();
+    assert!(status.ready, "{status:?}");
+    assert!(
+        matches!(status.problems.as_slice(), [one] if one.contains("is not what is in the file")),
+        "{status:?}"
+    );
+    scene.agent.write_config_verbatim(&right).unwrap();
+    assert!(scene.agent.cli(&["reload"]).unwrap().status.success());
+    let status: Status = scene.agent.cli_json(&["status"]).unwrap();
     assert!(status.ready && status.problems.is_empty(), "{status:?}");
     finish(downloads);
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::api::types::{
     BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView, Status,
 };
+use crate::events::{self, Event};
 use crate::health::Report;
 use crate::metrics::Snapshot;
 use crate::overrides::Maintenance;
@@ -24,6 +25,13 @@ pub enum Command {
     Services(oneshot::Sender<Vec<ServiceView>>),
     /// Every backend of every service.
     Backends(oneshot::Sender<Vec<BackendView>>),
+    /// What happened.
+    Events {
+        /// Which of it.
+        question: events::Question,
+        /// The way back.
+        reply: oneshot::Sender<Vec<Event>>,
+    },
     /// Flows that have an entry.
     Flows {
         /// The most flows to return.

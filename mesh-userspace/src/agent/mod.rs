@@ -12,6 +12,7 @@ mod measure;
 mod orders;
 mod reload;
 mod state;
+mod telling;
 mod views;
 mod watched;
 
@@ -21,6 +22,7 @@ use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
+    events::{Happening, Kind},
     health, logging, metrics,
     reconcile::Reconciler,
 };
@@ -147,12 +149,13 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
             _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
         };
         if end {
-            return finish(&agent);
+            return finish(&mut agent);
         }
     }
 }
 
-fn finish(agent: &Agent) -> anyhow::Result<()> {
+fn finish(agent: &mut Agent) -> anyhow::Result<()> {
+    agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");
     }

@@ -10,6 +10,7 @@ use crate::{
     dataplane::host_address,
     desired::{Desired, Inputs, desired},
     discovery::combine,
+    events::{Happening, Kind},
     health::{self, State, Verdict},
     maglev,
     nexthop::{NextHop, Resolution},
@@ -66,6 +67,8 @@ impl Agent {
         let (source, config, defined) = valid.map_err(|error| {
             self.reloads.failed += 1;
             self.refused = Some(error.summary());
+            let message = format!("the configuration was refused: {}", error.summary());
+            self.tell(vec![Happening::new(Kind::Reload, message)]);
             refusal(&error)
         })?;
         let report = self.report(&config, &defined);
@@ -80,6 +83,7 @@ impl Agent {
             warn!(key, "takes effect with a restart only");
         }
         info!(changed = report.changed, "reloaded the configuration");
+        self.tell_of_reload(&report);
         Ok(report)
     }
 

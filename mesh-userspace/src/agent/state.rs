@@ -6,6 +6,7 @@ use super::{
     fleet::Fleet,
     inputs::{Inputs, News},
     orders,
+    telling::{Known, Memoir},
     watched::Watched,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
+    events::{self, Happening, Kind},
     health::{self, Correlator},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
@@ -67,6 +69,8 @@ pub(super) struct Agent {
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
     pub(super) forgetful: Option<String>,
+    /// What happened.
+    pub(super) memoir: Memoir,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
     pub(super) started: Instant,
@@ -90,6 +94,7 @@ impl Agent {
     ) -> Self {
         let now = clock::now();
         let overrides_file = OverridesFile::within(config.agent.state_directory.clone());
+        let memoir = Memoir::recall(config.agent.state_directory.clone());
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
@@ -109,6 +114,7 @@ impl Agent {
             factors: Factors::default(),
             overrides_file,
             forgetful,
+            memoir,
             attached: Vec::new(),
             reloads: Reloads::default(),
             started: now,
@@ -148,6 +154,7 @@ impl Agent {
             warn!(remark, "could not take in all that was discovered");
         }
         (self.config, self.origins, self.remarks) = (config, origins, remarks);
+        self.tell_of_sources();
         self.inputs.follow(&self.config);
     }
 
@@ -214,6 +221,7 @@ impl Agent {
     /// Attaches to interfaces that were removed and made again under the same name.
     fn attach_again(&mut self) {
         let mode = self.config.agent.xdp_mode;
+        let mut happenings = Vec::new();
         for attached in &mut self.attached {
             let name = attached.interface.clone();
             if ifindex(&name).is_none_or(|now| now == attached.ifindex) {
@@ -222,6 +230,8 @@ impl Agent {
             match self.reconciler.dataplane().attach(&name, mode) {
                 Ok(again) => {
                     info!(interface = name, mode = %again.mode, "attached to an interface that came back");
+                    let message = format!("{name} came back, attached to it in {} mode", again.mode);
+                    happenings.push(Happening::new(Kind::Interface, message));
                     *attached = again;
                 }
                 Err(error) => {
@@ -229,18 +239,23 @@ impl Agent {
                 }
             }
         }
+        self.tell(happenings);
     }
 
     /// Fills the tables for the first time, and only then takes packets.
     fn go(&mut self) -> anyhow::Result<()> {
         self.starting = None;
         self.sweep(clock::now());
-        self.update_desired();
+        // What was before is not known, so that everything would be new.
+        drop(self.update_desired());
         self.reconciler.reconcile(&self.desired, clock::now()).context("could not fill the tables")?;
         self.attach()?;
         self.readiness.send_replace(Readiness::Ready);
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
-        info!(services = self.desired.services.len(), "ready");
+        let services = self.desired.services.len();
+        info!(services, "ready");
+        let message = format!("version {} is ready with {services} services", env!("CARGO_PKG_VERSION"));
+        self.tell(vec![Happening::new(Kind::Agent, message)]);
         Ok(())
     }
 
@@ -255,7 +270,8 @@ impl Agent {
         Ok(kernel.keep_only(&agent.interfaces)?)
     }
 
-    pub(super) fn update_desired(&mut self) {
+    /// Answers with what is new about services and backends.
+    pub(super) fn update_desired(&mut self) -> Vec<Happening> {
         self.correlate();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
         let in_force = self.in_force(&verdicts);
@@ -268,6 +284,8 @@ impl Agent {
             now: clock::now(),
         };
         let desired = desired(inputs);
+        let known = Known { verdicts: &verdicts, next_hops: &next_hops };
+        let changes = events::changes(&self.desired, &desired, &known);
         for (key, service) in &desired.services {
             let before = self.desired.services.get(key).is_some_and(|service| service.panic);
             match (before, service.panic) {
@@ -279,11 +297,12 @@ impl Agent {
             }
         }
         self.desired = desired;
+        changes
     }
 
     /// Makes the maps what they should be now; what fails is tried again with the next tick.
     pub(super) fn reconcile(&mut self) {
-        self.update_desired();
+        let changes = self.update_desired();
         let now = clock::now();
         let done = self.reconciler.reconcile(&self.desired, now);
         match &done {
@@ -295,6 +314,7 @@ impl Agent {
             Err(error) => error!(%error, "could not bring the maps up to date, trying again"),
         }
         self.failed = done.is_err();
+        self.tell(changes);
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -318,6 +338,7 @@ impl Agent {
             Command::Status(reply) => answer(reply, self.status()),
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
+            Command::Events { question, reply } => answer(reply, self.memoir.answer(&question)),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
             Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
             Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),

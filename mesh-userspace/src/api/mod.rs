@@ -22,6 +22,9 @@ pub use socket::{ApiSocket, SocketError};
 /// The most flows one answer lists.
 pub const MAX_FLOWS: usize = 100_000;
 
+/// Events listed when nobody says how many.
+pub const DEFAULT_EVENTS: usize = 100;
+
 /// Flows listed when nobody says how many.
 pub const DEFAULT_FLOWS: usize = 100;
 

@@ -24,9 +24,10 @@ use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
     ServiceView, Status,
 };
-use super::{DEFAULT_FLOWS, MAX_FLOWS};
+use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
 use crate::agent::command::Order;
+use crate::events::{Event, Question};
 use crate::health::{self, MOST_LOAD, Report};
 use crate::overrides::Maintenance;
 
@@ -70,6 +71,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
+        .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
@@ -132,6 +134,27 @@ async fn flows(
     let mut flows = agent.ask(|reply| Command::Flows { limit, reply }).await?;
     flows.truncate(limit);
     Ok(Json(flows))
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    /// Those with a larger number.
+    after: Option<u64>,
+    /// Those of the last so many seconds.
+    since_seconds: Option<u64>,
+    service: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn events(
+    State(agent): State<AgentHandle>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Answer<Vec<Event>> {
+    let Query(EventsQuery { after, since_seconds, service, limit }) = query?;
+    // What began before time did is everything.
+    let since = since_seconds.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
+    let question = Question { after, since, service, limit: limit.unwrap_or(DEFAULT_EVENTS) };
+    Ok(Json(agent.ask(|reply| Command::Events { question, reply }).await?))
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
 
-use crate::api::{DEFAULT_FLOWS, MAX_FLOWS};
+use crate::api::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
 
 /// Layer-4 load balancer in XDP: the agent, and the commands that talk to it.
@@ -84,6 +84,8 @@ pub enum Ask {
         #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = parse_limit)]
         limit: usize,
     },
+    /// Show what happened, and why: what the agent and the operator did, and what became of backends.
+    Events(EventsArgs),
     /// Have the agent read its configuration again; an invalid one changes nothing.
     Reload {
         /// Only say what that would do.
@@ -143,6 +145,23 @@ pub struct DrainArgs {
     /// A backend has nothing left to do when it got no packet for so long.
     #[arg(long, value_name = "TIME", requires = "wait", default_value = "10s", value_parser = parse_time)]
     pub quiet: Duration,
+}
+
+/// Which events to show.
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    /// Only of the last so long, such as 1h.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<Duration>,
+    /// Only about this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// The last so many of them.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EVENTS)]
+    pub limit: usize,
+    /// Go on with what happens from now on, until interrupted; with -o json, an object a line.
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// Work on a host.
@@ -255,6 +274,8 @@ mod tests {
             "meshlb backends",
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
+            "meshlb events",
+            "meshlb events --since 1h --service web --limit 5 --follow",
             "meshlb reload",
             "meshlb reload --dry-run",
             "meshlb drain web 10.0.0.1",
@@ -283,6 +304,7 @@ mod tests {
         for (line, kind) in [
             ("meshlb run", ErrorKind::MissingRequiredArgument),
             ("meshlb status -o xml", ErrorKind::InvalidValue),
+            ("meshlb events --since yesterday", ErrorKind::ValueValidation),
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),

@@ -9,6 +9,7 @@ mod connect;
 mod dispatch;
 mod drain;
 mod error;
+mod events;
 mod format;
 mod local;
 mod output;

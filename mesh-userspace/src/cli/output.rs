@@ -33,6 +33,19 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
+    /// Prints `value` on a line of its own: as JSON, or as the line that `screen` makes of it.
+    pub(super) fn line<T: Serialize>(
+        &mut self,
+        value: &T,
+        screen: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        let text = match self.format {
+            Format::Table => screen(value),
+            Format::Json => serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?,
+        };
+        self.print(&text)
+    }
+
     /// Prints a line for people who wait; programs get the end alone.
     pub(super) fn tell(&mut self, line: impl FnOnce() -> String) -> Result<(), CliError> {
         match self.format {

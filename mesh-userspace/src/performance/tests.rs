@@ -120,6 +120,9 @@ fn weights(factors: &Factors, measured: &BTreeMap<IpAddr, Measured>) -> Vec<f64>
 }
 
 proptest! {
+    // A case is up to 120 steps of a few backends.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Whatever is measured: factors stay within their bounds, and no minute moves more than it may.
     #[test]
     fn bounds_hold(

@@ -77,6 +77,7 @@ impl Agent {
         let refused = |reason| format!("the configuration is not what is in the file: {reason}");
         problems.extend(self.refused.as_ref().map(refused));
         problems.extend(self.forgetful.clone());
+        problems.extend(self.memoir.unwritten.clone());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
