@@ -29,6 +29,8 @@ pub struct Agent {
     binary: PathBuf,
     defaults: Table,
     directory: PathBuf,
+    /// What runs it, if it does not run by itself.
+    wrapper: Vec<String>,
     child: Option<LoggedChild>,
 }
 
@@ -43,7 +45,8 @@ impl Agent {
         fs::create_dir_all(&directory)?;
         let defaults = defaults(topology, &directory)?;
         let host = topology.balancer().clone();
-        let mut agent = Self { host, binary: meshlb::binary()?, defaults, directory, child: None };
+        let (binary, wrapper) = (meshlb::binary()?, Vec::new());
+        let mut agent = Self { host, binary, defaults, directory, wrapper, child: None };
         agent.write_config(config)?;
         agent.launch()?;
         Ok(agent)
@@ -105,6 +108,11 @@ impl Agent {
         self.launch()
     }
 
+    /// From the next start on, a command runs it, which finds it and its arguments behind its own.
+    pub fn wrap(&mut self, wrapper: &[impl ToString]) {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+    }
+
     /// Runs `meshlb` with these arguments and the agent's socket, in the balancer.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = self.host.command(&self.binary);
@@ -130,7 +138,14 @@ impl Agent {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let mut command = self.host.command(&self.binary);
+        let mut command = match self.wrapper.split_first() {
+            None => self.host.command(&self.binary),
+            Some((wrapper, arguments)) => {
+                let mut command = self.host.command(wrapper);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(self.config_path());
         let mut child = LoggedChild::spawn("meshlb run", command, self.log_path())?;
         let socket = self.socket();

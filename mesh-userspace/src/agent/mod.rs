@@ -6,6 +6,7 @@
 mod clock;
 pub mod command;
 mod correlation;
+mod fleet;
 mod inputs;
 mod measure;
 mod orders;
@@ -67,7 +68,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let reconciler = block_in_place(|| load(&config))?;
     let inputs = Inputs::start(&config).await?;
     let watched = Watched::new(path.to_owned(), &config, &source);
-    let agent = Agent::new(watched, config, reconciler, inputs, readiness);
+    let agent = Agent::new(watched, (source, config), reconciler, inputs, readiness);
     watch_over(agent, orders).await
 }
 

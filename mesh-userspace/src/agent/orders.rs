@@ -165,13 +165,9 @@ impl Agent {
         load: Option<f64>,
     ) -> Result<(), CommandError> {
         let key = self.find(service, backend)?;
-        self.inputs.report(&key, report).map_err(|_not_awaited| {
+        self.inputs.report(&key, report, load).map_err(|_not_awaited| {
             CommandError::invalid(format!("service {service:?} does not wait for reports of its backends"))
                 .advise("write `kind = \"heartbeat\"` in its [service.health], and reload")
-        })?;
-        if let Some(load) = load {
-            self.loads.insert(key, load);
-        }
-        Ok(())
+        })
     }
 }

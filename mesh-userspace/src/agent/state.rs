@@ -3,6 +3,7 @@
 use super::{
     clock,
     command::{Command, CommandError},
+    fleet::Fleet,
     inputs::{Inputs, News},
     orders,
     telling::{Known, Memoir},
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     api::Readiness,
-    config::{Config, OnExit},
+    config::{Config, OnExit, Source},
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
@@ -44,7 +45,9 @@ pub(super) struct Agent {
     pub(super) watched: Watched,
     /// Why what is in the file now is not in force.
     pub(super) refused: Option<String>,
-    /// What was in the file.
+    /// Services that are defined elsewhere than in the file.
+    pub(super) fleet: Fleet,
+    /// What was in the file, with those services.
     pub(super) written: Config,
     /// The same, with the backends that were discovered.
     pub(super) config: Config,
@@ -62,8 +65,6 @@ pub(super) struct Agent {
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
     pub(super) factors: Factors,
-    /// What backends reported of their load.
-    pub(super) loads: BTreeMap<health::Key, f64>,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -86,7 +87,7 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         watched: Watched,
-        config: Config,
+        (files, config): (Source, Config),
         reconciler: Reconciler<Kernel>,
         inputs: Inputs,
         readiness: watch::Sender<Readiness>,
@@ -101,6 +102,7 @@ impl Agent {
             incidents: 0,
             watched,
             refused: None,
+            fleet: Fleet::new(files, &config),
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
@@ -110,7 +112,6 @@ impl Agent {
             desired: Desired::default(),
             overrides,
             factors: Factors::default(),
-            loads: BTreeMap::new(),
             overrides_file,
             forgetful,
             memoir,
@@ -122,9 +123,28 @@ impl Agent {
             touched: now,
             failed: false,
         };
+        agent.inputs.ask_for_services(agent.written.services_from.as_ref());
         agent.inputs.ask(&agent.written);
         agent.take_in();
+        agent.take_in_services();
         agent
+    }
+
+    /// Goes by a configuration from now on, and hears its new sources out.
+    pub(super) fn go_by(&mut self, config: Config) {
+        self.written = config;
+        self.inputs.ask(&self.written);
+        // Or a service whose backends move from the file to a source would have none in between. A start waits anyway.
+        if self.is_ready() {
+            self.inputs.hear_out();
+        }
+        self.take_in();
+        if self.overrides.forget_missing(&self.config) {
+            self.remember();
+        }
+        self.starting =
+            self.starting.map(|deadline| deadline.max(self.started + Inputs::patience(&self.config)));
+        self.steer();
     }
 
     /// Takes in what the sources say, and probes and resolves whom they know.
@@ -157,8 +177,10 @@ impl Agent {
 
     /// Sources, probes or next hops have news.
     pub(super) fn on_change(&mut self, news: News) -> anyhow::Result<()> {
-        if news == News::Discovery {
-            self.take_in();
+        match news {
+            News::Services => self.take_in_services(),
+            News::Discovery => self.take_in(),
+            News::State => {}
         }
         match self.starting {
             Some(_) if self.inputs.are_complete(&self.config) => self.go(),

@@ -28,7 +28,7 @@ use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
 use crate::agent::command::Order;
 use crate::events::{Event, Question};
-use crate::health::Report;
+use crate::health::{self, MOST_LOAD, Report};
 use crate::overrides::Maintenance;
 
 /// Answers under way get this long to finish when the agent stops.
@@ -209,9 +209,6 @@ async fn drain_progress(State(agent): State<AgentHandle>, path: BackendPath) -> 
 /// Longest text that a backend or an operator may leave: bytes.
 const LONGEST_TEXT: usize = 500;
 
-/// Far more than any backend can bear.
-const MOST_LOAD: f64 = 1000.0;
-
 #[derive(Deserialize)]
 struct HeartbeatQuery {
     failing: Option<String>,
@@ -224,7 +221,7 @@ async fn heartbeat(
     query: Result<Query<HeartbeatQuery>, QueryRejection>,
 ) -> Answer<HeartbeatReport> {
     let Query(HeartbeatQuery { failing, load }) = query?;
-    if load.is_some_and(|load| !(0.0..=MOST_LOAD).contains(&load)) {
+    if load.is_some_and(|number| health::load(number).is_none()) {
         return Err(Failure::bad_request(format!("a load is a number from 0 to {MOST_LOAD}")));
     }
     let (name, backend) = backend_of(path)?;

@@ -126,6 +126,8 @@ impl Agent {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }
+        problems.extend(self.config.services.iter().filter_map(|service| self.silent_loads(service)));
+        problems.extend(self.fleet_problems());
         problems.extend(self.source_problems());
         problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
         problems.extend(self.config.services.iter().flat_map(|service| self.behind_routers(service)));
@@ -148,6 +150,22 @@ impl Agent {
                 )
             })
             .collect()
+    }
+
+    /// Backends whose load a service's shares should follow, and that do not say it.
+    fn silent_loads(&self, service: &config::Service) -> Option<String> {
+        let verdicts = self.inputs.verdicts();
+        let key = |address| health::Key { service: service.key(), address };
+        let error = |backend: &config::Backend| {
+            let error = verdicts.get(&key(backend.address))?.load_error.as_ref()?;
+            Some((backend.address, error.to_string()))
+        };
+        let silent: Vec<_> = service.backends.iter().filter_map(error).collect();
+        let (address, reason) = silent.first()?;
+        let (name, count, all) = (&service.name, silent.len(), service.backends.len());
+        Some(format!(
+            "service {name:?}: {count} of {all} backends do not say their load, such as {address}: {reason}"
+        ))
     }
 
     /// A table keeps the size that it was created with.
