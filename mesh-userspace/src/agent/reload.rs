@@ -66,6 +66,7 @@ impl Agent {
         });
         let (source, config, defined) = valid.map_err(|error| {
             self.reloads.failed += 1;
+            self.reloads.last_failed = true;
             self.refused = Some(error.summary());
             let message = format!("the configuration was refused: {}", error.summary());
             self.tell(vec![Happening::new(Kind::Reload, message)]);
@@ -79,6 +80,7 @@ impl Agent {
         let config = Config { include, services_from, services, ..self.written.clone() };
         self.take_over(source, config, defined);
         self.reloads.ok += 1;
+        self.reloads.last_failed = false;
         for key in &report.restart_needed {
             warn!(key, "takes effect with a restart only");
         }

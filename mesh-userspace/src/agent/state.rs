@@ -17,7 +17,7 @@ use crate::{
     discovery::{Combined, combine},
     events::{self, Happening, Kind},
     health::{self, Correlator},
-    metrics::Reloads,
+    metrics::{Reconciles, Reloads},
     overrides::{Overrides, OverridesFile},
     performance::Factors,
     reconcile::Reconciler,
@@ -73,6 +73,7 @@ pub(super) struct Agent {
     pub(super) memoir: Memoir,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
+    pub(super) reconciles: Reconciles,
     pub(super) started: Instant,
     readiness: watch::Sender<Readiness>,
     /// Until when the first answers of probes and next hops are waited for; `None` once tables are loaded.
@@ -117,6 +118,7 @@ impl Agent {
             memoir,
             attached: Vec::new(),
             reloads: Reloads::default(),
+            reconciles: Reconciles::default(),
             started: now,
             readiness,
             swept: now,
@@ -314,6 +316,12 @@ impl Agent {
             Err(error) => error!(%error, "could not bring the maps up to date, trying again"),
         }
         self.failed = done.is_err();
+        self.reconciles.seconds += now.elapsed().as_secs_f64();
+        if self.failed {
+            self.reconciles.failed += 1
+        } else {
+            self.reconciles.ok += 1
+        }
         self.tell(changes);
     }
 

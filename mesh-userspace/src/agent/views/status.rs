@@ -214,6 +214,8 @@ impl Agent {
             quic: self.quic_packets(),
             flows: self.flow_use(),
             discovery: self.source_views(),
+            problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
+            reconciles: self.reconciles,
             reloads: self.reloads,
             incidents: self.incidents,
         }
