@@ -42,8 +42,11 @@ pub(crate) const COMPARED: &[Tool] = &[
 pub(crate) const SOURCES: &[Tool] =
     &[("dnsmasq", "dnsmasq-base"), ("etcd", "etcd-server"), ("etcdctl", "etcd-client")];
 
+/// What runs the unit.
+pub(crate) const INIT: &[Tool] = &[("systemctl", "systemd")];
+
 /// What all tests need.
-pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES];
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, INIT];
 
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
