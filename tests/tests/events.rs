@@ -7,6 +7,7 @@ use std::time::Duration;
 use mesh_tests::LoggedChild;
 use mesh_tests::scene::{Plot, Scene, Way};
 use mesh_tests::wait::eventually;
+use mesh_userspace::api::types::Status;
 use mesh_userspace::events::{Event, Kind};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -53,6 +54,10 @@ fn what_becomes_of_backends_is_told_with_its_reason_and_survives_the_agent() {
     scene.topology.backend(1).unwrap().link_down().unwrap();
     let down = await_event(&scene, Kind::Backend, "went down: ");
     assert_eq!(down.what.backend, Some(backend));
+    let status: Status = scene.agent.cli_json(&["status"]).unwrap();
+    let [listed] = status.backends_down.as_slice() else { panic!("{status:?}") };
+    assert_eq!((listed.service.as_str(), &listed.address), ("web", &backend.to_string()));
+    assert!(listed.reason.is_some() && status.slots_changing > 0, "{status:?}");
     scene.topology.backend(1).unwrap().link_up().unwrap();
     await_event(&scene, Kind::Backend, "came up");
 

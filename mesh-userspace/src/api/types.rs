@@ -36,6 +36,25 @@ pub struct Status {
     /// None from agents that know no discovery.
     #[serde(default)]
     pub discovery: Vec<SourceView>,
+    /// Backends that are down, those first that went down last; no more than 20.
+    #[serde(default)]
+    pub backends_down: Vec<BackendDown>,
+    /// Slots of all services that change over.
+    #[serde(default)]
+    pub slots_changing: u64,
+}
+
+/// A backend that is down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendDown {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub address: String,
+    /// How long. Seconds.
+    pub since_seconds: f64,
+    /// Why; none if the probes do not say.
+    pub reason: Option<String>,
 }
 
 /// A source of backends, or of services.

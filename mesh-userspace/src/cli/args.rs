@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
 
@@ -64,12 +65,23 @@ pub enum Command {
     },
     /// On a backend: unwrap the packets that a balancer sends with forward = "ipip", "gue" or "geneve".
     Decap(DecapArgs),
+    /// Print what a shell needs to complete commands.
+    Completions {
+        /// Which.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands.
+    Man {
+        /// Write a page for each command into this directory.
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// What a running agent is asked.
 #[derive(Debug, Subcommand)]
 pub enum Ask {
-    /// Show how the agent is, and its problems.
+    /// Show how the agent is, and its problems. Exit status 3 where there are any.
     Status,
     /// List services.
     Services,
@@ -289,6 +301,9 @@ mod tests {
             "meshlb heartbeat web 10.0.0.1",
             "meshlb heartbeat web 10.0.0.1 --failing overload",
             "meshlb heartbeat web 10.0.0.1 --load 0.7",
+            "meshlb completions bash",
+            "meshlb man",
+            "meshlb man --directory /usr/share/man/man1",
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",
@@ -322,6 +337,7 @@ mod tests {
             ("meshlb decap --interface eth0 --vip one", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --gue-port 65536", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --metrics localhost", ErrorKind::ValueValidation),
+            ("meshlb completions dos", ErrorKind::InvalidValue),
             ("meshlb top", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");

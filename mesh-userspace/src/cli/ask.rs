@@ -17,7 +17,11 @@ pub(super) async fn ask<W: Write>(
 ) -> Result<(), CliError> {
     let agent = Client::new(&connect::socket(socket))?;
     match question {
-        Ask::Status => output.show(&agent.status().await?, screens::status),
+        Ask::Status => {
+            let status = agent.status().await?;
+            output.show(&status, screens::status)?;
+            if status.ready && status.problems.is_empty() { Ok(()) } else { Err(CliError::Unwell) }
+        }
         Ask::Services => output.show(&agent.services().await?, |list| screens::services(list)),
         Ask::Backends { service } => {
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))

@@ -46,6 +46,11 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
+    /// Prints bytes that are what was asked for, in whatever format.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.writer.write_all(bytes).and_then(|()| self.writer.flush()).map_err(CliError::Output)
+    }
+
     /// Prints a line for people who wait; programs get the end alone.
     pub(super) fn tell(&mut self, line: impl FnOnce() -> String) -> Result<(), CliError> {
         match self.format {

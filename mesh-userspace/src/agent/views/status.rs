@@ -6,7 +6,7 @@ use crate::{
         clock,
         state::{Agent, ifindex},
     },
-    api::types::{FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
+    api::types::{BackendDown, FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
     config,
     dataplane::{Dataplane as _, kernel::LoadedProgram},
     desired::Role,
@@ -15,8 +15,11 @@ use crate::{
     nexthop::Resolution,
 };
 use mesh_common::quic::Routed;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 use tracing::warn;
+
+/// Backends that are down and listed.
+const MOST_DOWN: usize = 20;
 
 impl Agent {
     pub(in crate::agent) fn status(&mut self) -> Status {
@@ -42,7 +45,31 @@ impl Agent {
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
             discovery: self.source_views(),
+            backends_down: self.backends_down(),
+            slots_changing: self.reconciler.slots_changing(),
         }
+    }
+
+    /// Those that went down last, first.
+    fn backends_down(&self) -> Vec<BackendDown> {
+        let verdicts = self.inputs.verdicts();
+        let now = SystemTime::now();
+        let mut down = Vec::new();
+        for (key, service) in &self.desired.services {
+            for (address, _) in service.backends.iter().filter(|(_, backend)| backend.role == Role::Down) {
+                let verdict = verdicts.get(&health::Key { service: *key, address: *address });
+                let since = verdict.and_then(|verdict| now.duration_since(verdict.since).ok());
+                down.push(BackendDown {
+                    service: service.name.clone(),
+                    address: address.to_string(),
+                    since_seconds: since.unwrap_or_default().as_secs_f64(),
+                    reason: verdict.and_then(|verdict| verdict.last_error.clone()),
+                });
+            }
+        }
+        down.sort_by(|one, other| one.since_seconds.total_cmp(&other.since_seconds));
+        down.truncate(MOST_DOWN);
+        down
     }
 
     fn interfaces(&self) -> Vec<InterfaceView> {
