@@ -45,8 +45,11 @@ pub(crate) const SOURCES: &[Tool] =
 /// What scrapes; `promtool`, which checks rules, comes with it.
 pub(crate) const MONITORING: &[Tool] = &[("promtool", "prometheus")];
 
+/// What runs the unit.
+pub(crate) const INIT: &[Tool] = &[("systemctl", "systemd")];
+
 /// What all tests need.
-pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING];
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING, INIT];
 
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";

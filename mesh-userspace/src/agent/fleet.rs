@@ -5,7 +5,8 @@
 use super::state::Agent;
 use crate::{
     config::{Config, ConfigError, Defined, Definitions, Service, ServicesFrom, Source},
-    discovery::{Report, Store},
+    discovery::{Report, Store, StoreError},
+    events::{Happening, Kind},
 };
 use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
@@ -24,6 +25,8 @@ pub(super) struct Fleet {
     own: Vec<Service>,
     defined: Defined,
     store: Store,
+    /// Whose definitions are stored.
+    stored: Option<String>,
     /// Why what applies is not stored.
     unstored: Option<String>,
     /// Why nothing more can be taken over.
@@ -34,9 +37,14 @@ impl Fleet {
     /// Begins with what applied when the agent before ended.
     pub(super) fn new(files: Source, config: &Config) -> Self {
         let store = Store::within(&config.agent.state_directory, DIRECTORY);
+        let from = config.services_from.as_ref().map(ToString::to_string);
+        if let Err(error) = store.keep_only(from.iter()) {
+            warn!(%error, "could not forget definitions of another source");
+        }
         let good = config.services_from.as_ref().and_then(|from| recall(&store, from)).unwrap_or_default();
         let defined = Defined { good, ..Defined::default() };
-        Self { files, own: config.services.clone(), defined, store, unstored: None, trouble: None }
+        let own = config.services.clone();
+        Self { files, own, defined, store, stored: None, unstored: None, trouble: None }
     }
 
     /// The names of the services that are defined elsewhere.
@@ -49,24 +57,33 @@ impl Fleet {
         self.own.iter().chain(&self.defined.services).cloned().collect()
     }
 
-    /// Takes over what applies now, and stores it.
-    fn adopt(&mut self, from: Option<&ServicesFrom>, defined: Defined) {
-        for (name, reason) in defined.refused.iter().filter(|it| self.defined.refused.get(it.0) != Some(it.1))
-        {
+    /// Takes over what applies now, and stores it. Answers what is to be told.
+    fn adopt(&mut self, from: Option<&ServicesFrom>, defined: Defined) -> Vec<Happening> {
+        let is_known = |it: &(&String, &String)| self.defined.refused.get(it.0) == Some(it.1);
+        let mut told = Vec::new();
+        for (name, reason) in defined.refused.iter().filter(|it| !is_known(it)) {
             warn!(service = name, reason, "did not take over the definition of a service");
+            let message = format!("a definition was refused: {reason}");
+            told.push(Happening::new(Kind::Discovery, message).of(name));
         }
-        let is_new = self.defined.good != defined.good;
+        let (is_new, from) = (self.defined.good != defined.good, from.map(ToString::to_string));
         (self.defined, self.trouble) = (defined, None);
-        if is_new && let Some(from) = from {
+        if is_new || self.stored != from {
             info!(services = ?self.names(), "took over definitions of services");
-            self.keep(from);
+            let kept = self.keep(from.as_deref());
+            self.unstored = kept.err().map(|error| error.to_string());
+            self.unstored.iter().for_each(|error| warn!(error, "could not store definitions of services"));
+            self.stored = from;
         }
+        told
     }
 
-    fn keep(&mut self, from: &ServicesFrom) {
-        let kept = self.store.keep(&from.to_string(), SystemTime::now(), &self.defined.good);
-        self.unstored = kept.err().map(|error| error.to_string());
-        self.unstored.iter().for_each(|error| warn!(error, "could not store definitions of services"));
+    /// Stores what applies, and nothing of another source.
+    fn keep(&self, from: Option<&str>) -> Result<(), StoreError> {
+        if let Some(from) = from {
+            self.store.keep(from, SystemTime::now(), &self.defined.good)?;
+        }
+        self.store.keep_only(from.map(str::to_owned).iter())
     }
 }
 
@@ -90,18 +107,21 @@ impl Agent {
     /// Takes over files, and what applies beside them.
     pub(super) fn take_over(&mut self, files: Source, config: Config, defined: Defined) {
         (self.fleet.files, self.fleet.own) = (files, config.services.clone());
-        self.fleet.adopt(config.services_from.as_ref(), defined);
+        let told = self.fleet.adopt(config.services_from.as_ref(), defined);
+        self.tell(told);
         self.go_by(Config { services: self.fleet.services(), ..config });
     }
 
     /// Takes over what applies now beside the files that are in force.
     pub(super) fn take_in_services(&mut self) {
+        self.tell_of_sources();
         let own = Config { services: self.fleet.own.clone(), ..self.written.clone() };
         match self.define(&self.fleet.files, &own) {
             Err(error) => self.fleet.trouble = Some(error.summary()),
             Ok(defined) => {
                 let is_new = self.fleet.defined.services != defined.services;
-                self.fleet.adopt(own.services_from.as_ref(), defined);
+                let told = self.fleet.adopt(own.services_from.as_ref(), defined);
+                self.tell(told);
                 if is_new {
                     self.go_by(Config { services: self.fleet.services(), ..own });
                 }

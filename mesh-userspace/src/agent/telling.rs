@@ -3,6 +3,7 @@
 use super::state::Agent;
 use crate::{
     api::types::ReloadReport,
+    discovery::{self, Report},
     events::{self, Event, Happening, Journal, Kind, Log, Question, Reasons},
     health::{self, Verdict},
     nexthop::Resolution,
@@ -24,7 +25,17 @@ pub(super) struct Memoir {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Word {
     state: &'static str,
-    instances: usize,
+    entries: usize,
+    /// What entries are.
+    what: &'static str,
+}
+
+impl Word {
+    /// Beside it, why the source says nothing else.
+    fn of<W: discovery::Word>(report: &Report<W>, what: &'static str) -> (Self, Option<String>) {
+        let entries = report.snapshot.as_ref().map_or(0, |snapshot| snapshot.count());
+        (Self { state: report.state(), entries, what }, report.error.clone())
+    }
 }
 
 impl Memoir {
@@ -81,17 +92,18 @@ impl Agent {
 
     /// Remembers what is new about the sources.
     pub(super) fn tell_of_sources(&mut self) {
-        let mut happenings = Vec::new();
-        let mut heard = BTreeMap::new();
-        for (source, report) in self.inputs.reports().iter() {
-            let instances = report.snapshot.as_ref().map_or(0, |snapshot| snapshot.instances().len());
-            let word = Word { state: report.state(), instances };
+        let (mut happenings, mut heard) = (Vec::new(), BTreeMap::new());
+        let (definitions, reports) = (self.inputs.definitions(), self.inputs.reports());
+        let services = definitions.iter().map(|(source, report)| (source, Word::of(report, "definitions")));
+        let backends = reports.iter().map(|(source, report)| (source, Word::of(report, "instances")));
+        for (source, (word, error)) in services.chain(backends) {
             if self.memoir.heard.get(source) != Some(&word) {
-                let error = report.error.as_deref();
-                happenings.extend(said(source, &word, error).map(|it| Happening::new(Kind::Discovery, it)));
+                let said = said(source, &word, error.as_deref());
+                happenings.extend(said.map(|it| Happening::new(Kind::Discovery, it)));
             }
             heard.insert(source.clone(), word);
         }
+        drop((definitions, reports));
         self.memoir.heard = heard;
         self.tell(happenings);
     }
@@ -118,11 +130,11 @@ impl Agent {
 }
 
 fn said(source: &str, word: &Word, error: Option<&str>) -> Option<String> {
-    let Word { state, instances } = word;
+    let Word { state, entries, what } = word;
     match (*state, error) {
-        ("live", _) => Some(format!("{source} says {instances} instances")),
+        ("live", _) => Some(format!("{source} says {entries} {what}")),
         ("stale", Some(error)) => {
-            Some(format!("{source} does not answer, its last {instances} instances stand: {error}"))
+            Some(format!("{source} does not answer, its last {entries} {what} stand: {error}"))
         }
         (_, Some(error)) => Some(format!("{source} does not answer and never has: {error}")),
         (_, None) => None,

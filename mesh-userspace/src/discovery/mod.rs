@@ -39,5 +39,5 @@ pub use kubernetes::KubernetesError;
 pub use report::{Report, Reports};
 pub use snapshot::{Instance, Snapshot};
 pub use sources::Sources;
-pub use store::Store;
+pub use store::{Store, StoreError};
 pub use word::{Follow, Word};
