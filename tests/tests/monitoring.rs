@@ -1,5 +1,5 @@
 //! What is shipped for Prometheus and Grafana speaks of metrics that there are, and works with the real thing.
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail by panicking, too")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
