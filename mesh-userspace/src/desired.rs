@@ -91,7 +91,7 @@ impl Service {
             backend.role == Role::Active && backend.weight > 0 && backend.next_hop.is_some()
         };
         let active = self.backends.iter().filter(|(_, backend)| takes(backend));
-        active.map(|(address, backend)| Share { address: *address, weight: backend.weight }).collect()
+        active.map(|(address, backend)| Share { address: *address, weight: backend.weight.into() }).collect()
     }
 }
 

@@ -54,7 +54,7 @@ choices! {
     /// How a packet's slot is picked.
     #[derive(Default)]
     Scheduler {
-        /// By the flow's hash, in a table filled by weighted Maglev hashing.
+        /// By the flow's hash, in a table filled by weight.
         #[default]
         Maglev = "maglev",
         /// By the hash of the client's address, in the same table.
