@@ -1,6 +1,7 @@
 //! What the dataplane should hold: a pure function of configuration, health, next hops and the operator's orders.
 
 use crate::{
+    composition::{self, Portion, Rules},
     config::{self, Config, Forward, OnNoBackends, Quic, Scheduler, ServiceKey, Standing, Tracking},
     delivery::Delivery,
     health::{self, State, Verdict},
@@ -23,9 +24,10 @@ const STEPS: u16 = 10;
 pub enum Role {
     /// Takes new flows.
     Active,
-    /// Keeps its flows and takes no new ones: the operator or its source drains it, or its weight is 0.
+    /// Keeps its flows and takes no new ones: the operator or its source drains it, or its weight is 0, or its group's
+    /// share is.
     Draining,
-    /// Keeps its flows and takes no new ones while a backend of a lower priority's number does.
+    /// Keeps its flows and takes no new ones while higher tiers are up to all of them.
     Standby,
     /// Its probes have not spoken yet: keeps flows, takes no new ones.
     Unknown,
@@ -38,10 +40,12 @@ pub enum Role {
 pub struct Backend {
     /// What it is to flows.
     pub role: Role,
-    /// Its share of new flows now.
+    /// Its share of the new flows of its group and tier now.
     pub weight: u16,
     /// Its share, were it not for slow starts and measurements.
     pub whole: u16,
+    /// What it takes of the service's new flows, relative to the other backends; 0: nothing.
+    pub portion: u32,
     /// Whether its share grows with time.
     pub starting: bool,
     /// The way to it, once known.
@@ -84,14 +88,18 @@ pub struct Service {
 }
 
 impl Service {
-    /// Who takes new flows: active, with a weight and a known way.
+    /// Who takes new flows, and how much.
     #[must_use]
     pub fn shares(&self) -> Vec<Share> {
-        let takes = |backend: &Backend| {
-            backend.role == Role::Active && backend.weight > 0 && backend.next_hop.is_some()
-        };
-        let active = self.backends.iter().filter(|(_, backend)| takes(backend));
-        active.map(|(address, backend)| Share { address: *address, weight: backend.weight }).collect()
+        let takes = self.backends.iter().filter(|(_, backend)| backend.portion > 0);
+        takes.map(|(address, backend)| Share { address: *address, weight: backend.portion }).collect()
+    }
+
+    /// What backends take, as weights of 16 bits.
+    pub fn weights(&self) -> impl Fn(&Backend) -> u16 {
+        let most = self.backends.values().map(|backend| backend.portion).max().unwrap_or(0);
+        let excess = (u32::BITS - most.leading_zeros()).saturating_sub(u16::BITS);
+        move |backend| u16::try_from(backend.portion >> excess).unwrap_or(u16::MAX)
     }
 }
 
@@ -154,13 +162,16 @@ impl Forward {
 }
 
 fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
-    let mut backends: BTreeMap<_, _> =
-        service.backends.iter().map(|backend| (backend.address, member(service, backend, inputs))).collect();
-    let panic = is_panic(service.health.as_ref().map_or(0, |health| health.panic_threshold), &backends);
+    let mut members: Vec<Member<'_>> =
+        service.backends.iter().map(|backend| member(service, backend, inputs)).collect();
+    let panic = is_panic(service.health.as_ref().map_or(0, |health| health.panic_threshold), &members);
     if panic {
-        backends.values_mut().filter(|b| matches!(b.role, Role::Down)).for_each(|b| b.role = Role::Active);
+        let down = members.iter_mut().filter(|member| member.desired.role == Role::Down);
+        down.for_each(|member| member.desired.role = Role::Active);
     }
-    hold_back(service, &mut backends);
+    let split = inputs.overrides.split(service);
+    compose(&mut members, Rules { split: &split, spill_over_below: service.spill_over_below });
+    let backends = members.into_iter().map(|member| (member.config.address, member.desired)).collect();
     Service {
         name: service.name.clone(),
         delivery: Delivery::of(service, inputs.config.agent.outer_source),
@@ -176,7 +187,52 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
     }
 }
 
-fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'_>) -> Backend {
+/// A backend while it is found out what it should be.
+struct Member<'a> {
+    config: &'a config::Backend,
+    desired: Backend,
+    /// The weight that somebody wants it to have, whatever it takes.
+    configured: u16,
+    /// How much of that it is well enough for, by its probes and as far as it has started.
+    healthy: u16,
+}
+
+impl<'a> Member<'a> {
+    fn for_composition(&self) -> composition::Member<'a> {
+        composition::Member {
+            group: &self.config.group,
+            priority: self.config.priority,
+            configured: if self.counts() { self.configured } else { 0 },
+            healthy: self.healthy,
+            weight: if is_able(&self.desired) { self.desired.weight } else { 0 },
+        }
+    }
+
+    /// Whether its tier is the weaker without it. Nobody knows of those that are not probed yet; those that their source
+    /// drains are about to leave.
+    fn counts(&self) -> bool {
+        self.desired.role != Role::Unknown && self.config.standing != Standing::Draining
+    }
+}
+
+/// Whether new flows can be given to a backend.
+fn is_able(backend: &Backend) -> bool {
+    backend.role == Role::Active && backend.next_hop.is_some()
+}
+
+/// Gives each backend its part of the service's new flows.
+fn compose(members: &mut [Member<'_>], rules: Rules<'_>) {
+    let seen: Vec<_> = members.iter().map(Member::for_composition).collect();
+    for (member, portion) in members.iter_mut().zip(composition::portions(&seen, rules)) {
+        match portion {
+            Portion::Takes(portion) => member.desired.portion = portion,
+            Portion::StandsBy => member.desired.role = Role::Standby,
+            Portion::Unshared => member.desired.role = Role::Draining,
+        }
+    }
+}
+
+fn member<'a>(service: &config::Service, backend: &'a config::Backend, inputs: Inputs<'_>) -> Member<'a> {
     let key = health::Key { service: service.key(), address: backend.address };
     let state = match (&service.health, inputs.verdicts.get(&key)) {
         (None, _) => State::Up,
@@ -200,8 +256,11 @@ fn member(service: &config::Service, backend: &config::Backend, inputs: Inputs<'
     let age = risen.map(|risen| inputs.now.saturating_duration_since(risen));
     let slow_start = service.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
     let share = inputs.factors.apply(&key, whole);
-    let weight = started(share, slow_start, age);
-    Backend { role, weight, whole, starting: weight < share, next_hop }
+    let (now, risen) = (started(share, slow_start, age), started(whole, slow_start, age));
+    let starting = now < share || risen < whole;
+    let desired = Backend { role, weight: now, whole, portion: 0, starting, next_hop };
+    let healthy = if is_able(&desired) { risen } else { 0 };
+    Member { config: backend, desired, configured: weight, healthy }
 }
 
 /// The share of a backend that came up so long ago: it grows from a tenth in equal steps.
@@ -212,38 +271,33 @@ fn started(whole: u16, slow_start: Duration, age: Option<Duration>) -> u16 {
     u16::try_from(share).unwrap_or(whole).clamp(1, whole)
 }
 
-/// Leaves new flows to the lowest priority number of which a backend can take them.
-fn hold_back(service: &config::Service, backends: &mut BTreeMap<IpAddr, Backend>) {
-    let can = |backend: &&config::Backend| {
-        let known = backends.get(&backend.address);
-        known.is_some_and(|backend| backend.role == Role::Active && backend.next_hop.is_some())
-    };
-    let Some(first) = service.backends.iter().filter(can).map(|backend| backend.priority).min() else {
-        return;
-    };
-    for later in service.backends.iter().filter(|backend| backend.priority > first) {
-        if let Some(backend) = backends.get_mut(&later.address).filter(|it| it.role == Role::Active) {
-            backend.role = Role::Standby;
+/// Whether the healthy part of each tier's weight is none, or below the threshold in percent: one that is well takes over
+/// from those that are not. Backends that take no new flows do not count, and neither do those whose probes have not
+/// spoken.
+fn is_panic(threshold: u8, members: &[Member<'_>]) -> bool {
+    let mut tiers: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
+    for member in members {
+        let weight = u64::from(member.desired.whole);
+        let (healthy, failed) = tiers.entry(member.config.priority).or_default();
+        match member.desired.role {
+            Role::Active => *healthy += weight,
+            Role::Down => *failed += weight,
+            Role::Unknown => return false,
+            Role::Draining | Role::Standby => {}
         }
     }
-}
-
-/// Whether the healthy part of the weight is none, or below the threshold in percent. Backends that take no new
-/// flows do not count, and neither do those whose probes have not spoken.
-fn is_panic(threshold: u8, backends: &BTreeMap<IpAddr, Backend>) -> bool {
-    let weigh = |role: Role| -> u64 {
-        backends.values().filter(|backend| backend.role == role).map(|backend| u64::from(backend.whole)).sum()
+    tiers.retain(|_, (healthy, failed)| *healthy + *failed > 0);
+    let is_ill = |(healthy, failed): &(u64, u64)| {
+        *healthy == 0 || healthy * 100 < u64::from(threshold) * (healthy + failed)
     };
-    let (healthy, failed) = (weigh(Role::Active), weigh(Role::Down));
-    let unknown = backends.values().any(|backend| backend.role == Role::Unknown);
-    failed > 0 && !unknown && (healthy == 0 || healthy * 100 < u64::from(threshold) * (healthy + failed))
+    !tiers.is_empty() && tiers.values().all(is_ill)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        config::{Measure, Performance},
+        config::{Group, Measure, Performance},
         performance::Measured,
     };
     use std::time::SystemTime;
@@ -440,12 +494,194 @@ mod tests {
         let (first_down, last_up) =
             ([State::Down, State::Up, State::Up], [State::Down, State::Down, State::Up]);
         assert_eq!(said(first_down, ready), (vec![2], false));
-        // A panic comes first: all are used, and of them those that come first.
-        assert_eq!(said(last_up, ready), (vec![1], true));
+        // A tier that is well is no reason to panic, however light it is.
+        assert_eq!(said(last_up, ready), (vec![3], false));
+        // In a panic all are used, and of them those that come first.
+        assert_eq!(said([State::Down; 3], ready), (vec![1], true));
     }
 
     #[test]
     fn probes_that_have_not_spoken_are_no_panic() {
         assert_eq!(shares([State::Down, State::Unknown, State::Down], &[]), (vec![], false));
+    }
+
+    /// Backends of a service that is composed: group, priority, state of probes.
+    struct Composed {
+        config: Config,
+        verdicts: BTreeMap<health::Key, Verdict>,
+        overrides: Overrides,
+        factors: Factors,
+        unreachable: Vec<u8>,
+        now: Instant,
+    }
+
+    impl Composed {
+        fn new(split: &str, backends: &[(&str, u16, State)]) -> Self {
+            let backend = |(number, (group, priority, _)): (u8, &(&str, u16, State))| {
+                format!(
+                    "[[service.backend]]\naddress = \"10.0.0.{number}\"\ngroup = \"{group}\"\npriority = {priority}\n"
+                )
+            };
+            let head = CONFIG.split("[[service.backend]]").next().unwrap();
+            let backends_text: String = (1..).zip(backends).map(backend).collect();
+            let config = config::parse("test", &format!("{head}{split}\n{backends_text}")).unwrap();
+            let mut composed = Self {
+                config,
+                verdicts: BTreeMap::new(),
+                overrides: Overrides::default(),
+                factors: Factors::default(),
+                unreachable: Vec::new(),
+                now: Instant::now(),
+            };
+            composed.config.services[0].spill_over_below = 70;
+            for (number, (.., state)) in (1..).zip(backends) {
+                let verdict = Verdict { state: *state, ..Verdict::unknown(SystemTime::UNIX_EPOCH) };
+                composed.verdicts.insert(composed.key(number), verdict);
+            }
+            composed
+        }
+
+        fn key(&self, number: u8) -> health::Key {
+            health::Key { service: self.config.services[0].key(), address: [10, 0, 0, number].into() }
+        }
+
+        /// Per cent of the new flows that each backend takes, and whether there is a panic.
+        fn percents(&self) -> (Vec<u32>, bool) {
+            let service = self.service();
+            let sum: u64 = service.backends.values().map(|backend| u64::from(backend.portion)).sum();
+            let percent = |backend: &Backend| {
+                let portion = u64::from(backend.portion);
+                u32::try_from((portion * 100 + sum / 2) / sum.max(1)).unwrap()
+            };
+            (service.backends.values().map(percent).collect(), service.panic)
+        }
+
+        fn service(&self) -> Service {
+            let hop = |number: &u8| ([10, 0, 0, *number].into(), Resolution::Resolved(NextHop::some()));
+            let reachable = (1..=20).filter(|number| !self.unreachable.contains(number));
+            let desired = desired(Inputs {
+                config: &self.config,
+                verdicts: &self.verdicts,
+                next_hops: &reachable.map(|number| hop(&number)).collect(),
+                overrides: &self.overrides,
+                factors: &self.factors,
+                now: self.now,
+            });
+            desired.services.into_values().next().unwrap()
+        }
+    }
+
+    const SPLIT: &str = "[service.split]\nstable = 90\ncanary = 10\n";
+
+    #[test]
+    fn an_ordered_split_takes_the_place_of_the_configured_one() {
+        use State::Up;
+        let mut composed = Composed::new(SPLIT, &[("stable", 0, Up), ("stable", 0, Up), ("canary", 0, Up)]);
+        assert_eq!(composed.percents(), (vec![45, 45, 10], false));
+        let key = composed.config.services[0].key();
+        composed.overrides.order_split(key, &BTreeMap::from([(Group::named("canary"), 30)]));
+        assert_eq!(composed.percents(), (vec![38, 38, 25], false));
+        composed.overrides.order_split(key, &BTreeMap::from([(Group::named("canary"), 0)]));
+        assert_eq!(composed.percents(), (vec![50, 50, 0], false));
+        assert_eq!(composed.service().backends.values().nth(2).unwrap().role, Role::Draining);
+        // A weight by order counts within the group.
+        composed.overrides.order_split(key, &BTreeMap::from([(Group::named("canary"), 10)]));
+        composed.overrides.set(composed.key(1), |order| order.weight = Some(800));
+        assert_eq!(composed.percents(), (vec![80, 10, 10], false));
+    }
+
+    #[test]
+    fn a_group_that_fails_is_no_panic_and_gives_its_part_away() {
+        use State::{Down, Up};
+        let composed = Composed::new(SPLIT, &[("stable", 0, Up), ("stable", 0, Up), ("canary", 0, Down)]);
+        assert_eq!(composed.percents(), (vec![50, 50, 0], false));
+        let all = Composed::new(SPLIT, &[("stable", 0, Down), ("stable", 0, Down), ("canary", 0, Down)]);
+        assert_eq!(all.percents(), (vec![45, 45, 10], true));
+    }
+
+    #[test]
+    fn who_is_drained_down_or_out_of_reach_is_missing_in_its_tier() {
+        use State::{Down, Up};
+        let backends =
+            |first| [("default", 0, first), ("default", 0, Up), ("default", 1, Up), ("default", 2, Up)];
+        // Half of 70 per cent and more: 71 per cent, and the rest for the next tier.
+        let half = (vec![0, 71, 29, 0], false);
+        assert_eq!(Composed::new("", &backends(Up)).percents(), (vec![50, 50, 0, 0], false));
+        assert_eq!(Composed::new("", &backends(Down)).percents(), half);
+        let mut drained = Composed::new("", &backends(Up));
+        drained.overrides.set(drained.key(1), |order| order.drained = true);
+        assert_eq!(drained.percents(), half);
+        let mut unreachable = Composed::new("", &backends(Up));
+        unreachable.unreachable.push(1);
+        assert_eq!(unreachable.percents(), half);
+        let roles: Vec<_> = unreachable.service().backends.values().map(|backend| backend.role).collect();
+        assert_eq!(roles, [Role::Active, Role::Active, Role::Active, Role::Standby]);
+        // These are not missed.
+        let mut idle = Composed::new("", &backends(Up));
+        idle.overrides.set(idle.key(1), |order| order.weight = Some(0));
+        assert_eq!(idle.percents(), (vec![0, 100, 0, 0], false));
+        let mut leaving = Composed::new("", &backends(Up));
+        leaving.config.services[0].backends[0].standing = Standing::Draining;
+        assert_eq!(leaving.percents(), (vec![0, 100, 0, 0], false));
+        assert_eq!(Composed::new("", &backends(State::Unknown)).percents(), (vec![0, 100, 0, 0], false));
+    }
+
+    #[test]
+    fn a_tier_that_comes_back_takes_its_flows_over_as_it_starts() {
+        use State::Up;
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 0, Up), ("default", 1, Up)]);
+        composed.config.services[0].health.as_mut().unwrap().slow_start = Duration::from_secs(100);
+        let begin = composed.now;
+        for number in [1, 2] {
+            composed.verdicts.get_mut(&composed.key(number)).unwrap().risen = Some(begin);
+        }
+        let mut of_first_tier = Vec::new();
+        for seconds in [0, 10, 30, 60, 100] {
+            composed.now = begin + Duration::from_secs(seconds);
+            of_first_tier.push(100 - composed.percents().0[2]);
+        }
+        // A tenth of 70 per cent, two tenths, ….
+        assert_eq!(of_first_tier, [14, 29, 57, 100, 100]);
+        assert!(composed.service().backends.values().all(|backend| !backend.starting));
+    }
+
+    #[test]
+    fn measurements_do_not_make_a_tier_weaker() {
+        use State::Up;
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 0, Up), ("default", 1, Up)]);
+        let slow =
+            |millis| Measured { weight: 100, latency: Some(Duration::from_millis(millis)), load: None };
+        let measured =
+            BTreeMap::from([(composed.key(1).address, slow(1)), (composed.key(2).address, slow(1000))]);
+        let follows = Performance { by: Measure::Latency, floor: 25, moved: 100 };
+        composed.factors.learn(composed.key(1).service, follows, &measured, composed.now);
+        composed.now += Duration::from_secs(60);
+        composed.factors.learn(composed.key(1).service, follows, &measured, composed.now);
+        assert_eq!(composed.percents(), (vec![80, 20, 0], false));
+    }
+
+    #[test]
+    fn every_tier_has_to_be_ill_for_a_panic() {
+        use State::{Down, Up};
+        // Of the first tier a third is healthy, of the second none; the threshold is 40 per cent.
+        let ill = [("default", 0, Up), ("default", 0, Down), ("default", 0, Down), ("default", 1, Down)];
+        assert_eq!(Composed::new("", &ill).percents(), (vec![33, 33, 33, 0], true));
+        // In a panic, too, tiers take what they are up to: here only the second is up to anything.
+        let lower = [("default", 0, Down), ("default", 1, Up), ("default", 1, Down), ("default", 1, Down)];
+        assert_eq!(Composed::new("", &lower).percents(), (vec![0, 33, 33, 33], true));
+        let nobody = [("default", 0, Down), ("default", 1, Down), ("default", 1, Down), ("default", 1, Down)];
+        assert_eq!(Composed::new("", &nobody).percents(), (vec![100, 0, 0, 0], true));
+        let well = [("default", 0, Up), ("default", 0, Down), ("default", 0, Down), ("default", 1, Up)];
+        assert_eq!(Composed::new("", &well).percents(), (vec![48, 0, 0, 52], false));
+    }
+
+    #[test]
+    fn parts_are_weights_of_16_bits_for_who_weighs_flows() {
+        use State::Up;
+        let plain = Composed::new("", &[("default", 0, Up), ("default", 0, Up)]).service();
+        assert!(plain.backends.values().map(plain.weights()).all(|weight| weight == 100));
+        let split = Composed::new(SPLIT, &[("stable", 0, Up), ("canary", 0, Up)]).service();
+        let weights: Vec<_> = split.backends.values().map(split.weights()).collect();
+        assert_eq!(weights[0] / weights[1], 9, "{weights:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the operator wants other than the configuration: drains, weights, maintenance. Pure, but for the file that
+//! What the operator wants other than the configuration: drains, weights, maintenance, splits. Pure, but for the file that
 //! makes it survive the agent.
 //!
 //! Invariant: an order stands until it is taken back, its time is over, or its service or backend leaves the
@@ -9,7 +9,7 @@ mod file;
 pub use file::{OverridesFile, StateError};
 
 use crate::{
-    config::{Config, Service, ServiceKey},
+    config::{Config, Group, Service, ServiceKey},
     health,
 };
 use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
@@ -19,6 +19,8 @@ use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 pub struct Overrides {
     backends: BTreeMap<health::Key, Override>,
     maintenance: BTreeMap<IpAddr, Maintenance>,
+    /// Shares of groups instead of those that are configured.
+    splits: BTreeMap<ServiceKey, BTreeMap<Group, u16>>,
 }
 
 /// What is ordered for a backend of a service.
@@ -58,6 +60,43 @@ impl Overrides {
         self.of(key).drained || self.maintenance.contains_key(&key.address)
     }
 
+    /// The shares of a service's groups: those that are ordered, else as configured; all as configured, if the groups that
+    /// there still are would have none.
+    #[must_use]
+    pub fn split(&self, service: &Service) -> BTreeMap<Group, u16> {
+        let split = self.ordered_split(service);
+        if split.values().all(|share| *share == 0) { service.split.clone() } else { split }
+    }
+
+    /// The same, also if nobody has a share.
+    #[must_use]
+    pub fn ordered_split(&self, service: &Service) -> BTreeMap<Group, u16> {
+        let ordered = self.splits.get(&service.key());
+        let share = |(group, share): (&Group, &u16)| {
+            (group.clone(), ordered.and_then(|ordered| ordered.get(group)).copied().unwrap_or(*share))
+        };
+        service.split.iter().map(share).collect()
+    }
+
+    /// Whether shares of a service's groups are ordered.
+    #[must_use]
+    pub fn has_split(&self, service: ServiceKey) -> bool {
+        self.splits.contains_key(&service)
+    }
+
+    /// Orders shares of some groups beside those that are ordered already, and answers whether anything is different.
+    pub fn order_split(&mut self, service: ServiceKey, shares: &BTreeMap<Group, u16>) -> bool {
+        let ordered = self.splits.entry(service).or_default();
+        let before = ordered.clone();
+        ordered.extend(shares.iter().map(|(group, share)| (group.clone(), *share)));
+        *ordered != before
+    }
+
+    /// Takes back what is ordered about a service's groups, and answers whether there was anything.
+    pub fn reset_split(&mut self, service: ServiceKey) -> bool {
+        self.splits.remove(&service).is_some()
+    }
+
     /// Changes what is ordered for a backend, and answers whether that was something else.
     pub fn set(&mut self, key: health::Key, change: impl FnOnce(&mut Override)) -> bool {
         let before = self.of(&key);
@@ -87,15 +126,25 @@ impl Overrides {
         self.maintenance.extract_if(.., |_, maintenance| is_over(maintenance)).map(|(of, _)| of).collect()
     }
 
-    /// Forgets what is ordered for backends that a configuration does not have, and answers whether there was any.
+    /// Forgets what is ordered for backends and groups that a configuration does not have, and answers whether there was
+    /// any.
     pub fn forget_missing(&mut self, config: &Config) -> bool {
-        let before = (self.backends.len(), self.maintenance.len());
+        let sizes = |all: &Self| {
+            let shares: usize = all.splits.values().map(BTreeMap::len).sum();
+            (all.backends.len(), all.maintenance.len(), shares)
+        };
+        let before = sizes(self);
         self.backends.retain(|key, _| {
             let service = config.services.iter().find(|service| service.key() == key.service);
             service.is_some_and(|service| may_have(service, key.address))
         });
         self.maintenance.retain(|host, _| config.services.iter().any(|service| may_have(service, *host)));
-        before != (self.backends.len(), self.maintenance.len())
+        self.splits.retain(|key, shares| {
+            let service = config.services.iter().find(|service| service.key() == *key);
+            shares.retain(|group, _| service.is_some_and(|service| service.split.contains_key(group)));
+            !shares.is_empty()
+        });
+        before != sizes(self)
     }
 }
 
@@ -192,6 +241,40 @@ mod tests {
         );
         assert!(!overrides.forget_missing(&discovered));
         assert!(overrides.forget_missing(&config(&["10.0.0.2"])));
+        assert_eq!(overrides, Overrides::default());
+    }
+
+    #[test]
+    fn a_split_is_ordered_group_by_group_until_it_is_taken_back() {
+        let composed = |split: &str| {
+            let text = text(&["10.0.0.1", "10.0.0.2"]);
+            let text = text.replacen(
+                "[[service.backend]]",
+                &format!("[service.split]\n{split}\n[[service.backend]]"),
+                1,
+            );
+            config::parse("test", &text.replace("0.2\"", "0.2\"\ngroup = \"canary\"")).unwrap()
+        };
+        let config = composed("default = 95\ncanary = 5");
+        let service = &config.services[0];
+        let shares = |overrides: &Overrides| overrides.split(service).into_values().collect::<Vec<_>>();
+        let order = |group: &str, share| BTreeMap::from([(Group::named(group), share)]);
+        let mut overrides = Overrides::default();
+        assert_eq!(shares(&overrides), [95, 5]);
+        assert!(overrides.order_split(service.key(), &order("canary", 20)));
+        assert!(!overrides.order_split(service.key(), &order("canary", 20)), "nothing new");
+        assert!(overrides.order_split(service.key(), &order("default", 0)));
+        assert_eq!((shares(&overrides), overrides.has_split(service.key())), (vec![0, 20], true));
+        // Nobody is left without flows by a reload.
+        assert!(overrides.order_split(service.key(), &order("canary", 0)));
+        assert_eq!(shares(&overrides), [95, 5]);
+        // What left the split is forgotten; the rest stands.
+        assert!(!overrides.forget_missing(&composed("default = 1\ncanary = 1")));
+        let without = config::parse("test", &text(&["10.0.0.1"])).unwrap();
+        let mut forgetful = overrides.clone();
+        assert!(forgetful.forget_missing(&without));
+        assert_eq!(forgetful, Overrides::default());
+        assert!(overrides.reset_split(service.key()) && !overrides.reset_split(service.key()));
         assert_eq!(overrides, Overrides::default());
     }
 }

@@ -61,6 +61,8 @@ pub struct Plot {
     pub decap: Vec<&'static str>,
     /// Lines for the service's table in the configuration.
     pub service: String,
+    /// Lines for the tables of backends, by number; none for those beyond.
+    pub members: Vec<&'static str>,
     /// Lines for the file as a whole.
     pub file: String,
 }
@@ -79,6 +81,7 @@ impl Plot {
             service:
                 "health = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\" }"
                     .into(),
+            members: Vec::new(),
             file: String::new(),
         })
     }
@@ -199,8 +202,10 @@ fn config(plot: &Plot, topology: &Topology, weights: &[(usize, u16)]) -> String 
     for (number, weight) in weights {
         if let Some(host) = topology.backends().get(*number) {
             let address = host.address_like(plot.backend_family());
+            let lines = plot.members.get(*number).copied().unwrap_or_default();
             // Writing to a string cannot fail.
-            let _ = write!(text, "[[service.backend]]\naddress = \"{address}\"\nweight = {weight}\n");
+            let _ =
+                write!(text, "[[service.backend]]\naddress = \"{address}\"\nweight = {weight}\n{lines}\n");
         }
     }
     text

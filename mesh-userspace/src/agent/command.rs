@@ -3,13 +3,15 @@
 //! Invariant: the loop is the only owner of the agent's state; everybody else sends a [`Command`] and waits for
 //! the answer. A sender that gave up drops its receiver, which the loop may ignore.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::api::types::{
-    BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView, Status,
+    BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView,
+    SplitReport, Status,
 };
 use crate::events::{self, Event};
 use crate::health::Report;
@@ -56,6 +58,15 @@ pub enum Command {
         order: Order,
         /// The way back.
         reply: oneshot::Sender<Result<OrderReport, CommandError>>,
+    },
+    /// Split a service's new flows otherwise than the configuration has it, or as it has it.
+    Split {
+        /// Name of the service.
+        service: String,
+        /// Shares of some of its groups by name; `None`: all as configured.
+        shares: Option<BTreeMap<String, u16>>,
+        /// The way back.
+        reply: oneshot::Sender<Result<SplitReport, CommandError>>,
     },
     /// Begin or end work on a host.
     Maintain {

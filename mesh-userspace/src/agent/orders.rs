@@ -5,13 +5,13 @@ use super::{
     state::Agent,
 };
 use crate::{
-    api::types::{DrainProgress, MaintenanceReport, OrderReport},
-    config::Config,
+    api::types::{DrainProgress, MaintenanceReport, OrderReport, SplitReport},
+    config::{Config, Group, Service},
     events::{Happening, Kind},
     health::{self, Report},
     overrides::{Maintenance, Overrides, OverridesFile},
 };
-use std::{net::IpAddr, time::SystemTime};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 use tracing::{error, info};
 
 /// What the operator ordered before the agent started; where it is lost, why.
@@ -21,15 +21,15 @@ pub(super) fn remembered(file: &OverridesFile, config: &Config) -> (Overrides, O
             // The configuration may have changed meanwhile.
             overrides.forget_missing(config);
             if overrides != Overrides::default() {
-                info!("took over drains, weights and maintenance from before");
+                info!("took over drains, weights, splits and maintenance from before");
             }
             (overrides, None)
         }
         Err(reason) => {
-            error!(%reason, "drains, weights and maintenance from before are lost");
+            error!(%reason, "drains, weights, splits and maintenance from before are lost");
             (
                 Overrides::default(),
-                Some(format!("drains, weights and maintenance from before are lost: {reason}")),
+                Some(format!("drains, weights, splits and maintenance from before are lost: {reason}")),
             )
         }
     }
@@ -71,6 +71,41 @@ impl Agent {
         })
     }
 
+    pub(super) fn split(
+        &mut self,
+        service: &str,
+        shares: Option<BTreeMap<String, u16>>,
+    ) -> Result<SplitReport, CommandError> {
+        let found = self.find_service(service)?.clone();
+        let changed = match &shares {
+            None => self.overrides.reset_split(found.key()),
+            Some(shares) => {
+                let shares = known_shares(&found, shares)?;
+                let mut overrides = self.overrides.clone();
+                let changed = overrides.order_split(found.key(), &shares);
+                require_somebody(&found, &overrides)?;
+                self.overrides = overrides;
+                changed
+            }
+        };
+        if changed {
+            info!(service, ?shares, "the operator has ordered a split");
+            let message = match &shares {
+                Some(shares) => format!("was split by the operator: {}", listed(shares)),
+                None => "got its configured split back by the operator".to_owned(),
+            };
+            self.tell(vec![Happening::new(Kind::Order, message).of(service)]);
+            self.remember();
+            self.steer();
+        }
+        Ok(SplitReport {
+            service: service.to_owned(),
+            groups: self.group_views(&found),
+            is_configured_split: !self.overrides.has_split(found.key()),
+            forgotten: self.forgetful.clone(),
+        })
+    }
+
     fn configured_weight(&self, key: &health::Key) -> u16 {
         let service = self.config.services.iter().find(|service| service.key() == key.service);
         let mut backends = service.into_iter().flat_map(|service| &service.backends);
@@ -82,8 +117,7 @@ impl Agent {
         backend: IpAddr,
         work: Option<Maintenance>,
     ) -> Result<MaintenanceReport, CommandError> {
-        let stands =
-            |service: &&crate::config::Service| service.backends.iter().any(|it| it.address == backend);
+        let stands = |service: &&Service| service.backends.iter().any(|it| it.address == backend);
         let services: Vec<_> =
             self.config.services.iter().filter(stands).map(|service| service.name.clone()).collect();
         if services.is_empty() {
@@ -127,8 +161,8 @@ impl Agent {
 
     pub(super) fn remember(&mut self) {
         self.forgetful = self.overrides_file.save(&self.overrides).err().map(|reason| {
-            error!(%reason, "drains, weights and maintenance will be forgotten with the next start");
-            format!("drains, weights and maintenance will be forgotten with the next start: {reason}")
+            error!(%reason, "drains, weights, splits and maintenance will be forgotten with the next start");
+            format!("drains, weights, splits and maintenance will be forgotten with the next start: {reason}")
         });
     }
 
@@ -170,4 +204,41 @@ impl Agent {
                 .advise("write `kind = \"heartbeat\"` in its [service.health], and reload")
         })
     }
+}
+
+/// Shares as they are written on the command line.
+fn listed(shares: &BTreeMap<String, u16>) -> String {
+    shares.iter().map(|(group, share)| format!("{group}={share}")).collect::<Vec<_>>().join(" ")
+}
+
+/// The groups that are meant.
+fn known_shares(
+    service: &Service,
+    shares: &BTreeMap<String, u16>,
+) -> Result<BTreeMap<Group, u16>, CommandError> {
+    let name = &service.name;
+    if service.split.is_empty() {
+        let message = format!("service {name:?} has no split");
+        let advice = "write [service.split] with a share for each group in the configuration, and reload";
+        return Err(CommandError::invalid(message).advise(advice));
+    }
+    let known = |(group, share): (&String, &u16)| {
+        let of = Group::named(group);
+        if service.split.contains_key(&of) {
+            return Ok((of, *share));
+        }
+        let groups: Vec<_> = service.split.keys().map(Group::name).collect();
+        let message = format!("service {name:?} has no group {group:?} in its split");
+        Err(CommandError::not_found(message).advise(format!("its groups are: {}", groups.join(", "))))
+    };
+    shares.iter().map(known).collect()
+}
+
+/// An order that leaves no group a share would stop the service.
+fn require_somebody(service: &Service, overrides: &Overrides) -> Result<(), CommandError> {
+    if overrides.ordered_split(service).values().any(|share| *share > 0) {
+        return Ok(());
+    }
+    let message = format!("this leaves no group of service {:?} a share", service.name);
+    Err(CommandError::invalid(message).advise("give at least one group a share above 0"))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::Readiness,
-    config::{Config, OnExit, Source},
+    config::{Config, OnExit, Service, Source},
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
@@ -353,6 +353,7 @@ impl Agent {
             Command::Order { service, backend, order, reply } => {
                 answer(reply, self.order(&service, backend, order));
             }
+            Command::Split { service, shares, reply } => answer(reply, self.split(&service, shares)),
             Command::Maintain { backend, work, reply } => answer(reply, self.maintain(backend, work)),
             Command::DrainProgress { service, backend, reply } => {
                 answer(reply, self.drain_progress(&service, backend));
@@ -371,11 +372,15 @@ impl Agent {
         }
     }
 
-    pub(super) fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
+    pub(super) fn find_service(&self, name: &str) -> Result<&Service, CommandError> {
         let service = self.config.services.iter().find(|service| service.name == name);
-        let service = service.ok_or_else(|| {
+        service.ok_or_else(|| {
             CommandError::not_found(format!("there is no service {name:?}")).advise("see: meshlb services")
-        })?;
+        })
+    }
+
+    pub(super) fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
+        let service = self.find_service(name)?;
         if service.backends.iter().any(|known| known.address == backend) {
             return Ok(health::Key { service: service.key(), address: backend });
         }

@@ -1,5 +1,6 @@
 //! The client of the API, over the unix socket.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::client_error::ClientError;
 use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, Status,
+    ServiceView, SplitReport, Status,
 };
 use crate::events::Event;
 
@@ -147,6 +148,27 @@ impl Client {
     ) -> Result<OrderReport, ClientError> {
         let query = weight.map(|weight| ("weight", weight.to_string()));
         self.about(Method::POST, service, backend, "weight", query).await
+    }
+
+    /// Gives groups of a service other shares of its new flows.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or the service's split has no such groups.
+    pub async fn split(
+        &self,
+        service: &str,
+        shares: &BTreeMap<String, u16>,
+    ) -> Result<SplitReport, ClientError> {
+        let query = shares.iter().map(|(group, share)| (group.as_str(), share.to_string()));
+        self.send(Method::POST, &["services", service, "split"], query).await
+    }
+
+    /// Gives the groups of a service the shares of the configuration.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such service.
+    pub async fn reset_split(&self, service: &str) -> Result<SplitReport, ClientError> {
+        self.send(Method::DELETE, &["services", service, "split"], None).await
     }
 
     /// Reports that a backend is well, or why it fails.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no handler reads a body, so that no request can make the agent buffer one; lists are bounded.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -22,7 +23,7 @@ use super::probes;
 use super::socket::ApiSocket;
 use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, Status,
+    ServiceView, SplitReport, Status,
 };
 use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
@@ -77,6 +78,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
         .route("/v1/services/{service}/backends/{address}/weight", post(weight))
         .route("/v1/services/{service}/backends/{address}/heartbeat", post(heartbeat))
+        .route("/v1/services/{service}/split", post(split).delete(reset_split))
         .route("/v1/maintenance/{address}", post(begin_maintenance).delete(end_maintenance))
         .merge(probes::routes())
         .fallback(no_such_path)
@@ -204,6 +206,36 @@ async fn order(agent: &AgentHandle, path: BackendPath, order: Order) -> Answer<O
 async fn drain_progress(State(agent): State<AgentHandle>, path: BackendPath) -> Answer<DrainProgress> {
     let (service, backend) = backend_of(path)?;
     Ok(Json(agent.ask(|reply| Command::DrainProgress { service, backend, reply }).await??))
+}
+
+/// Shares by the names of groups.
+async fn split(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<BTreeMap<String, u16>>, QueryRejection>,
+) -> Answer<SplitReport> {
+    let Query(shares) = query?;
+    if shares.is_empty() {
+        return Err(Failure::bad_request("no group is named")
+            .advise("name groups and their shares, such as ?canary=20"));
+    }
+    order_split(&agent, path, Some(shares)).await
+}
+
+async fn reset_split(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<SplitReport> {
+    order_split(&agent, path, None).await
+}
+
+async fn order_split(
+    agent: &AgentHandle,
+    path: Result<Path<String>, PathRejection>,
+    shares: Option<BTreeMap<String, u16>>,
+) -> Answer<SplitReport> {
+    let Path(service) = path?;
+    Ok(Json(agent.ask(|reply| Command::Split { service, shares, reply }).await??))
 }
 
 /// Longest text that a backend or an operator may leave: bytes.

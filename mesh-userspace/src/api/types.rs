@@ -179,12 +179,48 @@ pub struct ServiceView {
     /// How many flows it may have; none if they are not limited.
     #[serde(default)]
     pub max_flows: Option<u32>,
+    /// Groups that its new flows are split between; none without a split.
+    #[serde(default)]
+    pub groups: Vec<GroupView>,
+    /// Tiers of its backends; none if all are of one.
+    #[serde(default)]
+    pub tiers: Vec<TierView>,
     /// Names of the sources of its backends beside the configuration.
     #[serde(default)]
     pub sources: Vec<String>,
     /// Age of the oldest word that stands because its source does not answer; none when all do. Seconds.
     #[serde(default)]
     pub stale_seconds: Option<f64>,
+}
+
+/// A group of a service's backends, and what it gets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Name of the group; `default` for backends that name none.
+    pub name: String,
+    /// Its share relative to the other groups. The operator's, if there is one.
+    pub share: u16,
+    /// The share in the configuration.
+    pub configured_share: u16,
+    /// What it should get of the service's new flows now. Per cent.
+    pub percent: f64,
+    /// Backends of it.
+    pub backends: u32,
+    /// Backends of it that get new flows.
+    pub up: u32,
+}
+
+/// Backends of a service with one priority, and what they get.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TierView {
+    /// Their priority; 0 is the highest.
+    pub priority: u16,
+    /// What they should get of the service's new flows now. Per cent.
+    pub percent: f64,
+    /// How many they are.
+    pub backends: u32,
+    /// How many of them get new flows.
+    pub up: u32,
 }
 
 /// How far a service's table is on its way to the wanted one. Slots.
@@ -213,10 +249,22 @@ pub struct BackendView {
     /// The weight in the configuration.
     #[serde(default)]
     pub configured_weight: u16,
-    /// The share that it has now: less than its weight while it starts slowly or does worse than others, 0 while it is
+    /// The share that it has now within its group and tier: less than its weight while it starts slowly or does worse than others, 0 while it is
     /// drained.
     #[serde(default)]
     pub share: u16,
+    /// Its group; `default` if it names none. Empty for backends that were removed.
+    #[serde(default)]
+    pub group: String,
+    /// Its tier; 0 is the highest.
+    #[serde(default)]
+    pub priority: u16,
+    /// What it should get of the service's new flows now, by its share, its group's and its tier's. Per cent.
+    #[serde(default)]
+    pub percent: f64,
+    /// Why it gets none though it could: its tier or its group; none otherwise.
+    #[serde(default)]
+    pub held_back: Option<String>,
     /// Whether its share grows with time, since it came up.
     #[serde(default)]
     pub starting: bool,
@@ -374,6 +422,19 @@ pub struct OrderReport {
     pub weight: u16,
     /// Whether that is the one in the configuration.
     pub is_configured_weight: bool,
+    /// Why this will not survive a restart of the agent; none when it will.
+    pub forgotten: Option<String>,
+}
+
+/// How new flows of a service are split now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SplitReport {
+    /// Name of the service.
+    pub service: String,
+    /// Its groups.
+    pub groups: Vec<GroupView>,
+    /// Whether no share is ordered.
+    pub is_configured_split: bool,
     /// Why this will not survive a restart of the agent; none when it will.
     pub forgotten: Option<String>,
 }

@@ -117,6 +117,18 @@ pub enum Ask {
         #[arg(value_name = "0-65535|config", value_parser = parse_weight)]
         weight: Weight,
     },
+    /// Split a service's new flows otherwise between its groups. Survives restarts and reloads.
+    Split {
+        /// Name of the service.
+        service: String,
+        /// Shares of groups relative to each other; groups that are not named keep theirs.
+        #[arg(value_name = "GROUP=0-65535", value_parser = parse_share)]
+        #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+        shares: Vec<(String, u16)>,
+        /// All shares as configured.
+        #[arg(long)]
+        reset: bool,
+    },
     /// Drain all backends of a host, for a while or until it is ended. Survives restarts.
     Maintenance(MaintenanceArgs),
     /// Report that a backend is well, or why it is not, to a service of kind = "heartbeat".
@@ -204,6 +216,12 @@ fn parse_weight(text: &str) -> Result<Weight, String> {
             .map(|weight| Weight(Some(weight)))
             .map_err(|_not_a_weight| "neither a number from 0 to 65535 nor config".to_owned()),
     }
+}
+
+fn parse_share(text: &str) -> Result<(String, u16), String> {
+    let parts = text.split_once('=').filter(|(group, _)| !group.is_empty());
+    let share = parts.and_then(|(group, share)| Some((group.to_owned(), share.parse().ok()?)));
+    share.ok_or_else(|| "not a group and its share from 0 to 65535, such as canary=20".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
@@ -296,6 +314,9 @@ mod tests {
             "meshlb drain web 10.0.0.1 --deadline 5m --wait --quiet 30s",
             "meshlb weight web 10.0.0.1 50",
             "meshlb weight web 10.0.0.1 config",
+            "meshlb split web canary=20",
+            "meshlb split web canary=20 stable=80",
+            "meshlb split web --reset",
             "meshlb maintenance 10.0.0.1 --for 2h --reason disk",
             "meshlb maintenance fd00::1 --end",
             "meshlb heartbeat web 10.0.0.1",
@@ -328,6 +349,11 @@ mod tests {
             ("meshlb drain web 10.0.0.1 --wait --quiet 10ms", ErrorKind::ValueValidation),
             ("meshlb weight web 10.0.0.1", ErrorKind::MissingRequiredArgument),
             ("meshlb weight web 10.0.0.1 65536", ErrorKind::ValueValidation),
+            ("meshlb split web", ErrorKind::MissingRequiredArgument),
+            ("meshlb split web canary", ErrorKind::ValueValidation),
+            ("meshlb split web =5", ErrorKind::ValueValidation),
+            ("meshlb split web canary=65536", ErrorKind::ValueValidation),
+            ("meshlb split web canary=5 --reset", ErrorKind::ArgumentConflict),
             ("meshlb maintenance web", ErrorKind::ValueValidation),
             ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
             ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),

@@ -40,6 +40,12 @@ pub(super) async fn ask<W: Write>(
         Ask::Weight { of, weight: Weight(weight) } => {
             output.show(&agent.weight(&of.service, of.backend, weight).await?, screens::weighed)
         }
+        Ask::Split { service, reset: true, .. } => {
+            output.show(&agent.reset_split(&service).await?, screens::split)
+        }
+        Ask::Split { service, shares, reset: false } => {
+            output.show(&agent.split(&service, &shares.into_iter().collect()).await?, screens::split)
+        }
         Ask::Maintenance(MaintenanceArgs { backend, end: true, .. }) => {
             output.show(&agent.end_maintenance(backend).await?, screens::maintained)
         }

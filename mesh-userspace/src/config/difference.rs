@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Backend, Config, Health, Service, ServiceKey, Vip};
+use super::{Backend, Config, Group, Health, Service, ServiceKey, Vip};
 
 /// A key whose value changes; values that say little, or nothing that may be shown, are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Config {
 #[must_use]
 pub fn backends(old: &[Backend], new: &[Backend]) -> Backends {
     let by_address = |list: &[Backend]| -> BTreeMap<IpAddr, Backend> {
-        list.iter().map(|backend| (backend.address, *backend)).collect()
+        list.iter().map(|backend| (backend.address, backend.clone())).collect()
     };
     let (before, after) = (by_address(old), by_address(new));
     let missing_in = |these: &BTreeMap<IpAddr, Backend>, those: &BTreeMap<IpAddr, Backend>| {
@@ -84,11 +84,12 @@ pub fn backends(old: &[Backend], new: &[Backend]) -> Backends {
 
 /// Names every field, so that a new one does not compile until it is compared.
 fn backend(old: &Backend, new: &Backend) -> Vec<Setting> {
-    let Backend { address: _, weight, priority, standing } = *old;
+    let Backend { address: _, weight, group, priority, standing } = old;
     let settings = [
-        shown("weight", weight, new.weight),
-        shown("priority", priority, new.priority),
-        hidden("state", standing == new.standing),
+        shown("weight", *weight, new.weight),
+        shown("group", group, &new.group),
+        shown("priority", *priority, new.priority),
+        hidden("state", *standing == new.standing),
     ];
     settings.into_iter().flatten().collect()
 }
@@ -115,6 +116,8 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         expected_backends,
         health: probes,
         performance,
+        split,
+        spill_over_below,
         backends: _,
         discovery,
         quic,
@@ -135,12 +138,20 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         some("idle_timeout", idle_timeout.map(time), new.idle_timeout.map(time)),
         some("table_size", table_size.as_ref(), new.table_size.as_ref()),
         some("expected_backends", expected_backends.as_ref(), new.expected_backends.as_ref()),
+        some("split", shares(split), shares(&new.split)),
+        shown("spill_over_below", spill_over_below, &new.spill_over_below),
         hidden("performance", *performance == new.performance),
         hidden("discovery", *discovery == new.discovery),
         hidden("quic", *quic == new.quic),
     ];
     let health = health(probes.as_ref(), new.health.as_ref());
     settings.into_iter().flatten().chain(health).collect()
+}
+
+/// A split as it could be written in one line; none without one.
+fn shares(split: &BTreeMap<Group, u16>) -> Option<String> {
+    let shares: Vec<_> = split.iter().map(|(group, share)| format!("{group} = {share}")).collect();
+    (!shares.is_empty()).then(|| format!("{{ {} }}", shares.join(", ")))
 }
 
 /// What differs of probes; what they ask may hold secrets.
@@ -233,6 +244,35 @@ mod tests {
         assert_eq!(
             keys(&http("/a"), "health = { kind = \"tcp\", rise = 9 }"),
             ["health.kind http tcp", "health.rise 2 9"]
+        );
+    }
+
+    #[test]
+    fn splits_are_shown_as_they_could_be_written() {
+        let split = |shares: &str, group: &str| {
+            format!(
+                "split = {{ {shares} }}\nspill_over_below = 70\n[[service.backend]]\naddress = \"10.0.0.1\"\ngroup = \"{group}\""
+            )
+        };
+        assert_eq!(
+            keys("", &split("canary = 5", "canary")),
+            ["split - { canary = 5 }", "spill_over_below 0 70"]
+        );
+        assert_eq!(
+            keys(&split("canary = 5", "canary"), &split("stable = 1", "stable")),
+            ["split { canary = 5 } { stable = 1 }"]
+        );
+        let backend = |group, priority| Backend {
+            group: Group::named(group),
+            priority,
+            ..Backend::new([10, 0, 0, 1].into(), 100)
+        };
+        let found = backends(&[backend("default", 0)], &[backend("canary", 2)]).changed;
+        let settings: Vec<_> =
+            found[0].1.iter().map(|it| (it.key, it.from.as_deref(), it.to.as_deref())).collect();
+        assert_eq!(
+            settings,
+            [("group", Some("default"), Some("canary")), ("priority", Some("0"), Some("2"))]
         );
     }
 

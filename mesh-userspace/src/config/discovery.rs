@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Ports;
 use super::choice::choices;
+use super::{Group, Ports};
 
 mod dns;
 mod kubernetes;
@@ -70,6 +70,10 @@ pub struct Discovery {
     pub ports: Option<Ports>,
     /// The weight of instances that come without one.
     pub weight: u16,
+    /// The group of all its instances.
+    pub group: Group,
+    /// The tier of its instances; those that come with a number are as many tiers lower.
+    pub priority: u16,
 }
 
 /// A source of backends. `Display` is its name, which no other source has: it says who is asked and what. Services

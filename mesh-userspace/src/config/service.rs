@@ -1,6 +1,9 @@
 //! `[[service]]` and `[[service.backend]]`: what is balanced to whom.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -54,7 +57,7 @@ choices! {
     /// How a packet's slot is picked.
     #[derive(Default)]
     Scheduler {
-        /// By the flow's hash, in a table filled by weighted Maglev hashing.
+        /// By the flow's hash, in a table filled by weight.
         #[default]
         Maglev = "maglev",
         /// By the hash of the client's address, in the same table.
@@ -169,6 +172,11 @@ pub struct Service {
     pub health: Option<Health>,
     /// How far shares follow how backends do; `None`: not at all. Not without probes.
     pub performance: Option<Performance>,
+    /// How new flows are split between groups, in shares relative to each other, not all 0; empty: by weights alone. Every
+    /// backend is of one of them.
+    pub split: BTreeMap<Group, u16>,
+    /// Where less of a tier's weight is healthy, in per cent, the next one takes the missing part; 0: only when none is.
+    pub spill_over_below: u8,
     /// Who gets the packets; no address twice.
     pub backends: Vec<Backend>,
     /// Where more backends come from, the weightiest word first.
@@ -198,14 +206,43 @@ impl Service {
     }
 }
 
+/// The name of some backends of a service. Few names have many backends, which share them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(Option<Arc<str>>);
+
+impl Group {
+    /// The group of backends that name none.
+    const DEFAULT: &str = "default";
+
+    /// The group of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self((name != Self::DEFAULT).then(|| name.into()))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.as_deref().unwrap_or(Self::DEFAULT)
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// `[[service.backend]]`, or an instance that a source knows: one address behind a service, on the service's port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// Where the packets go; the identity of the backend within its service.
     pub address: IpAddr,
     /// The share of new flows, relative to the other backends of the service; 0: none.
     pub weight: u16,
-    /// Backends of a higher number stand by while one of a lower number takes new flows.
+    /// Those that it shares a part of the split with.
+    pub group: Group,
+    /// Its tier: those of a higher number take what those of lower numbers leave.
     pub priority: u16,
     /// What its source says of it; ready if it is configured.
     pub standing: Standing,
@@ -215,9 +252,9 @@ impl Backend {
     /// The default of [`Self::weight`].
     pub const WEIGHT: u16 = 100;
 
-    /// A backend as it is configured.
+    /// A backend as it is configured, of the usual group and the highest tier.
     #[must_use]
-    pub const fn new(address: IpAddr, weight: u16) -> Self {
-        Self { address, weight, priority: 0, standing: Standing::Ready }
+    pub fn new(address: IpAddr, weight: u16) -> Self {
+        Self { address, weight, group: Group::default(), priority: 0, standing: Standing::Ready }
     }
 }

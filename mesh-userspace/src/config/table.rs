@@ -1,4 +1,4 @@
-//! Sizes of tables: primes, as Maglev needs (every backend's walk must reach every slot).
+//! Sizes of tables: primes, as their filling needs (every backend's walk must reach every slot).
 
 /// The largest primes below powers of 2, from 2^8 on; at the last, 10485 backends have 100 slots each.
 const SIZES: [u32; 13] =

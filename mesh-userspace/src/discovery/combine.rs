@@ -84,9 +84,9 @@ impl<'a> Joint<'a> {
         for instance in snapshot.instances() {
             match misfit(instance, ports, self.service) {
                 Some(why) => misfits.entry(why).or_default().push(instance),
-                None if self.is_known(instance) => disputed.extend(self.dispute(instance, discovery.weight)),
+                None if self.is_known(instance) => disputed.extend(self.dispute(instance, discovery)),
                 None if self.room == 0 => misfits.entry(Misfit::Room).or_default().push(instance),
-                None => self.join(instance, discovery.weight, &source),
+                None => self.join(instance, discovery, &source),
             }
         }
         for (why, instances) in misfits {
@@ -100,14 +100,14 @@ impl<'a> Joint<'a> {
     }
 
     /// The address, if what is said of it is not what stands.
-    fn dispute(&self, instance: &Instance, weight: u16) -> Option<IpAddr> {
+    fn dispute(&self, instance: &Instance, by: &Discovery) -> Option<IpAddr> {
         let stands = self.places.get(&instance.address).and_then(|place| self.backends.get(*place));
-        (stands != Some(&backend(instance, weight))).then_some(instance.address)
+        (stands != Some(&backend(instance, by))).then_some(instance.address)
     }
 
-    fn join(&mut self, instance: &Instance, weight: u16, source: &str) {
+    fn join(&mut self, instance: &Instance, by: &Discovery, source: &str) {
         self.places.insert(instance.address, self.backends.len());
-        self.backends.push(backend(instance, weight));
+        self.backends.push(backend(instance, by));
         self.origins.insert(instance.address, source.to_owned());
         self.room = self.room.saturating_sub(1);
     }
@@ -138,10 +138,15 @@ impl<'a> Joint<'a> {
     }
 }
 
-/// As a backend; the weight is for one that comes without.
-fn backend(instance: &Instance, weight: u16) -> Backend {
-    let Instance { address, priority, standing, .. } = *instance;
-    Backend { address, weight: instance.weight.unwrap_or(weight), priority, standing }
+/// As a backend, with what the service says of all that the source knows.
+fn backend(instance: &Instance, by: &Discovery) -> Backend {
+    Backend {
+        address: instance.address,
+        weight: instance.weight.unwrap_or(by.weight),
+        group: by.group.clone(),
+        priority: instance.priority.saturating_add(by.priority),
+        standing: instance.standing,
+    }
 }
 
 fn misfit(instance: &Instance, ports: Ports, service: &Service) -> Option<Misfit> {

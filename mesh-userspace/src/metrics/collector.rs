@@ -96,6 +96,16 @@ fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
         "Whether too little healthy weight is left, so that all backends are used",
         panic,
     )?;
+    let shares = services.iter().flat_map(|s| {
+        let labels = |group| [("service", s.name.as_str()), ("group", group)];
+        s.groups.iter().map(move |group| (labels(group.name.as_str()), u64::from(group.share)))
+    });
+    gauge(
+        to,
+        "group_share",
+        "Share of the group in the service's split, the operator's if there is one",
+        shares,
+    )?;
     let flows = services.iter().map(|s| ([("service", s.name.as_str())], s.recorded_flows));
     gauge(to, "service_recorded_flows", "Flows in the flow table that are not closing", flows)?;
     let most = services.iter().filter_map(|s| Some(([("service", s.name.as_str())], s.max_flows?.into())));

@@ -4,9 +4,13 @@
 //! disk.
 
 use super::{Maintenance, Override, Overrides, by_text};
-use crate::{config::Config, health};
+use crate::{
+    config::{Config, Group, ServiceKey},
+    health,
+};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     net::IpAddr,
@@ -58,6 +62,8 @@ struct Saved {
     version: u32,
     backends: Vec<SavedBackend>,
     maintenance: Vec<SavedMaintenance>,
+    #[serde(default)]
+    splits: Vec<SavedSplit>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +73,12 @@ struct SavedBackend {
     backend: IpAddr,
     drained: bool,
     weight: Option<u16>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedSplit {
+    service: String,
+    shares: BTreeMap<String, u16>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,10 +170,15 @@ fn saved(overrides: &Overrides) -> Saved {
         reason: work.reason.clone(),
         until: work.until.map(seconds),
     };
+    let split = |(service, shares): (&ServiceKey, &BTreeMap<Group, u16>)| SavedSplit {
+        service: service.to_string(),
+        shares: shares.iter().map(|(group, share)| (group.to_string(), *share)).collect(),
+    };
     Saved {
         version: VERSION,
         backends: overrides.backends.iter().map(backend).collect(),
         maintenance: overrides.maintenance.iter().map(maintenance).collect(),
+        splits: overrides.splits.iter().map(split).collect(),
     }
 }
 
@@ -177,9 +194,14 @@ fn restored(saved: Saved, config: &Config) -> Overrides {
             until.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         (backend, Maintenance { reason, until })
     };
+    let split = |SavedSplit { service, shares }| {
+        let shares = shares.iter().map(|(group, share)| (Group::named(group), *share)).collect();
+        Some((*services.get(&service)?, shares))
+    };
     Overrides {
         backends: saved.backends.into_iter().filter_map(backend).collect(),
         maintenance: saved.maintenance.into_iter().map(maintenance).collect(),
+        splits: saved.splits.into_iter().filter_map(split).collect(),
     }
 }
 
@@ -196,6 +218,8 @@ mod tests {
         let work = |reason: &str, until| Maintenance { reason: reason.into(), until };
         overrides.begin_maintenance("10.0.0.1".parse().unwrap(), work("\"disk\"\n", until));
         overrides.begin_maintenance("fd00::1".parse().unwrap(), work("", None));
+        let shares = [(Group::default(), 80), (Group::named("canary"), 20)];
+        overrides.order_split(config.services[0].key(), &shares.into());
         overrides
     }
 

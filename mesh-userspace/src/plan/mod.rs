@@ -277,6 +277,7 @@ impl<'a> Planner<'a> {
 
     /// Writes what is new about a service's backends; deaths come later.
     fn backends(&mut self, key: ServiceKey, service: &desired::Service, id: u32) {
+        let weigh = service.weights();
         for (address, backend) in &service.backends {
             let known = self.ids.get(&(id, *address)).copied();
             let Some(hop) = &backend.next_hop else {
@@ -290,7 +291,7 @@ impl<'a> Planner<'a> {
             let old = self.actual.backends.get(&known);
             let alive = u8::from(backend.is_alive() || old.is_some_and(|old| old.alive != 0));
             let weight = match service.scheduler {
-                Scheduler::LeastConnections => compress(backend.weight),
+                Scheduler::LeastConnections => compress(weigh(backend)),
                 Scheduler::Maglev | Scheduler::Source | Scheduler::Random | Scheduler::RoundRobin => 0,
             };
             self.write(known, BackendEntry { alive, weight, ..entry });

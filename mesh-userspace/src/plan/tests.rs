@@ -28,6 +28,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
             role: *role,
             weight: 100,
             whole: 100,
+            portion: if *role == Role::Active && *resolved { 100 } else { 0 },
             starting: false,
             next_hop: resolved.then(NextHop::some),
         };

@@ -110,7 +110,7 @@ fn a_source_is_asked_in_one_way() {
     let problem = "dns web.example.com is asked in another way than above";
     let other = sources("weight = 5\n", "timeout = \"1s\"\n");
     check(&[
-        super::raw(other, "57:1", problem, "give it the same keys in each, but for `port` and `weight`"),
+        super::raw(other, "57:1", problem, "give it the same keys in each, but for `port`, `weight`, "),
         source(&format!("{DNS}[[service.discovery]]\n{DNS}timeout = \"1s\"\n"), "54:1", "already", "once"),
     ]);
 }

@@ -1,5 +1,6 @@
 //! Backends: what they are to flows, what the probes say, where their packets go.
 
+use super::composition::{Parts, held_back};
 use super::services::TableUse;
 use crate::{
     agent::state::Agent,
@@ -28,6 +29,7 @@ impl Agent {
             let table = self.table_use(service.key());
             let ids = self.entry(service.key()).and_then(|entry| members.get(&entry.id)).unwrap_or(&nobody);
             let desired = self.desired.services.get(&service.key());
+            let (parts, split) = (Parts::of(desired), self.overrides.split(service));
             for backend in &service.backends {
                 let known = desired.and_then(|service| service.backends.get(&backend.address));
                 let key = health::Key { service: service.key(), address: backend.address };
@@ -42,6 +44,10 @@ impl Agent {
                     weight: order.weight.unwrap_or(backend.weight),
                     configured_weight: backend.weight,
                     share: known.map_or(0, |backend| backend.weight),
+                    group: backend.group.to_string(),
+                    priority: backend.priority,
+                    percent: known.map_or(0.0, |backend| parts.percent(backend)),
+                    held_back: held_back(backend, known, &split),
                     starting: known.is_some_and(|backend| backend.starting),
                     performance: self.factors.of(&key).map(|(_, reason)| reason.to_owned()),
                     drained: self.overrides.is_drained(&key),

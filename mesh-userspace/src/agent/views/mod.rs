@@ -1,6 +1,7 @@
 //! What the faces show, taken from what the agent knows.
 
 mod backends;
+mod composition;
 mod discovery;
 mod flows;
 mod services;

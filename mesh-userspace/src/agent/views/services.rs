@@ -55,6 +55,8 @@ impl Agent {
             backends: u32::try_from(service.backends.len()).unwrap_or(u32::MAX),
             up: health.up,
             panic: health.panic,
+            groups: self.group_views(service),
+            tiers: self.tier_views(service),
             sources,
             stale_seconds,
             packets: sum.packets(),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command::Order;
 use crate::agent::{Command, CommandError};
 use crate::api::types::{
-    ApiError, BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, Status,
+    ApiError, BackendView, DrainProgress, FlowView, GroupView, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, SplitReport, Status,
 };
 use crate::api::{AgentHandle, ApiSocket, Client, ClientError, Readiness, Timeouts, serve};
 use crate::events::{Happening, Kind, Log};
@@ -93,6 +93,17 @@ pub(super) fn usual(command: Command) {
         }
         Command::Order { service, backend, order, reply } => {
             reply.send(known(&service, backend).map(|()| ordered(&service, backend, order))).unwrap();
+        }
+        Command::Split { service, shares, reply } => {
+            let group = |(name, share): (&String, &u16)| GroupView {
+                name: name.clone(),
+                share: *share,
+                ..GroupView::default()
+            };
+            let groups = shares.iter().flatten().map(group).collect();
+            let report =
+                SplitReport { service, groups, is_configured_split: shares.is_none(), forgotten: None };
+            reply.send(known(&report.service, "10.0.0.1".parse().unwrap()).map(|()| report)).unwrap();
         }
         Command::Maintain { backend, work, reply } => {
             let forgotten = work.as_ref().map(|work| format!("{work:?}"));

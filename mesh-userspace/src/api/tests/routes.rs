@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -235,5 +236,27 @@ async fn a_dead_loop_is_neither_alive_nor_ready() {
             (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
             "{path}"
         );
+    }
+}
+
+#[tokio::test]
+async fn splits_are_ordered_by_group_and_taken_back() {
+    let served = served(usual);
+    let client = served.client();
+    let shares = BTreeMap::from([("canary".to_owned(), 20), ("a&b=c".to_owned(), 0)]);
+    let report = client.split("a/b %", &shares).await.unwrap();
+    let groups = report.groups.into_iter().map(|group| (group.name, group.share)).collect::<BTreeMap<_, _>>();
+    assert_eq!((report.service.as_str(), groups, report.is_configured_split), ("a/b %", shares, false));
+    assert!(client.reset_split("web").await.unwrap().is_configured_split);
+    assert_eq!(refusal(client.reset_split("nobody").await).0, 404);
+    let path = "/v1/services/web/split";
+    for (query, what) in [
+        ("", "no group is named"),
+        ("?canary=65536", "canary: number too large"),
+        ("?canary=many", "canary: invalid"),
+    ] {
+        let (status, error) = served.failure(Method::POST, &format!("{path}{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(error.error.contains(what), "{error:?}");
     }
 }

@@ -5,9 +5,10 @@ use crate::cli::format::{age, count};
 use crate::cli::table::Column::{Number, Text};
 use crate::cli::table::table;
 
-/// One line per backend; behind it, why a backend is not up, as far as its probes know.
+/// One line per backend; behind it, why a backend is not up, as far as its probes know. Groups and tiers are shown where
+/// there are any.
 pub(in crate::cli) fn backends(backends: &[BackendView]) -> String {
-    let columns = [
+    let mut columns = vec![
         Text("SERVICE"),
         Text("BACKEND"),
         Text("STATE"),
@@ -19,7 +20,19 @@ pub(in crate::cli) fn backends(backends: &[BackendView]) -> String {
         Number("FLOWS"),
         Text(""),
     ];
-    table(&columns, backends.iter().map(row).collect())
+    let mut rows: Vec<_> = backends.iter().map(row).collect();
+    if backends.iter().any(is_composed) {
+        columns.splice(2..2, [Text("GROUP"), Number("TIER")]);
+        for (row, backend) in rows.iter_mut().zip(backends) {
+            row.splice(2..2, [backend.group.clone(), backend.priority.to_string()]);
+        }
+    }
+    table(&columns, rows)
+}
+
+/// Whether a backend is of a tier or a group that tells it from others.
+fn is_composed(backend: &BackendView) -> bool {
+    backend.priority > 0 || !["", "default"].contains(&backend.group.as_str())
 }
 
 fn row(b: &BackendView) -> Vec<String> {
@@ -49,10 +62,11 @@ fn note(b: &BackendView) -> String {
         .then(|| format!("share {}: {}", b.share, b.performance.as_deref().unwrap_or_default()));
     let weight = (b.weight != b.configured_weight)
         .then(|| format!("weight by order, configured {}", b.configured_weight));
+    let held_back = b.held_back.clone();
     let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
     let error = health.and_then(|h| h.last_error.clone());
     let load = health.and_then(|h| h.load_error.clone());
-    [work, weight, starting, slowed, damped, held, error, load]
+    [work, weight, held_back, starting, slowed, damped, held, error, load]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
@@ -72,6 +86,10 @@ mod tests {
             weight: 100,
             configured_weight: 100,
             share: 100,
+            group: "default".into(),
+            priority: 0,
+            percent: 50.0,
+            held_back: None,
             starting: false,
             performance: None,
             drained: false,
@@ -137,6 +155,22 @@ web      10.0.1.20  down     42s     100      0     1.2M   987M   4321  connecti
         let mut stays = BackendView { state: "up".into(), ..down() };
         stays.health.as_mut().unwrap().held = true;
         assert!(backends(&[stays]).ends_with("stays up, since many fail at once; connection refused"));
+    }
+
+    #[test]
+    fn groups_and_tiers_are_columns_where_there_are_any() {
+        let canary = BackendView {
+            group: "canary".into(),
+            priority: 1,
+            state: "standby".into(),
+            held_back: Some("higher tiers take all flows".into()),
+            ..up()
+        };
+        let expected = "\
+SERVICE  BACKEND   GROUP    TIER  STATE    SINCE  WEIGHT  SLOTS  PACKETS  BYTES  FLOWS
+web      10.0.1.1  default     0  up        3h3m     100   8191     1.2M   987M   4321
+web      10.0.1.1  canary      1  standby   3h3m     100   8191     1.2M   987M   4321  higher tiers take all flows";
+        assert_eq!(backends(&[up(), canary]), expected);
     }
 
     #[test]

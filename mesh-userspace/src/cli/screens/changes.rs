@@ -1,10 +1,10 @@
-//! What `meshlb reload`, `drain`, `undrain`, `weight`, `maintenance` and `heartbeat` did.
+//! What `meshlb reload`, `drain`, `undrain`, `weight`, `split`, `maintenance` and `heartbeat` did.
 
 use std::time::Duration;
 
 use crate::api::types::{
-    DrainProgress, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport, ServiceChange,
-    SettingChange,
+    DrainProgress, GroupView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport, ServiceChange,
+    SettingChange, SplitReport,
 };
 use crate::cli::format::{age, count};
 
@@ -79,6 +79,29 @@ pub(in crate::cli) fn weighed(report: &OrderReport) -> String {
     let OrderReport { service, backend, weight, is_configured_weight, forgotten, .. } = report;
     let whose = if *is_configured_weight { ", as configured" } else { "" };
     format!("{service} {backend} has the weight {weight}{whose}\n") + &unless_kept(forgotten.as_deref())
+}
+
+/// What each group of a service gets from now on.
+pub(in crate::cli) fn split(report: &SplitReport) -> String {
+    let SplitReport { service, groups, is_configured_split, forgotten } = report;
+    if groups.is_empty() {
+        return format!("{service} has no split\n") + &unless_kept(forgotten.as_deref());
+    }
+    let whose = if *is_configured_split { ", as configured" } else { "" };
+    let line = |group: &GroupView| {
+        let GroupView { name, share, configured_share, percent, backends, up } = group;
+        let ordered = if share == configured_share {
+            String::new()
+        } else {
+            format!(", configured {configured_share}")
+        };
+        format!(
+            "  {name} {share}{ordered}: {percent:.1} % of new flows, {up} of {backends} backends take some\n"
+        )
+    };
+    format!("{service} is split between {} groups{whose}\n", groups.len())
+        + &groups.iter().map(line).collect::<String>()
+        + &unless_kept(forgotten.as_deref())
 }
 
 /// What maintenance of a host means now.
@@ -248,5 +271,28 @@ mod tests {
         assert_eq!(safe_to_stop(&progress), format!("{silent}web 10.0.0.1: safe to stop\n"));
         progress.leaving = 0;
         assert_eq!(safe_to_stop(&progress), "web 10.0.0.1: safe to stop\n");
+    }
+
+    #[test]
+    fn a_split_says_what_each_group_gets() {
+        let group = |name: &str, share, configured_share, percent| GroupView {
+            name: name.into(),
+            share,
+            configured_share,
+            percent,
+            backends: 4,
+            up: 3,
+        };
+        let groups = vec![group("canary", 20, 5, 20.0), group("stable", 80, 80, 80.0)];
+        let mut report = SplitReport { service: "web".into(), groups, ..SplitReport::default() };
+        let expected = "web is split between 2 groups\n  \
+                        canary 20, configured 5: 20.0 % of new flows, 3 of 4 backends take some\n  \
+                        stable 80: 80.0 % of new flows, 3 of 4 backends take some\n";
+        assert_eq!(split(&report), expected);
+        (report.is_configured_split, report.forgotten) = (true, Some("disk full".into()));
+        assert!(split(&report).starts_with("web is split between 2 groups, as configured\n"));
+        assert!(split(&report).ends_with("\ndisk full\n"));
+        report.groups.clear();
+        assert_eq!(split(&report), "web has no split\ndisk full\n");
     }
 }

@@ -8,7 +8,7 @@ mod services;
 mod status;
 
 pub(super) use backends::backends;
-pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, weighed};
+pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, split, weighed};
 pub(super) use events::{event, events};
 pub(super) use flows::flows;
 pub(super) use services::services;

@@ -42,13 +42,21 @@ fn notes(s: &ServiceView) -> String {
     let panic = s.panic.then(|| "panic".to_owned());
     let stale = s.stale_seconds.map(|seconds| format!("discovery {} old", age(seconds)));
     let full = s.max_flows.map(|most| format!("{} of {} flows", count(s.recorded_flows), count(most.into())));
-    panic.into_iter().chain(stale).chain(full).collect::<Vec<_>>().join(", ")
+    let groups = s.groups.iter().map(|group| {
+        let by = if group.share == group.configured_share { "" } else { " by order" };
+        format!("{} {}{by}: {:.1} %", group.name, group.share, group.percent)
+    });
+    // That the highest takes all is how it should be.
+    let lower = s.tiers.iter().skip(1).any(|tier| tier.percent > 0.0);
+    let tiers = s.tiers.iter().filter(|tier| lower && tier.percent > 0.0);
+    let tiers = tiers.map(|tier| format!("tier {}: {:.1} %", tier.priority, tier.percent));
+    panic.into_iter().chain(groups).chain(tiers).chain(stale).chain(full).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::SlotPhases;
+    use crate::api::types::{GroupView, SlotPhases, TierView};
 
     fn web() -> ServiceView {
         ServiceView {
@@ -71,6 +79,8 @@ mod tests {
             new_flows: 4321,
             recorded_flows: 12,
             max_flows: None,
+            groups: vec![],
+            tiers: vec![],
             sources: vec![],
             stale_seconds: None,
         }
@@ -104,6 +114,33 @@ dns      [2001:db8::53]:53/udp         l2    0/12  16381     51%     1.2M   987M
 ftp      203.0.113.0/24:8000-8100/tcp  ipip   3/3  16381      0%     1.2M   987M   4321";
         let ftp = ServiceView { name: "ftp".into(), key: "203.0.113.0/24:8000-8100/tcp".into(), ..web() };
         assert_eq!(services(&[web(), dns(), ftp]), expected);
+    }
+
+    #[test]
+    fn groups_are_shown_and_tiers_while_a_lower_one_takes_flows() {
+        let group = |name: &str, share, percent| GroupView {
+            name: name.into(),
+            share,
+            configured_share: 5,
+            percent,
+            ..GroupView::default()
+        };
+        let tier = |priority, percent| TierView { priority, percent, ..TierView::default() };
+        let split = ServiceView {
+            groups: vec![group("canary", 20, 20.0), group("stable", 5, 80.0)],
+            tiers: vec![tier(0, 100.0), tier(1, 0.0)],
+            ..web()
+        };
+        assert!(
+            services(std::slice::from_ref(&split))
+                .ends_with("4321  canary 20 by order: 20.0 %, stable 5: 80.0 %")
+        );
+        let spilling = ServiceView {
+            groups: vec![],
+            tiers: vec![tier(0, 85.71), tier(1, 14.29), tier(2, 0.0)],
+            ..split
+        };
+        assert!(services(&[spilling]).ends_with("4321  tier 0: 85.7 %, tier 1: 14.3 %"));
     }
 
     #[test]

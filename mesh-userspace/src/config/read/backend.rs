@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::composition::{self, Split};
 use super::quic::{self, Member};
 use super::report::Report;
 use super::section::{Key, Section};
@@ -18,15 +19,18 @@ pub(super) struct Behind<'a> {
 }
 
 /// A backend, placed where its address is written.
-pub(super) fn backend(mut section: Section<'_, '_>) -> Option<Member> {
+pub(super) fn backend(mut section: Section<'_, '_>, split: Option<&Spanned<Split>>) -> Option<Member> {
     let address = section.required(Key("address", "\"10.0.1.1\""), value::address);
     let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    let group = composition::group_of(&mut section, split);
+    let priority = composition::priority_of(&mut section);
     let has_id = section.has("server_id");
     let server_ids = section.optional(Key("server_id", "\"0a1b2c\""), quic::server_ids);
     section.finish();
     let address = address?;
-    let backend = Spanned::new(address.span(), Backend::new(address.into_inner(), weight));
-    Some((backend, has_id.then_some(server_ids)))
+    let at = address.span();
+    let backend = Backend { group, priority, ..Backend::new(address.into_inner(), weight) };
+    Some((Spanned::new(at, backend), has_id.then_some(server_ids)))
 }
 
 /// Reports backends that appear twice or that the service cannot reach.

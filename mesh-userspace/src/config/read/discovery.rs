@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 
 use toml::Spanned;
 
+use super::composition::{self, Split};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::service::Placed;
@@ -19,10 +20,15 @@ use crate::config::{
 };
 
 /// A source, placed where it begins.
-pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discovery>> {
+pub(super) fn discovery(
+    mut section: Section<'_, '_>,
+    split: Option<&Spanned<Split>>,
+) -> Option<Spanned<Discovery>> {
     let kind = section.required(Key("kind", "\"file\""), value::choice("kind of source"));
     let ports = section.optional(Key("port", "8080"), service::ports);
     let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    let group = composition::group_of(&mut section, split);
+    let priority = composition::priority_of(&mut section);
     // Without the kind nobody knows which of the other keys are right.
     let source = match kind?.into_inner() {
         DiscoveryKind::File => file(&mut section).map(DiscoverySource::File),
@@ -35,7 +41,7 @@ pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discover
     let at = section.span();
     section.finish();
     let ports = ports.map(Spanned::into_inner);
-    Some(Spanned::new(at, Discovery { source: source?, ports, weight }))
+    Some(Spanned::new(at, Discovery { source: source?, ports, weight, group, priority }))
 }
 
 /// Reads `[services_from]`.
@@ -93,7 +99,7 @@ pub(super) fn check_shared<'a>(services: &'a [Placed], report: &mut Report) {
                 // Twice in one service is another problem.
                 if first != source && *service != placed.header {
                     let problem = Problem::new(format!("{source} is asked in another way than above"))
-                        .advise("services share a source: give it the same keys in each, but for `port` and `weight`");
+                        .advise("services share a source: give it the same keys in each, but for `port`, `weight`, `group` and `priority`");
                     report.add(problem.at(span.clone()).beside(place.clone(), "first here"));
                 }
             }

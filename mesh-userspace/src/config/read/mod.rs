@@ -6,6 +6,7 @@
 mod across;
 mod agent;
 mod backend;
+mod composition;
 mod definition;
 mod discovery;
 mod faces;

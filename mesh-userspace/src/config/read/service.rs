@@ -9,7 +9,7 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{discovery, health, performance, quic, tracking};
+use super::{composition, discovery, health, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
 use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
 
@@ -20,7 +20,7 @@ const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(18 * 3600);
 
 /// Longest name: bytes. Names are metric labels and command line arguments.
-const NAME_BYTES: usize = 63;
+pub(super) const NAME_BYTES: usize = 63;
 
 /// A valid service and where its parts are written.
 pub(super) struct Placed {
@@ -59,8 +59,11 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let performance =
         section.section("performance").map(|section| (section.span(), performance::performance(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
-    let backends = section.sections("backend", backend::backend);
-    let sources = section.sections("discovery", discovery::discovery);
+    let split = composition::split_of(&mut section);
+    let percentage = value::number("the percentage", 0..=100);
+    let spill_over_below = section.or(Key("spill_over_below", "70"), percentage, 0);
+    let backends = section.sections("backend", |section| backend::backend(section, split.as_ref()));
+    let sources = section.sections("discovery", |section| discovery::discovery(section, split.as_ref()));
     let header = section.span();
     backend::check(&backends, Behind { vip: vip.as_ref(), forward: forward.as_ref() }, section.report());
     check_tunnel_port(tunnel_port.as_ref(), forward.as_ref(), section.report());
@@ -78,6 +81,9 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
     let quic = quic::assigned(said, section.report());
     discovery::check(&sources, protocol.as_ref(), section.report());
+    let groups = backends.iter().map(|(backend, _)| &backend.get_ref().group);
+    let groups = groups.chain(sources.iter().map(|source| &source.get_ref().group));
+    composition::check(split.as_ref(), groups, section.report());
     section.finish();
 
     let (name, vip, ports, protocol) = (name?, vip?, ports?, protocol?.into_inner());
@@ -107,6 +113,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             expected_backends: expected.map(Spanned::into_inner),
             health: health.map(Spanned::into_inner),
             performance: performance.map(Spanned::into_inner),
+            split: composition::shares(split),
+            spill_over_below,
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
             discovery: sources.into_iter().map(Spanned::into_inner).collect(),
             quic,
@@ -117,12 +125,17 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
 
 fn name(node: &Node<'_>) -> Read<String> {
     let name = value::text(node)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > NAME_BYTES || !name.chars().all(fits) {
+    if !is_name(name) {
         return Err(Problem::new(format!("{name:?} is not a service's name"))
             .advise(format!("write 1 to {NAME_BYTES} letters, digits, '-', '_' or '.', such as \"web\"")));
     }
     Ok(name.to_owned())
+}
+
+/// Whether something may be called so.
+pub(super) fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=NAME_BYTES).contains(&name.len()) && name.chars().all(fits)
 }
 
 /// A port, a range of ports, or all.

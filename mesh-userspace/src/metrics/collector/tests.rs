@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::api::types::{FlowUse, QuicPackets, SlotPhases};
+use crate::api::types::{FlowUse, GroupView, QuicPackets, SlotPhases};
 use crate::metrics::{Reconciles, Reloads};
 
 fn snapshot() -> Snapshot {
@@ -11,6 +11,12 @@ fn snapshot() -> Snapshot {
         panic: true,
         recorded_flows: 7,
         max_flows: Some(9),
+        groups: vec![GroupView {
+            name: "canary".into(),
+            share: 20,
+            configured_share: 5,
+            ..GroupView::default()
+        }],
         ..ServiceView::default()
     };
     let backend = |address: &str, state: &str, packets| BackendView {
@@ -105,6 +111,9 @@ meshlb_service_slots{service="web",phase="settling"} 1
 # HELP meshlb_service_panic Whether too little healthy weight is left, so that all backends are used
 # TYPE meshlb_service_panic gauge
 meshlb_service_panic{service="web"} 1
+# HELP meshlb_group_share Share of the group in the service's split, the operator's if there is one
+# TYPE meshlb_group_share gauge
+meshlb_group_share{service="web",group="canary"} 20
 # HELP meshlb_service_recorded_flows Flows in the flow table that are not closing
 # TYPE meshlb_service_recorded_flows gauge
 meshlb_service_recorded_flows{service="web"} 7
