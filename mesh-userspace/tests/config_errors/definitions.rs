@@ -74,7 +74,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             keys("web", 1).replace("80", "1"),
-            "/fleet/services/web:2:7: 203.0.113.1:1/tcp is already the service \"own\" in line 9 of meshlb.toml",
+            "/fleet/services/web:2:7: 203.0.113.1:1/tcp is already the service \"own\" in line 10 of meshlb.toml",
         ),
     ];
     for (text, expected) in cases {
