@@ -15,6 +15,8 @@ mod ceilings;
 mod decap;
 #[path = "packets/echo.rs"]
 mod echo;
+#[path = "packets/explain.rs"]
+mod explain;
 #[path = "packets/extensions.rs"]
 mod extensions;
 #[path = "packets/filter.rs"]

@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::explain::{Bench, Case};
 use crate::api::types::{
-    BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView, Status,
+    BackendView, DrainProgress, Explanation, FlowView, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, Status,
 };
 use crate::health::Report;
 use crate::metrics::Snapshot;
@@ -30,6 +32,21 @@ pub enum Command {
         limit: usize,
         /// The way back.
         reply: oneshot::Sender<Vec<FlowView>>,
+    },
+    /// What runs a packet that comes in by an interface, or by the first that packets are taken from: with that, its name
+    /// and index.
+    Bench {
+        /// The name of the interface.
+        interface: Option<String>,
+        /// The way back.
+        reply: oneshot::Sender<Result<(Bench, String, u32), CommandError>>,
+    },
+    /// What it means that this became of a packet.
+    Explain {
+        /// The packet, and what became of it.
+        case: Box<Case>,
+        /// The way back.
+        reply: oneshot::Sender<Result<Explanation, CommandError>>,
     },
     /// Read the configuration again and act on it.
     Reload {

@@ -6,6 +6,7 @@
 mod clock;
 pub mod command;
 mod correlation;
+pub mod explain;
 mod inputs;
 mod measure;
 mod orders;

@@ -3,6 +3,7 @@
 use super::{
     clock,
     command::{Command, CommandError},
+    explain::Bench,
     inputs::{Inputs, News},
     orders,
     watched::Watched,
@@ -48,6 +49,8 @@ pub(super) struct Agent {
     pub(super) config: Config,
     /// Which source backends are from; those that are missing are configured.
     pub(super) origins: BTreeMap<health::Key, String>,
+    /// What explains packets, once somebody asked.
+    pub(super) bench: Option<Bench>,
     /// What of the discovered is left out or overruled.
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
@@ -99,6 +102,7 @@ impl Agent {
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
+            bench: None,
             remarks: Vec::new(),
             reconciler,
             inputs,
@@ -297,6 +301,8 @@ impl Agent {
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
+            Command::Bench { interface, reply } => answer(reply, self.bench(interface.as_deref())),
+            Command::Explain { case, reply } => answer(reply, self.account(&case)),
             Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
             Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),
             Command::Order { service, backend, order, reply } => {

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::client_error::ClientError;
 use super::types::{
-    BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, Status,
+    BackendView, DrainProgress, Explanation, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
+    ReloadReport, ServiceView, Status,
 };
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
@@ -72,6 +72,25 @@ impl Client {
     /// When the agent does not answer or refuses.
     pub async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, ClientError> {
         self.send(Method::GET, &["flows"], Some(("limit", limit.to_string()))).await
+    }
+
+    /// What would become of a packet, in hexadecimal digits, and what if `down` and `weights`, such as `10.0.1.1=50`, were
+    /// otherwise.
+    ///
+    /// # Errors
+    /// When the agent does not answer, cannot run the packet, or knows no such interface or backend.
+    pub async fn explain(
+        &self,
+        packet: String,
+        interface: Option<&str>,
+        down: &[IpAddr],
+        weights: &[String],
+    ) -> Result<Explanation, ClientError> {
+        let interface = interface.map(|name| ("interface", name.to_owned()));
+        let down = down.iter().map(|address| ("down", address.to_string()));
+        let weights = weights.iter().map(|weight| ("weight", weight.clone()));
+        let query = [("packet", packet)].into_iter().chain(interface).chain(down).chain(weights);
+        self.send(Method::GET, &["explain"], query).await
     }
 
     /// Has the agent read its configuration again.

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod client_error;
+mod explain;
 pub(crate) mod failure;
 pub mod handle;
 pub(crate) mod listener;
@@ -21,6 +22,9 @@ pub use socket::{ApiSocket, SocketError};
 
 /// The most flows one answer lists.
 pub const MAX_FLOWS: usize = 100_000;
+
+/// Bytes of the longest packet that is explained: what a line of a request has room for.
+pub const LONGEST_PACKET: usize = 16_384;
 
 /// Flows listed when nobody says how many.
 pub const DEFAULT_FLOWS: usize = 100;

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::explain;
 use super::failure::Failure;
 use super::handle::AgentHandle;
 use super::listener::Bounded;
@@ -33,7 +34,7 @@ use crate::overrides::Maintenance;
 /// Answers under way get this long to finish when the agent stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Serves the API on `socket` until `shutdown`, then removes the socket.
 ///
@@ -70,6 +71,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
@@ -265,7 +267,7 @@ fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
     Ok((service, address_of(&address)?))
 }
 
-fn address_of(address: &str) -> Result<IpAddr, Failure> {
+pub(super) fn address_of(address: &str) -> Result<IpAddr, Failure> {
     address.parse().map_err(|_not_an_address| {
         Failure::bad_request(format!("{address} is not an IP address"))
             .advise("name the backend by its address, as meshlb backends lists it")

@@ -8,6 +8,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod explain;
+
+pub use explain::{
+    BackendSlots, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedRecord, ExplainedService,
+    ExplainedSlot, Explanation, NotChosen, PacketView, PickView, Prospect, ProspectiveFlow, RecordView,
+    StepView,
+};
+
 /// The agent at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -84,6 +85,8 @@ pub enum Ask {
         #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = parse_limit)]
         limit: usize,
     },
+    /// Say what would become of a packet now, step by step, and why. Changes nothing.
+    Explain(ExplainArgs),
     /// Have the agent read its configuration again; an invalid one changes nothing.
     Reload {
         /// Only say what that would do.
@@ -126,6 +129,97 @@ pub struct BackendArgs {
     pub service: String,
     /// Address of the backend.
     pub backend: IpAddr,
+}
+
+/// A packet, and what may be otherwise.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ExplainArgs {
+    /// The client, such as 198.51.100.7:40000 or [2001:db8::7]:40000; without ports, an address will do.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(required_unless_present = "packet", requires = "to")]
+    pub from: Option<SocketAddr>,
+    /// Whom the packet is to, such as 203.0.113.10:80.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(required_unless_present = "packet", requires = "from")]
+    pub to: Option<SocketAddr>,
+    /// The protocol; udp for QUIC.
+    #[arg(long, value_name = "tcp|udp|NUMBER", default_value = "tcp")]
+    pub proto: Proto,
+    /// Flags of the TCP segment; without any, it is none of the first nor the last.
+    #[arg(long, value_enum, value_name = "FLAGS", value_delimiter = ',', default_value = "syn")]
+    pub flags: Vec<Flag>,
+    /// Bytes of payload, of a packet that is not TCP.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=9000))]
+    pub payload: u16,
+    /// The packet itself: hexadecimal digits from the Ethernet header on, or a capture (pcap, pcapng).
+    #[arg(long, value_name = "HEX|FILE", conflicts_with_all = ["from", "to", "proto", "flags", "payload"])]
+    pub packet: Option<String>,
+    /// The interface that it comes in by, if not the first that is configured.
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Also say who would get the flow if this backend were down.
+    #[arg(long, value_name = "BACKEND")]
+    pub if_down: Vec<IpAddr>,
+    /// Also say who would get the flow if this backend had this weight.
+    #[arg(long, value_name = "BACKEND=N", value_parser = parse_weighted)]
+    pub if_weight: Vec<(IpAddr, u16)>,
+}
+
+/// What follows the IP header of a packet that is asked about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proto {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Another protocol, by its number.
+    Number(u8),
+}
+
+impl FromStr for Proto {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            number => number
+                .parse()
+                .map(Self::Number)
+                .map_err(|_not_a_number| "neither tcp nor udp nor a number from 0 to 255".to_owned()),
+        }
+    }
+}
+
+/// A flag of a TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flag {
+    /// The connection begins.
+    Syn,
+    /// Something is acknowledged.
+    Ack,
+    /// The sender has said all.
+    Fin,
+    /// The connection is over.
+    Rst,
+    /// There is data for the application.
+    Psh,
+}
+
+/// An address with a port, or without one: then it is 0.
+fn parse_end(text: &str) -> Result<SocketAddr, String> {
+    let alone = |_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    text.parse().or_else(alone).map_err(|_neither| {
+        "not an address with a port, such as 203.0.113.10:80 or [2001:db8::10]:80".to_owned()
+    })
+}
+
+fn parse_weighted(text: &str) -> Result<(IpAddr, u16), String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(address, weight)| Some((address.parse().ok()?, weight.parse().ok()?)));
+    parts.ok_or_else(|| "not the address of a backend and a weight, such as 10.0.1.1=50".to_owned())
 }
 
 /// A drain, and how long to watch it.
@@ -255,6 +349,11 @@ mod tests {
             "meshlb backends",
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
+            "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:80",
+            "meshlb explain --from 2001:db8::7 --to 2001:db8::10 --proto 50 --payload 40 --interface eth0",
+            "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:53 --proto udp --if-down 10.0.1.1",
+            "meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --flags ack,fin --if-weight 10.0.1.1=50",
+            "meshlb explain --packet 00ff",
             "meshlb reload",
             "meshlb reload --dry-run",
             "meshlb drain web 10.0.0.1",
@@ -294,6 +393,13 @@ mod tests {
             ("meshlb maintenance web", ErrorKind::ValueValidation),
             ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
             ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),
+            ("meshlb explain", ErrorKind::MissingRequiredArgument),
+            ("meshlb explain --from 1.1.1.1:1", ErrorKind::MissingRequiredArgument),
+            ("meshlb explain --from 1.1.1.1:1 --to web", ErrorKind::ValueValidation),
+            ("meshlb explain --packet 00 --to 1.1.1.1:1", ErrorKind::ArgumentConflict),
+            ("meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --proto sctp", ErrorKind::ValueValidation),
+            ("meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --flags all", ErrorKind::InvalidValue),
+            ("meshlb explain --packet 00 --if-weight 10.0.1.1", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0", ErrorKind::MissingRequiredArgument),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --mode fast", ErrorKind::InvalidValue),
             ("meshlb decap --interface eth0 --vip 1.1.1.1/24", ErrorKind::ValueValidation),

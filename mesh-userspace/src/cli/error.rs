@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::explain::PacketError;
 use crate::api::ClientError;
 use crate::config::ConfigError;
 
@@ -22,6 +23,9 @@ pub enum CliError {
     /// The agent could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is no packet to ask about.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -89,6 +93,7 @@ impl CliError {
             Self::Config(error) => Some(error),
             Self::Agent(error) => error.downcast_ref(),
             Self::Client(_)
+            | Self::Packet(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Undrained { .. }
@@ -102,6 +107,10 @@ impl CliError {
             Self::AgentRunning { .. } => Some("stop it first: systemctl stop meshlb".to_owned()),
             Self::DrainDeadline { .. } => Some(
                 "it stays drained; wait on with the same command, or stop the backend and lose these flows"
+                    .to_owned(),
+            ),
+            Self::Packet(_) => Some(
+                "give --from CLIENT:PORT --to VIP:PORT, or --packet with digits or a capture of Ethernet frames"
                     .to_owned(),
             ),
             Self::Config(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Output(_) => None,

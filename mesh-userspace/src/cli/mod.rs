@@ -9,6 +9,7 @@ mod connect;
 mod dispatch;
 mod drain;
 mod error;
+mod explain;
 mod format;
 mod local;
 mod output;
@@ -19,8 +20,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, Format};
+pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, Format};
 pub use error::CliError;
+pub use explain::PacketError;
 pub use output::Output;
 
 /// Parses the command line, does what it says, reports, and says how it went.

@@ -83,6 +83,12 @@ pub(super) fn usual(command: Command) {
         Command::Services(reply) => reply.send(vec![service("web"), service("empty")]).unwrap(),
         Command::Backends(reply) => reply.send(vec![backend("10.0.0.1"), backend("fd00::1")]).unwrap(),
         Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
+        Command::Bench { interface, reply } => {
+            // There is no kernel here.
+            let refused = CommandError::not_found(format!("no {interface:?}"));
+            assert!(reply.send(Err(refused)).is_ok());
+        }
+        Command::Explain { .. } => unreachable!("nothing was run"),
         Command::Reload { dry_run, reply } => {
             reply.send(Ok(ReloadReport { dry_run, ..report() })).unwrap();
         }

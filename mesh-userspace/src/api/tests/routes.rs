@@ -137,6 +137,28 @@ async fn every_failure_is_json() {
         (Method::DELETE, "/v1/status", StatusCode::METHOD_NOT_ALLOWED, "/v1/status does not take DELETE"),
         (Method::GET, "/v1/reload", StatusCode::METHOD_NOT_ALLOWED, "/v1/reload does not take GET"),
         (Method::GET, "/v1/flows?limit=-1", StatusCode::BAD_REQUEST, "Failed to deserialize query string"),
+        (Method::GET, "/v1/explain", StatusCode::BAD_REQUEST, "a packet has at least 14 bytes"),
+        (Method::GET, "/v1/explain?packet=0g", StatusCode::BAD_REQUEST, "a packet is written in hexadecimal"),
+        (
+            Method::GET,
+            "/v1/explain?packet=000",
+            StatusCode::BAD_REQUEST,
+            "a packet is written in hexadecimal",
+        ),
+        (Method::GET, "/v1/explain?packets=00", StatusCode::BAD_REQUEST, "there is no parameter packets"),
+        (Method::GET, "/v1/explain?down=web", StatusCode::BAD_REQUEST, "web is not an IP address"),
+        (
+            Method::GET,
+            "/v1/explain?weight=10.0.0.1=-1",
+            StatusCode::BAD_REQUEST,
+            "10.0.0.1=-1 is not an address, = and a weight",
+        ),
+        (
+            Method::GET,
+            "/v1/explain?interface=eth7&packet=0000000000000000000000000000",
+            StatusCode::NOT_FOUND,
+            "no Some(\"eth7\")",
+        ),
         (
             Method::POST,
             "/v1/services/web/backends/backend-1/drain",

@@ -2,12 +2,14 @@
 
 mod backends;
 mod changes;
+mod explain;
 mod flows;
 mod services;
 mod status;
 
 pub(super) use backends::backends;
 pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, weighed};
+pub(super) use explain::explained;
 pub(super) use flows::flows;
 pub(super) use services::services;
 pub(super) use status::status;

@@ -6,6 +6,7 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
+    notes::Notes,
     quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
@@ -24,6 +25,8 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Notes> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ServiceEntry> {}
 

@@ -4,6 +4,7 @@
 //! checking that it is what it expects.
 
 mod attach;
+mod explain;
 mod filter;
 mod flows;
 mod load;
@@ -19,6 +20,7 @@ mod wide;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
+pub use explain::{ExplainError, Explained, Explainer};
 pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use next::NextError;
@@ -72,10 +74,19 @@ const CLOCK: &str = "clock";
 /// The word of a backend's entry that says that there is one.
 const BACKEND_MARK: usize = 1;
 
+/// What it takes to load another instance of the programs over the same maps.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pins: Pins,
+    sizes: Sizes,
+    choices: Choices,
+    seed: u64,
+}
+
 /// The kernel's maps and program.
 pub struct Kernel {
     ebpf: Ebpf,
-    pins: Pins,
+    recipe: Recipe,
     loaded: Loaded,
     services: ServiceTable,
     vips: Vips,
@@ -96,6 +107,12 @@ impl Kernel {
         &self.loaded
     }
 
+    /// What it takes to load another instance of the programs over the same maps.
+    #[must_use]
+    pub const fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
     /// The program, for test runs.
     ///
     /// # Errors
@@ -112,7 +129,7 @@ impl Kernel {
     /// The interface is not there, belongs to somebody else's program, or cannot be attached to in this mode.
     pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, AttachError> {
         let program = load::program(&mut self.ebpf, PROGRAM).map_err(Box::new)?;
-        attach::attach(program, &self.pins, interface, mode)
+        attach::attach(program, &self.recipe.pins, interface, mode)
     }
 
     /// Records a flow with the age that it has, unless its bucket is full.
@@ -149,7 +166,7 @@ impl Kernel {
     ///
     /// A pin cannot be read or removed.
     pub fn keep_only(&self, interfaces: &[String]) -> Result<(), PinError> {
-        attach::keep_only(&self.pins, interfaces)
+        attach::keep_only(&self.recipe.pins, interfaces)
     }
 }
 
