@@ -14,6 +14,8 @@ pub mod instance {
     pub const PLAIN: u32 = 0;
     /// It is run by the agent, notes everything and changes no map but its own.
     pub const EXPLAINING: u32 = 1;
+    /// It is attached while somebody watches packets: it does all that the plain one does, and tells of those wanted.
+    pub const TRACING: u32 = 2;
 }
 
 /// How far a packet came: bits of [`Notes::steps`].
@@ -44,7 +46,99 @@ pub mod step {
     pub const ENDED: u32 = 1 << 11;
 }
 
-/// The single element of the `NOTES` map, on each CPU.
+/// Bytes of a packet, from its beginning on, that are told at most: all headers, of most packets.
+pub const SNAP: u32 = 256;
+
+/// Words that have room for a byte more than [`SNAP`].
+pub const SNAP_WORDS: usize = SNAP as usize / 8 + 1;
+
+/// The single element of the `NOTES` map, on each CPU; and what is told of a packet that is watched, in the ring buffer
+/// `EVENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// What the programs noted.
+    pub notes: Notes,
+    /// When the packet came, by the monotonic clock. Nanoseconds.
+    pub time: u64,
+    /// The interface that it came in by.
+    pub ingress: u32,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// How many of them are told.
+    pub captured: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The packet as it came.
+    pub packet: [u64; SNAP_WORDS],
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        let (notes, packet) = (Notes::default(), [0; SNAP_WORDS]);
+        Self { notes, time: 0, ingress: 0, length: 0, captured: 0, reserved: 0, packet }
+    }
+}
+
+/// Which packets are told of: the single element of the map `FILTER`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// A bit for the index of each outcome that is wanted.
+    pub outcomes: u64,
+    /// The client's address; IPv4 as an IPv4-mapped address. What is behind the mask is 0.
+    pub client: [u64; 2],
+    /// Which bits of it count.
+    pub client_mask: [u64; 2],
+    /// The backend's address in the same form; 0: any, or none.
+    pub backend: [u64; 2],
+    /// The service's id; 0: any, or none.
+    pub service: u32,
+    /// Of 32 random bits, the highest number with which a packet is taken.
+    pub chance: u32,
+    /// TCP flags that must be set.
+    pub flags: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+impl Default for Filter {
+    /// Every packet.
+    fn default() -> Self {
+        Self {
+            outcomes: u64::MAX,
+            client: [0; 2],
+            client_mask: [0; 2],
+            backend: [0; 2],
+            service: 0,
+            chance: u32::MAX,
+            flags: 0,
+            reserved: 0,
+        }
+    }
+}
+
+impl Filter {
+    /// Whether a packet is wanted, whose backend has this address, if it has one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wants(&self, notes: &Notes, backend: Option<[u64; 2]>) -> bool {
+        let journey = &notes.journey;
+        let has_flow = notes.has(step::READ | step::FOLLOWED);
+        let [high, low] = [journey.client[0] & self.client_mask[0], journey.client[1] & self.client_mask[1]];
+        let is_from = self.client_mask[0] | self.client_mask[1] == 0
+            || has_flow && high == self.client[0] && low == self.client[1];
+        let is_for = self.service == 0
+            || notes.has(step::SERVICE | step::FOLLOWED) && journey.service.id == self.service;
+        let is_at = self.backend[0] | self.backend[1] == 0
+            || matches!(backend, Some([first, second]) if first == self.backend[0] && second == self.backend[1]);
+        let flags = self.flags;
+        let has_flags = flags == 0 || has_flow && journey.signs.flags() as u32 & flags == flags;
+        self.outcomes >> (notes.outcome & 63) & 1 != 0 && is_from && is_for && is_at && has_flags
+    }
+}
+
+/// What the programs noted of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notes {
@@ -72,7 +166,12 @@ pub struct Notes {
     pub now: Ticks,
 }
 
-const _: () = assert!(size_of::<Notes>() == 256);
+const _: () = {
+    assert!(size_of::<Notes>() == 256 && size_of::<Filter>() == 72);
+    assert!(size_of::<Event>() == 256 + 24 + SNAP_WORDS * 8);
+    // A bit each.
+    assert!(crate::outcome::Outcome::COUNT <= 64);
+};
 
 impl Notes {
     /// Whether the packet came so far.

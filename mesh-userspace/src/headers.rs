@@ -21,6 +21,17 @@ pub enum Tunnel {
     Geneve,
 }
 
+/// The bytes of hexadecimal digits; none if they are none.
+#[must_use]
+pub fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |letter: &u8| char::from(*letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
+}
+
 /// The headers of a frame; packets to `tunnels`' UDP ports are looked into.
 #[must_use]
 pub fn headers(frame: &[u8], tunnels: &[(u16, Tunnel)]) -> Vec<String> {

@@ -61,6 +61,8 @@ mod scale;
 mod schedulers;
 #[path = "packets/spread.rs"]
 mod spread;
+#[path = "packets/trace.rs"]
+mod trace;
 #[path = "packets/tracked.rs"]
 mod tracked;
 #[path = "packets/tracking.rs"]

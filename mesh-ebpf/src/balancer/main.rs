@@ -46,7 +46,7 @@ use plain::End;
 /// The program that is attached to the interfaces: plain packets.
 #[xdp(frags)]
 fn meshlb(context: XdpContext) -> u32 {
-    if notes::begin() {
+    if notes::begin(&context) {
         maps::call::<{ programs::WHOLE }>(&context);
         return end(Outcome::Unhandled);
     }

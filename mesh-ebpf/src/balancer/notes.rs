@@ -3,15 +3,22 @@
 //! Of the instance that is attached nothing of this is left: which instance it is, the verifier knows.
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
-use crate::maps;
-use aya_ebpf::{Global, macros::map, maps::PerCpuArray};
+use crate::{maps, tables::Tables};
+use aya_ebpf::{
+    Global,
+    helpers::generated::bpf_ktime_get_ns,
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+    programs::XdpContext,
+};
 use mesh_common::{
-    abi::Journey,
+    abi::{Journey, halves},
     flow::FlowRecord,
-    notes::{Notes, instance, step},
+    notes::{Event, Filter, Notes, SNAP, instance, step},
     outcome::Outcome,
     slot::Slot,
 };
+use mesh_ebpf::packet::Packet;
 
 /// What this instance is for, one of [`instance`]; set at load time.
 #[unsafe(no_mangle)]
@@ -19,7 +26,19 @@ static INSTANCE: Global<u32> = Global::new(instance::PLAIN);
 
 /// What is noted of the packet that each CPU is at. Every instance has its own.
 #[map]
-static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+static NOTES: PerCpuArray<Event> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which packets somebody who watches wants.
+#[map]
+static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
+
+/// What is told of them. The size given here is the least there is; the agent sets it where it reads.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Packets that would have been told of, had there been room.
+#[map]
+static MISSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Whether this instance writes to the maps that all share.
 #[inline(always)]
@@ -27,11 +46,46 @@ pub(crate) fn writes() -> bool {
     INSTANCE.load() != instance::EXPLAINING
 }
 
-/// Begins to note a packet, if this instance does so: then it goes the whole way.
+/// Begins to note a packet, if this instance does so and the packet is among those taken: then it goes the whole way.
 #[inline(always)]
-pub(crate) fn begin() -> bool {
-    note(step::BEGUN, |notes| notes.now = maps::now());
-    INSTANCE.load() != instance::PLAIN
+pub(crate) fn begin(context: &XdpContext) -> bool {
+    if INSTANCE.load() == instance::PLAIN {
+        return false;
+    }
+    let Some(event) = event() else { return false };
+    event.notes.steps = 0;
+    if is_tracing() {
+        if FILTER.get(0).is_none_or(|filter| maps::random() > filter.chance) {
+            return false;
+        }
+        capture(&Packet::new(context), event);
+    }
+    (event.notes.steps, event.notes.now) = (step::BEGUN, maps::now());
+    true
+}
+
+#[inline(always)]
+fn is_tracing() -> bool {
+    INSTANCE.load() == instance::TRACING
+}
+
+#[inline(always)]
+fn event() -> Option<&'static mut Event> {
+    // SAFETY: the element belongs to this CPU, which takes one packet after the other; nobody keeps the reference.
+    NOTES.get_ptr_mut(0).map(|event| unsafe { &mut *event })
+}
+
+/// Copies the packet as it came, or its beginning.
+#[inline(always)]
+fn capture(packet: &Packet, event: &mut Event) {
+    // SAFETY: the helper takes nothing.
+    event.time = unsafe { bpf_ktime_get_ns() };
+    event.ingress = packet.ingress();
+    event.length = packet.length();
+    event.captured = event.length.min(SNAP);
+    if packet.load(0, &mut event.packet, event.captured as usize).is_none() {
+        event.captured = 0;
+    }
 }
 
 /// Notes that the packet came so far, and what belongs to that.
@@ -40,9 +94,7 @@ pub(crate) fn note(step: u32, write: impl FnOnce(&mut Notes)) {
     if INSTANCE.load() == instance::PLAIN {
         return;
     }
-    if let Some(notes) = NOTES.get_ptr_mut(0) {
-        // SAFETY: the element belongs to this CPU, which takes one packet after the other; nobody keeps a reference.
-        let notes = unsafe { &mut *notes };
+    if let Some(Event { notes, .. }) = event() {
         notes.steps |= step;
         write(notes);
     }
@@ -92,8 +144,26 @@ pub(crate) fn compared(first: u32, second: u32) {
     note(step::COMPARED, |notes| notes.compared = [first, second]);
 }
 
-/// Notes the end.
+/// Notes the end, and tells of the packet if somebody wants it.
 #[inline(always)]
 pub(crate) fn end(outcome: Outcome) {
     note(step::ENDED, |notes| notes.outcome = outcome.index());
+    if is_tracing()
+        && let Some(event) = event()
+        && event.notes.has(step::BEGUN)
+        && is_wanted(&event.notes)
+        && EVENTS.output::<Event>(&*event, 0).is_err()
+        && let Some(missed) = MISSED.get_ptr_mut(0)
+    {
+        // SAFETY: the element belongs to this CPU.
+        unsafe { *missed += 1 };
+    }
+}
+
+#[inline(always)]
+fn is_wanted(notes: &Notes) -> bool {
+    let chosen = Tables::open().filter(|_| notes.has(step::CHOSEN));
+    let backend = chosen.and_then(|tables| tables.backend(notes.journey.backend));
+    let address = backend.map(|backend| halves(backend.address));
+    FILTER.get(0).is_some_and(|filter| filter.wants(notes, address))
 }

@@ -62,6 +62,7 @@ fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journ
     journey::note(journey, &flow);
     (journey.backend, journey.opened, journey.hash) = (first.backend, 0, first.hash);
     notes::journey(step::FOLLOWED | step::CHOSEN, journey);
+    notes::note(0, |notes| notes.journey.service.id = first.service);
     Ok(programs::DELIVER)
 }
 

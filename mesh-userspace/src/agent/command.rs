@@ -9,10 +9,12 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::explain::{Bench, Case};
+use super::trace::{Admission, Names, Wanted};
 use crate::api::types::{
     BackendView, DrainProgress, Explanation, FlowView, MaintenanceReport, OrderReport, ReloadReport,
     ServiceView, Status,
 };
+use crate::dataplane::kernel::Tracer;
 use crate::health::Report;
 use crate::metrics::Snapshot;
 use crate::overrides::Maintenance;
@@ -48,6 +50,24 @@ pub enum Command {
         /// The way back.
         reply: oneshot::Sender<Result<Explanation, CommandError>>,
     },
+    /// Let somebody watch packets, unless somebody does.
+    Watch {
+        /// Which.
+        wanted: Wanted,
+        /// The way back.
+        reply: oneshot::Sender<Result<Admission, CommandError>>,
+    },
+    /// Attach the programs that tell of packets, for somebody who may watch.
+    Trace {
+        /// The programs.
+        tracer: Box<Tracer>,
+        /// The way back.
+        reply: oneshot::Sender<Result<Names, CommandError>>,
+    },
+    /// The names of services and backends.
+    Names(oneshot::Sender<Names>),
+    /// Attach the plain programs again, if nobody watches any more.
+    TraceNoMore(oneshot::Sender<()>),
     /// Read the configuration again and act on it.
     Reload {
         /// Only say what that would do.

@@ -12,6 +12,7 @@ mod measure;
 mod orders;
 mod reload;
 mod state;
+pub mod trace;
 mod views;
 mod watched;
 
@@ -147,12 +148,13 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
             _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
         };
         if end {
-            return finish(&agent);
+            return block_in_place(|| finish(&mut agent));
         }
     }
 }
 
-fn finish(agent: &Agent) -> anyhow::Result<()> {
+fn finish(agent: &mut Agent) -> anyhow::Result<()> {
+    agent.stop_tracing();
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");
     }

@@ -6,6 +6,7 @@ use super::{
     explain::Bench,
     inputs::{Inputs, News},
     orders,
+    trace::Watchers,
     watched::Watched,
 };
 use crate::{
@@ -51,6 +52,7 @@ pub(super) struct Agent {
     pub(super) origins: BTreeMap<health::Key, String>,
     /// What explains packets, once somebody asked.
     pub(super) bench: Option<Bench>,
+    pub(super) watchers: Watchers,
     /// What of the discovered is left out or overruled.
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
@@ -103,6 +105,7 @@ impl Agent {
             config,
             origins: BTreeMap::new(),
             bench: None,
+            watchers: Watchers::default(),
             remarks: Vec::new(),
             reconciler,
             inputs,
@@ -190,6 +193,7 @@ impl Agent {
             self.reconcile();
         }
         self.attach_again();
+        self.trace_no_more();
         Ok(())
     }
 
@@ -302,6 +306,13 @@ impl Agent {
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
             Command::Bench { interface, reply } => answer(reply, self.bench(interface.as_deref())),
+            Command::Watch { wanted, reply } => answer(reply, self.admit(&wanted)),
+            Command::Trace { tracer, reply } => answer(reply, self.trace_by(*tracer)),
+            Command::Names(reply) => answer(reply, self.names()),
+            Command::TraceNoMore(reply) => {
+                self.trace_no_more();
+                answer(reply, ());
+            }
             Command::Explain { case, reply } => answer(reply, self.account(&case)),
             Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
             Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),

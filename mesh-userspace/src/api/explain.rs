@@ -13,10 +13,11 @@ use tokio::task::spawn_blocking;
 use super::LONGEST_PACKET;
 use super::failure::Failure;
 use super::handle::AgentHandle;
-use super::server::{Answer, address_of};
+use super::server::{Answer, address_of, pairs};
 use super::types::Explanation;
 use crate::agent::Command;
 use crate::agent::explain::{Assumption, Case, Question};
+use crate::headers::from_hex;
 
 /// The shortest packet that the kernel runs a program on: an Ethernet header.
 const SHORTEST_PACKET: usize = 14;
@@ -35,13 +36,10 @@ pub(super) async fn explain(State(agent): State<AgentHandle>, uri: Uri) -> Answe
 /// A request's parameters, some of which may come more than once.
 fn question(query: &str) -> Result<Question, Failure> {
     let mut question = Question::default();
-    for (key, value) in reqwest::Url::parse(&format!("http://meshlb/?{query}"))
-        .map_err(|error| Failure::bad_request(error.to_string()))?
-        .query_pairs()
-    {
-        match key.as_ref() {
+    for (key, value) in pairs(query)? {
+        match key.as_str() {
             "packet" => question.packet = bytes(&value)?,
-            "interface" => question.interface = Some(value.into_owned()),
+            "interface" => question.interface = Some(value),
             "down" => question.assumptions.push(Assumption::Down(address_of(&value)?)),
             "weight" => question.assumptions.push(weight(&value)?),
             other => return Err(Failure::bad_request(format!("there is no parameter {other}"))),
@@ -68,14 +66,6 @@ fn bytes(hex: &str) -> Result<Vec<u8>, Failure> {
     if hex.len() > LONGEST_PACKET * 2 {
         return Err(Failure::bad_request(format!("a packet has at most {LONGEST_PACKET} bytes")));
     }
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
-    bytes.ok_or_else(|| Failure::bad_request("a packet is written in hexadecimal digits, two for each byte"))
-}
-
-fn digit(letter: u8) -> Option<u8> {
-    char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    from_hex(hex)
+        .ok_or_else(|| Failure::bad_request("a packet is written in hexadecimal digits, two for each byte"))
 }

@@ -12,9 +12,10 @@ pub(crate) mod listener;
 pub(crate) mod probes;
 pub mod server;
 pub mod socket;
+mod trace;
 pub mod types;
 
-pub use client::Client;
+pub use client::{Client, Trace};
 pub use client_error::ClientError;
 pub use handle::{AgentHandle, Readiness, Timeouts};
 pub use server::serve;

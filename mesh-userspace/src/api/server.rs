@@ -21,6 +21,7 @@ use super::handle::AgentHandle;
 use super::listener::Bounded;
 use super::probes;
 use super::socket::ApiSocket;
+use super::trace;
 use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
     ServiceView, Status,
@@ -72,6 +73,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/explain", get(explain::explain))
+        .route("/v1/trace", get(trace::trace))
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
@@ -272,6 +274,14 @@ pub(super) fn address_of(address: &str) -> Result<IpAddr, Failure> {
         Failure::bad_request(format!("{address} is not an IP address"))
             .advise("name the backend by its address, as meshlb backends lists it")
     })
+}
+
+/// The parameters of a request, decoded; some may come more than once.
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Failure> {
+    let Query(pairs) = Query::try_from_uri(
+        &format!("/?{query}").parse::<Uri>().map_err(|error| Failure::bad_request(error.to_string()))?,
+    )?;
+    Ok(pairs)
 }
 
 pub(crate) async fn no_such_path(uri: Uri) -> Failure {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
+use mesh_common::outcome::{Outcome, Verdict};
 
 use crate::api::{DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
@@ -87,6 +88,8 @@ pub enum Ask {
     },
     /// Say what would become of a packet now, step by step, and why. Changes nothing.
     Explain(ExplainArgs),
+    /// Show packets as they are balanced, and what becomes of them, until it is interrupted.
+    Trace(TraceArgs),
     /// Have the agent read its configuration again; an invalid one changes nothing.
     Reload {
         /// Only say what that would do.
@@ -129,6 +132,58 @@ pub struct BackendArgs {
     pub service: String,
     /// Address of the backend.
     pub backend: IpAddr,
+}
+
+/// Which packets are shown, and for how long.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TraceArgs {
+    /// Only of this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only from this client, or from clients in this prefix.
+    #[arg(long, value_name = "ADDR|PREFIX", value_parser = parse_vip)]
+    pub client: Option<IpNet>,
+    /// Only to this backend.
+    #[arg(long, value_name = "ADDR")]
+    pub backend: Option<IpAddr>,
+    /// Only with these outcomes, such as no_backend,too_big.
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = parse_outcome)]
+    pub outcome: Vec<Outcome>,
+    /// Only packets that are dropped, for whatever reason.
+    #[arg(long, conflicts_with = "outcome")]
+    pub drops: bool,
+    /// Only TCP segments with all of these flags.
+    #[arg(long, value_enum, value_name = "FLAGS", value_delimiter = ',')]
+    pub flags: Vec<Flag>,
+    /// One of so many packets, by chance.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: u32,
+    /// End after so many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time, such as 10s.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    pub lasting: Option<Duration>,
+    /// Write packets to a file that Wireshark opens, instead of showing them.
+    #[arg(short, long, value_name = "FILE.pcapng")]
+    pub write: Option<PathBuf>,
+}
+
+impl TraceArgs {
+    /// The outcomes that are wanted; none: all.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let is_drop = |outcome: &Outcome| self.drops && outcome.verdict() == Verdict::Drop;
+        self.outcome.iter().copied().chain(Outcome::ALL.iter().copied().filter(is_drop)).collect()
+    }
+}
+
+fn parse_outcome(text: &str) -> Result<Outcome, String> {
+    let found = Outcome::ALL.iter().find(|outcome| outcome.label() == text);
+    found.copied().ok_or_else(|| {
+        let all: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
+        format!("none of the outcomes, which are {}", all.join(", "))
+    })
 }
 
 /// A packet, and what may be otherwise.
@@ -205,6 +260,20 @@ pub enum Flag {
     Rst,
     /// There is data for the application.
     Psh,
+}
+
+impl Flag {
+    /// Its bit (RFC 9293 §3.1).
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Fin => 0x01,
+            Self::Syn => 0x02,
+            Self::Rst => 0x04,
+            Self::Psh => 0x08,
+            Self::Ack => 0x10,
+        }
+    }
 }
 
 /// An address with a port, or without one: then it is 0.
@@ -354,6 +423,10 @@ mod tests {
             "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:53 --proto udp --if-down 10.0.1.1",
             "meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --flags ack,fin --if-weight 10.0.1.1=50",
             "meshlb explain --packet 00ff",
+            "meshlb trace",
+            "meshlb trace --service web --client 198.51.100.0/24 --backend 10.0.1.1 --flags syn,ack",
+            "meshlb trace --drops --for 10s -w drops.pcapng",
+            "meshlb trace --outcome no_backend,too_big --sample 100 --count 5",
             "meshlb reload",
             "meshlb reload --dry-run",
             "meshlb drain web 10.0.0.1",
@@ -393,6 +466,10 @@ mod tests {
             ("meshlb maintenance web", ErrorKind::ValueValidation),
             ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
             ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),
+            ("meshlb trace --outcome lost", ErrorKind::ValueValidation),
+            ("meshlb trace --drops --outcome too_big", ErrorKind::ArgumentConflict),
+            ("meshlb trace --sample 0", ErrorKind::ValueValidation),
+            ("meshlb trace --client web", ErrorKind::ValueValidation),
             ("meshlb explain", ErrorKind::MissingRequiredArgument),
             ("meshlb explain --from 1.1.1.1:1", ErrorKind::MissingRequiredArgument),
             ("meshlb explain --from 1.1.1.1:1 --to web", ErrorKind::ValueValidation),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, drain, explain, screens};
+use super::{connect, drain, explain, screens, trace};
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -23,6 +23,7 @@ pub(super) async fn ask<W: Write>(
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))
         }
         Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
+        Ask::Trace(args) => trace::trace(&agent, &args, output).await,
         Ask::Explain(args) => explain::explain(&agent, &args, output).await,
         Ask::Reload { dry_run: false } => output.show(&agent.reload().await?, screens::reloaded),
         Ask::Reload { dry_run: true } => output.show(&agent.reload_plan().await?, screens::reloaded),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::explain::PacketError;
+use super::trace::CaptureError;
 use crate::api::ClientError;
 use crate::config::ConfigError;
 
@@ -26,6 +27,9 @@ pub enum CliError {
     /// There is no packet to ask about.
     #[error(transparent)]
     Packet(#[from] PacketError),
+    /// Packets cannot be written to a file.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -94,6 +98,7 @@ impl CliError {
             Self::Agent(error) => error.downcast_ref(),
             Self::Client(_)
             | Self::Packet(_)
+            | Self::Capture(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Undrained { .. }
@@ -113,7 +118,7 @@ impl CliError {
                 "give --from CLIENT:PORT --to VIP:PORT, or --packet with digits or a capture of Ethernet frames"
                     .to_owned(),
             ),
-            Self::Config(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Output(_) => None,
+            Self::Config(_) | Self::Capture(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Output(_) => None,
         }
     }
 }

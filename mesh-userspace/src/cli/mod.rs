@@ -15,15 +15,17 @@ mod local;
 mod output;
 mod screens;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, Format};
+pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, Format, TraceArgs};
 pub use error::CliError;
 pub use explain::PacketError;
 pub use output::Output;
+pub use trace::CaptureError;
 
 /// Parses the command line, does what it says, reports, and says how it went.
 #[must_use]

@@ -33,6 +33,21 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
+    /// Prints one of many values on a line of its own: as JSON, or as the text that `screen` makes of it, if any.
+    pub(super) fn line<T: Serialize>(
+        &mut self,
+        value: &T,
+        screen: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<(), CliError> {
+        let text = match self.format {
+            Format::Table => screen(value),
+            Format::Json => {
+                Some(serde_json::to_string(value).map_err(|error| CliError::Output(io::Error::from(error)))?)
+            }
+        };
+        text.map_or(Ok(()), |text| self.print(&text))
+    }
+
     /// Prints a line for people who wait; programs get the end alone.
     pub(super) fn tell(&mut self, line: impl FnOnce() -> String) -> Result<(), CliError> {
         match self.format {

@@ -231,7 +231,7 @@ pub(super) fn outcome(notes: &Notes) -> Outcome {
     Outcome::ALL.get(index).copied().unwrap_or(Outcome::Unhandled)
 }
 
-const fn verdict(outcome: Outcome) -> &'static str {
+pub(in crate::agent) const fn verdict(outcome: Outcome) -> &'static str {
     match outcome.verdict() {
         Verdict::Pass => "pass",
         Verdict::Drop => "drop",
@@ -240,13 +240,18 @@ const fn verdict(outcome: Outcome) -> &'static str {
     }
 }
 
-fn packet_view(bytes: &[u8], tunnels: &[(u16, Tunnel)]) -> PacketView {
+/// Bytes in hexadecimal digits.
+pub(in crate::agent) fn hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // A String takes all that is written.
         let _ = write!(hex, "{byte:02x}");
     }
-    PacketView { hex, headers: headers(bytes, tunnels) }
+    hex
+}
+
+fn packet_view(bytes: &[u8], tunnels: &[(u16, Tunnel)]) -> PacketView {
+    PacketView { hex: hex(bytes), headers: headers(bytes, tunnels) }
 }
 
 fn explained_flow(notes: &Notes) -> Option<ExplainedFlow> {
@@ -265,7 +270,7 @@ fn destination(notes: &Notes) -> SocketAddr {
     SocketAddr::new(host_address(whole(key.address())), u16::from_be_bytes(key.port()))
 }
 
-fn protocol_name(number: u8) -> String {
+pub(in crate::agent) fn protocol_name(number: u8) -> String {
     match number {
         protocol::TCP => "tcp".to_owned(),
         protocol::UDP => "udp".to_owned(),
@@ -273,7 +278,7 @@ fn protocol_name(number: u8) -> String {
     }
 }
 
-const fn segment_name(signs: Signs) -> &'static str {
+pub(in crate::agent) const fn segment_name(signs: Signs) -> &'static str {
     match signs.segment() {
         Segment::Opening => "opening",
         Segment::Closing => "closing",
@@ -289,7 +294,7 @@ fn connection_id(notes: &Notes) -> Option<ConnectionIdView> {
     notes.has(step::ROUTED).then_some(view)
 }
 
-const fn phase(slot: Slot) -> &'static str {
+pub(in crate::agent) const fn phase(slot: Slot) -> &'static str {
     match slot.phase() {
         Phase::Steady => "steady",
         Phase::Migrating => "migrating",

@@ -4,6 +4,8 @@ mod account;
 mod prospect;
 mod steps;
 
+pub(super) use account::{hex, phase, protocol_name, segment_name, verdict};
+
 use super::command::CommandError;
 use crate::dataplane::kernel::{ExplainError, Explained, Explainer, Recipe};
 use std::{

@@ -40,6 +40,7 @@ impl Agent {
             flows: self.flow_use(),
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
+            watched: self.is_watched(),
             discovery: self.source_views(),
         }
     }

@@ -88,7 +88,13 @@ pub(super) fn usual(command: Command) {
             let refused = CommandError::not_found(format!("no {interface:?}"));
             assert!(reply.send(Err(refused)).is_ok());
         }
-        Command::Explain { .. } => unreachable!("nothing was run"),
+        Command::Watch { wanted, reply } => {
+            let refused = CommandError::not_found(format!("no {wanted:?}"));
+            assert!(reply.send(Err(refused)).is_ok());
+        }
+        Command::Explain { .. } | Command::Trace { .. } | Command::Names(_) | Command::TraceNoMore(_) => {
+            unreachable!("nothing was run")
+        }
         Command::Reload { dry_run, reply } => {
             reply.send(Ok(ReloadReport { dry_run, ..report() })).unwrap();
         }

@@ -137,6 +137,17 @@ async fn every_failure_is_json() {
         (Method::DELETE, "/v1/status", StatusCode::METHOD_NOT_ALLOWED, "/v1/status does not take DELETE"),
         (Method::GET, "/v1/reload", StatusCode::METHOD_NOT_ALLOWED, "/v1/reload does not take GET"),
         (Method::GET, "/v1/flows?limit=-1", StatusCode::BAD_REQUEST, "Failed to deserialize query string"),
+        (Method::GET, "/v1/trace?outcome=lost", StatusCode::BAD_REQUEST, "there is no outcome lost"),
+        (Method::GET, "/v1/trace?flags=256", StatusCode::BAD_REQUEST, "256 is not such a number"),
+        (Method::GET, "/v1/trace?client=web", StatusCode::BAD_REQUEST, "web is not a prefix"),
+        (Method::GET, "/v1/trace?all=1", StatusCode::BAD_REQUEST, "there is no parameter all"),
+        (
+            Method::GET,
+            "/v1/trace?outcome=too_big&outcome=no_backend&sample=9&service=api",
+            StatusCode::NOT_FOUND,
+            "no Wanted { service: Some(\"api\"), client: None, backend: None, outcomes: [TooBig, NoBackend], flags: 0, \
+             sample: 9 }",
+        ),
         (Method::GET, "/v1/explain", StatusCode::BAD_REQUEST, "a packet has at least 14 bytes"),
         (Method::GET, "/v1/explain?packet=0g", StatusCode::BAD_REQUEST, "a packet is written in hexadecimal"),
         (

@@ -8,6 +8,7 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError};
 
 use super::{MOST_PACKETS, PacketError};
+use crate::headers::from_hex;
 
 /// The packets behind a text: hexadecimal digits, or the name of a file.
 pub(super) fn packets(text: &str) -> Result<Vec<Vec<u8>>, PacketError> {
@@ -28,14 +29,8 @@ pub(super) fn packets(text: &str) -> Result<Vec<Vec<u8>>, PacketError> {
 
 /// Digits may be divided by colons and white space.
 fn digits(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .filter(|letter| !letter.is_whitespace() && *letter != ':')
-        .map(|letter| letter.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
-    let digits = digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?;
-    let (pairs, _) = digits.as_chunks::<2>();
-    Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+    let digits: String = text.chars().filter(|letter| !letter.is_whitespace() && *letter != ':').collect();
+    from_hex(&digits).filter(|bytes| !bytes.is_empty())
 }
 
 fn shortened(text: &str) -> String {

@@ -13,7 +13,7 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions},
     util::nr_cpus,
 };
-use mesh_common::notes::{Notes, instance, step};
+use mesh_common::notes::{Event, Notes, instance, step};
 use std::io;
 
 /// Room for what is put in front of a packet: more than any outer header takes.
@@ -22,7 +22,7 @@ const GROWTH: usize = 256;
 /// The instance of the programs that explains.
 pub struct Explainer {
     ebpf: Ebpf,
-    notes: PerCpuArray<MapData, Plain<Notes>>,
+    notes: PerCpuArray<MapData, Plain<Event>>,
     /// Kept, or the kernel would clear it.
     _places: ProgramArray<MapData>,
 }
@@ -75,7 +75,7 @@ impl Explainer {
     /// The kernel does not run it: it is shorter than an Ethernet header, or there is no such interface.
     pub fn explain(&mut self, packet: &[u8], ingress: u32) -> Result<Explained, ExplainError> {
         let cpus = nr_cpus().map_err(|(_, source)| ExplainError::Processors(source))?;
-        let blank = PerCpuValues::try_from(vec![Plain(Notes::default()); cpus]);
+        let blank = PerCpuValues::try_from(vec![Plain(Event::default()); cpus]);
         self.notes.set(0, blank.map_err(ExplainError::Processors)?, 0)?;
         let mut output = vec![0; packet.len() + GROWTH];
         let program = program(&mut self.ebpf, PROGRAM).map_err(|_missing| ProgramError::NotLoaded)?;
@@ -88,7 +88,7 @@ impl Explainer {
         output.truncate(usize::try_from(ran.data_size_out).unwrap_or(0));
         // Which processor it was run on, the notes tell.
         let notes = self.notes.get(&0, 0)?;
-        let noted = notes.iter().map(|Plain(notes)| *notes).find(|notes| notes.has(step::ENDED));
+        let noted = notes.iter().map(|Plain(event)| event.notes).find(|notes| notes.has(step::ENDED));
         Ok(Explained { notes: noted.ok_or(ExplainError::NoEnd)?, output })
     }
 }

@@ -9,6 +9,7 @@ use super::{
     pins::{PinError, Pins},
     quic::QuicMaps,
     services::{self, ServiceTable},
+    trace,
     vips::Vips,
     wide::{self, WideMaps},
 };
@@ -372,6 +373,9 @@ pub(super) fn open(recipe: &Recipe, instance: u32, shared: &[&str]) -> Result<Eb
     }
     for (map, _, entries) in sizes.entries() {
         loader.map_max_entries(map, entries);
+    }
+    if let Some(bytes) = trace::ring_bytes(instance) {
+        loader.map_max_entries("EVENTS", bytes);
     }
     for map in shared {
         loader.map_pin_path(map, pins.map(map));

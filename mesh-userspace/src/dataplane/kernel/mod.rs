@@ -15,6 +15,7 @@ mod pins;
 mod quic;
 mod services;
 mod syscalls;
+mod trace;
 mod vips;
 mod wide;
 
@@ -25,6 +26,8 @@ pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use next::NextError;
 pub use pins::{PinError, Pins};
+pub(crate) use syscalls::wait_for_packets;
+pub use trace::{Followed, Told, Tracer};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
 use crate::config::XdpMode;
@@ -47,7 +50,7 @@ use mesh_common::{
 use quic::QuicMaps;
 use services::ServiceTable;
 use std::{collections::BTreeMap, error::Error, io, os::fd::AsFd as _};
-use syscalls::{read_per_cpu, wait_for_packets};
+use syscalls::read_per_cpu;
 use vips::Vips;
 use wide::WideMaps;
 
@@ -160,13 +163,15 @@ impl Kernel {
         Ok(counters.iter().fold(BackendCounters::default(), |sum, words| sum.plus(&(*words).into())))
     }
 
-    /// Detaches from every interface but these.
+    /// Detaches from every interface but these, which the plain instance is attached to.
     ///
     /// # Errors
     ///
     /// A pin cannot be read or removed.
     pub fn keep_only(&self, interfaces: &[String]) -> Result<(), PinError> {
-        attach::keep_only(&self.recipe.pins, interfaces)
+        attach::keep_only(&self.recipe.pins, interfaces)?;
+        trace::forget(&self.recipe.pins);
+        Ok(())
     }
 }
 
