@@ -9,6 +9,7 @@ pub mod decap;
 pub mod delivery;
 pub mod desired;
 pub mod discovery;
+pub mod events;
 pub mod headers;
 pub mod health;
 mod http;

@@ -93,6 +93,12 @@ impl<D: Dataplane> Reconciler<D> {
         &mut self.dataplane
     }
 
+    /// Slots that are not steady.
+    #[must_use]
+    pub fn slots_changing(&self) -> u64 {
+        self.history.slots_waiting()
+    }
+
     /// Brings the maps to what is desired, and answers how many ops it took.
     ///
     /// # Errors

@@ -8,6 +8,8 @@
     reason = "a test panics when its claim is false"
 )]
 
+#[path = "config_errors/definitions.rs"]
+mod definitions;
 #[path = "config_errors/discovery.rs"]
 mod discovery;
 #[path = "config_errors/health.rs"]

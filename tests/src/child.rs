@@ -38,7 +38,8 @@ impl LoggedChild {
         Ok(Self { child, title: title.into(), log, log_start })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 

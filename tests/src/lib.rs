@@ -20,7 +20,7 @@ mod host;
 mod http;
 mod ip;
 pub mod lab;
-mod meshlb;
+pub mod meshlb;
 mod name;
 mod namespace;
 mod pass;

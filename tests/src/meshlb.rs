@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 /// `MESHLB_BIN`, else the binary that was built beside the running test: `target/<profile>/meshlb` for
 /// `target/<profile>/deps/<test>` and `target/<profile>/<bin>`.
-pub(crate) fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("MESHLB_BIN") {
         return Ok(path.into());
     }

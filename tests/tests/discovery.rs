@@ -13,7 +13,13 @@ mod eureka;
 mod fake;
 #[path = "discovery/file.rs"]
 mod file;
+#[path = "discovery/fleet.rs"]
+mod fleet;
 #[path = "discovery/kubernetes.rs"]
 mod kubernetes;
+#[path = "discovery/member.rs"]
+mod member;
+#[path = "discovery/papers.rs"]
+mod papers;
 #[path = "discovery/stage.rs"]
 mod stage;

@@ -197,6 +197,10 @@ fn orders_that_cannot_be_kept_are_told() {
     assert_eq!(states(&scene), ["draining", "up", "up"]);
     let status: Status = scene.agent.cli_json(&["status"]).unwrap();
     assert!(status.problems.iter().any(|problem| problem.contains("will be forgotten")), "{status:?}");
+    let text = scene.agent.cli(&["status"]).unwrap();
+    assert_eq!((text.status.code(), text.stderr.as_slice()), (Some(3), [].as_slice()));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("problems:\n") && text.contains("events are not kept on disk: "), "{text}");
 }
 
 #[test]

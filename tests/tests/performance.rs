@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_tests::scene::{Plot, Scene, Way};
 use mesh_tests::wait::eventually;
-use mesh_userspace::api::types::BackendView;
+use mesh_userspace::api::types::{BackendView, Status};
 
 const VIP: &str = "192.0.2.10";
 
@@ -68,4 +68,33 @@ fn backends_that_report_load_get_flows_by_what_they_have_left() {
         part <= 18
     };
     assert_comes_to(&scene, "the loaded backend has few slots", is, "its load is 0.70");
+}
+
+#[test]
+fn backends_that_say_their_load_in_answers_to_probes_get_flows_by_what_they_have_left() {
+    let scene = scene(
+        "health = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\", load_header = \"x-load\" }\n\
+         performance = { by = \"load\", floor = 10, moved = 100 }",
+    );
+    let problems = || scene.agent.cli_json::<Status>(&["status"]).unwrap().problems;
+    let of = |count| format!("service \"web\": {count} of 3 backends do not say their load");
+    eventually("all are silent", SOON, || problems().iter().any(|problem| problem.starts_with(&of(3))))
+        .unwrap();
+    for (server, load) in scene.servers.iter().zip(["0.7", "0.1", "0.1"]) {
+        server.set_load(load);
+    }
+    assert_comes_to(&scene, "the loaded backend has few slots", |part| part <= 18, "its load is 0.70");
+    assert_eq!(problems(), [""; 0]);
+    scene.servers[0].set_load("busy");
+    let problem = "its header \"x-load\" is \"busy\", not a number from 0 to 1000";
+    let shown = || problems().iter().any(|it| it.starts_with(&of(1)) && it.ends_with(problem));
+    eventually("the problem is shown", SOON, shown).unwrap();
+    let screen = String::from_utf8(scene.agent.cli(&["backends"]).unwrap().stdout).unwrap();
+    assert!(screen.contains(problem), "{screen}");
+    let loaded = &backends(&scene)[0];
+    assert!(loaded.state == "up" && part(&backends(&scene), 0) <= 18, "{loaded:?}");
+    assert_eq!(loaded.health.as_ref().unwrap().load, None);
+    scene.servers[0].set_load("0.1");
+    assert_comes_to(&scene, "it has its slots again", |part| part >= 30, "its load is 0.10");
+    assert_eq!(problems(), [""; 0]);
 }

@@ -44,14 +44,21 @@ pub(crate) const COMPARED: &[Tool] = &[
 pub(crate) const SOURCES: &[Tool] =
     &[("dnsmasq", "dnsmasq-base"), ("etcd", "etcd-server"), ("etcdctl", "etcd-client")];
 
+/// What scrapes; `promtool`, which checks rules, comes with it.
+pub(crate) const MONITORING: &[Tool] = &[("promtool", "prometheus")];
+
+/// What runs the unit.
+pub(crate) const INIT: &[Tool] = &[("systemctl", "systemd")];
+
 /// What all tests need.
-pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES];
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING, INIT];
 
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Packages and the services that they bring, which would run from the next start of the machine on.
-const SERVICES: [(&str, &str); 3] = [("nginx", "nginx"), ("haproxy", "haproxy"), ("etcd-server", "etcd")];
+const SERVICES: [(&str, &str); 4] =
+    [("nginx", "nginx"), ("haproxy", "haproxy"), ("etcd-server", "etcd"), ("prometheus", "prometheus")];
 
 /// Installs what is missing, and leaves it off.
 ///

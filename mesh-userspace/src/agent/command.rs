@@ -15,6 +15,7 @@ use crate::api::types::{
     ServiceView, Status,
 };
 use crate::dataplane::kernel::Tracer;
+use crate::events::{self, Event};
 use crate::health::Report;
 use crate::metrics::Snapshot;
 use crate::overrides::Maintenance;
@@ -28,6 +29,13 @@ pub enum Command {
     Services(oneshot::Sender<Vec<ServiceView>>),
     /// Every backend of every service.
     Backends(oneshot::Sender<Vec<BackendView>>),
+    /// What happened.
+    Events {
+        /// Which of it.
+        question: events::Question,
+        /// The way back.
+        reply: oneshot::Sender<Vec<Event>>,
+    },
     /// Flows that have an entry.
     Flows {
         /// The most flows to return.

@@ -3,6 +3,7 @@
 use super::{clock, state::Agent};
 use crate::{
     config::{Config, OnCorrelated},
+    events::{Happening, Kind},
     health::{self, Event, Fact, Incident, State, Verdict},
     nexthop::Resolution,
 };
@@ -13,10 +14,23 @@ impl Agent {
     /// Takes in what probes say, over all backends.
     pub(super) fn correlate(&mut self) {
         let (facts, window) = (self.facts(), widest_gap(&self.config));
+        let mut happenings = Vec::new();
         for event in self.correlator.judge(clock::now(), &facts, window) {
             let (Event::Began(incident) | Event::Recovered(incident) | Event::Expired(incident)) = &event;
             let Incident { cause, most, of, failing, .. } = incident;
             let (failing, action) = (failing.len(), self.config.probing.correlated.action);
+            let message = match &event {
+                Event::Began(_) => {
+                    format!("probes of {failing} of {of} backends began to fail at once, {cause}")
+                }
+                Event::Recovered(_) => {
+                    format!("most of {most} backends that failed at once answer again, {cause}")
+                }
+                Event::Expired(_) => {
+                    format!("{failing} backends that failed at once fail still, they are down now, {cause}")
+                }
+            };
+            happenings.push(Happening::new(Kind::Incident, message));
             match event {
                 Event::Began(_) => {
                     self.incidents += 1;
@@ -30,6 +44,7 @@ impl Agent {
                 }
             }
         }
+        self.tell(happenings);
     }
 
     fn facts(&self) -> BTreeMap<health::Key, Fact> {

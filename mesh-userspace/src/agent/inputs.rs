@@ -1,7 +1,7 @@
 //! What the world says: probes and next hops, on watch channels.
 
 use crate::{
-    config::{Config, Health, ProbeKind, ProbeTo, Service},
+    config::{Config, Definitions, Health, ProbeKind, ProbeTo, Service, ServicesFrom},
     delivery::Delivery,
     discovery::{self, Reports, Sources},
     health::{self, NotAwaited, Paths, Prober, Report, State, Verdict},
@@ -31,10 +31,12 @@ const NEW_SOURCES: Duration = Duration::from_secs(1);
 /// The agent's sources.
 pub(super) struct Inputs {
     sources: Sources,
+    services: Sources<ServicesFrom>,
     paths: Paths,
     prober: Prober,
     resolver: Resolver,
     reports: watch::Receiver<Reports>,
+    definitions: watch::Receiver<Reports<Definitions>>,
     verdicts: watch::Receiver<BTreeMap<health::Key, Verdict>>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, Resolution>>,
 }
@@ -42,6 +44,8 @@ pub(super) struct Inputs {
 /// What there is news of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
+    /// Which services there are.
+    Services,
     /// Who is there.
     Discovery,
     /// How they do, and how to reach them.
@@ -52,14 +56,16 @@ impl Inputs {
     /// Follows nothing yet.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let (reports_in, reports) = watch::channel(Reports::new());
+        let (definitions_in, definitions) = watch::channel(Reports::new());
         let (verdicts_in, verdicts) = watch::channel(BTreeMap::new());
         let (next_hops_in, next_hops) = watch::channel(BTreeMap::new());
         let resolver = Resolver::start(next_hops_in).await?;
         let at_once = usize::try_from(config.probing.at_once).unwrap_or(usize::MAX);
         let sources = Sources::new(reports_in, &config.agent.state_directory);
+        let services = Sources::new(definitions_in, &config.agent.state_directory);
         let paths = Paths::new(config.probing.mark, next_hops.clone());
         let prober = Prober::new(verdicts_in, at_once, paths.clone());
-        Ok(Self { sources, paths, prober, resolver, reports, verdicts, next_hops })
+        Ok(Self { sources, services, paths, prober, resolver, reports, definitions, verdicts, next_hops })
     }
 
     /// Asks the sources of a configuration; those that were asked before are not disturbed.
@@ -68,13 +74,19 @@ impl Inputs {
         self.sources.update(discovery.map(|discovery| &discovery.source));
     }
 
+    /// Asks where services are defined. A source that was asked before is not disturbed.
+    pub(super) fn ask_for_services(&mut self, from: Option<&ServicesFrom>) {
+        self.services.update(from.into_iter());
+    }
+
     /// Waits a little for the first words of sources that are new. Blocks its thread.
     pub(super) fn hear_out(&mut self) {
-        let answered = |reports: &Reports| reports.values().all(discovery::Report::has_answered);
-        let heard = async { timeout(NEW_SOURCES, self.reports.wait_for(answered)).await.map(drop) };
-        if Handle::current().block_on(heard).is_err() {
-            warn!(waited = ?NEW_SOURCES, "went on without the first words of all sources");
-        }
+        hear(&mut self.reports);
+    }
+
+    /// The same of where services are defined.
+    pub(super) fn hear_of_services(&mut self) {
+        hear(&mut self.definitions);
     }
 
     /// Probes and resolves all backends of a configuration; what was in the one before is not disturbed.
@@ -89,6 +101,7 @@ impl Inputs {
     pub(super) async fn changed(&mut self) -> News {
         // A source that ended says nothing any more; what it said last stays.
         tokio::select! {
+            Ok(()) = self.definitions.changed() => News::Services,
             Ok(()) = self.reports.changed() => News::Discovery,
             Ok(()) = self.verdicts.changed() => News::State,
             Ok(()) = self.next_hops.changed() => News::State,
@@ -98,6 +111,10 @@ impl Inputs {
 
     pub(super) fn reports(&self) -> watch::Ref<'_, Reports> {
         self.reports.borrow()
+    }
+
+    pub(super) fn definitions(&self) -> watch::Ref<'_, Reports<Definitions>> {
+        self.definitions.borrow()
     }
 
     pub(super) fn verdicts(&self) -> watch::Ref<'_, BTreeMap<health::Key, Verdict>> {
@@ -112,6 +129,10 @@ impl Inputs {
         self.prober.latencies()
     }
 
+    pub(super) fn loads(&self) -> BTreeMap<health::Key, f64> {
+        self.prober.loads()
+    }
+
     /// Whether everything has been asked and has answered once.
     pub(super) fn are_complete(&self, config: &Config) -> bool {
         let next_hops = self.next_hops();
@@ -120,7 +141,8 @@ impl Inputs {
         let judged =
             |key: &health::Key| verdicts.get(key).is_some_and(|verdict| verdict.state != State::Unknown);
         let mut services = config.services.iter();
-        self.reports().values().all(discovery::Report::is_settled)
+        self.definitions().values().all(discovery::Report::is_settled)
+            && self.reports().values().all(discovery::Report::is_settled)
             && services.all(|service| {
                 let key = |address| health::Key { service: service.key(), address };
                 let mut backends = service.backends.iter().map(|backend| backend.address);
@@ -132,14 +154,29 @@ impl Inputs {
     /// How long the first answers may take.
     pub(super) fn patience(config: &Config) -> Duration {
         let timeouts = config.services.iter().filter_map(|service| service.health.as_ref()).map(first_answer);
-        let has_sources = config.services.iter().any(|service| !service.discovery.is_empty());
+        let has_sources = config.services_from.is_some()
+            || config.services.iter().any(|service| !service.discovery.is_empty());
         let sources = if has_sources { SOURCES } else { Duration::ZERO };
         sources + timeouts.max().unwrap_or_default() + NEIGHBOURS
     }
 
-    /// Takes what a backend reports of itself.
-    pub(super) fn report(&self, key: &health::Key, report: Report) -> Result<(), NotAwaited> {
-        self.prober.report(key, report)
+    /// Takes what a backend reports of itself, and its load if it says that.
+    pub(super) fn report(
+        &self,
+        key: &health::Key,
+        report: Report,
+        load: Option<f64>,
+    ) -> Result<(), NotAwaited> {
+        self.prober.report(key, report, load)
+    }
+}
+
+/// Waits a little until all have answered.
+fn hear<W>(reports: &mut watch::Receiver<Reports<W>>) {
+    let answered = |reports: &Reports<W>| reports.values().all(discovery::Report::has_answered);
+    let heard = async { timeout(NEW_SOURCES, reports.wait_for(answered)).await.map(drop) };
+    if Handle::current().block_on(heard).is_err() {
+        warn!(waited = ?NEW_SOURCES, "went on without the first words of all sources");
     }
 }
 

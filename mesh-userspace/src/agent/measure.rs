@@ -19,14 +19,13 @@ impl Agent {
         let follows = |service: &Service| Some((service.key(), service.performance?));
         let followed: BTreeMap<_, Performance> = self.config.services.iter().filter_map(follows).collect();
         self.factors.keep(|service| followed.contains_key(service));
-        self.loads.retain(|key, _| followed.contains_key(&key.service));
         if followed.is_empty() {
             return false;
         }
-        let latencies = self.inputs.latencies();
+        let (latencies, loads) = (self.inputs.latencies(), self.inputs.loads());
         let mut has_news = false;
         for (service, performance) in followed {
-            let measured = self.measured(service, &latencies);
+            let measured = self.measured(service, &latencies, &loads);
             has_news |= self.factors.learn(service, performance, &measured, now);
         }
         has_news
@@ -37,6 +36,7 @@ impl Agent {
         &self,
         service: ServiceKey,
         latencies: &BTreeMap<health::Key, Duration>,
+        loads: &BTreeMap<health::Key, f64>,
     ) -> BTreeMap<IpAddr, Measured> {
         let desired = self.desired.services.get(&service);
         let backends = desired.into_iter().flat_map(|service| &service.backends);
@@ -47,7 +47,7 @@ impl Agent {
                 Role::Active => Measured {
                     weight: backend.whole,
                     latency: latencies.get(&key).copied(),
-                    load: self.loads.get(&key).copied(),
+                    load: loads.get(&key).copied(),
                 },
                 Role::Draining | Role::Standby | Role::Unknown | Role::Down => nothing,
             };

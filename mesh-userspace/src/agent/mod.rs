@@ -7,11 +7,13 @@ mod clock;
 pub mod command;
 mod correlation;
 pub mod explain;
+mod fleet;
 mod inputs;
 mod measure;
 mod orders;
 mod reload;
 mod state;
+mod telling;
 pub mod trace;
 mod views;
 mod watched;
@@ -22,6 +24,7 @@ use crate::{
     api::{self, AgentHandle, ApiSocket, Readiness},
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
+    events::{Happening, Kind},
     health, logging, metrics,
     reconcile::Reconciler,
 };
@@ -67,7 +70,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let reconciler = block_in_place(|| load(&config))?;
     let inputs = Inputs::start(&config).await?;
     let watched = Watched::new(path.to_owned(), &config, &source);
-    let agent = Agent::new(watched, config, reconciler, inputs, readiness);
+    let agent = Agent::new(watched, (source, config), reconciler, inputs, readiness);
     watch_over(agent, orders).await
 }
 
@@ -155,6 +158,7 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
 
 fn finish(agent: &mut Agent) -> anyhow::Result<()> {
     agent.stop_tracing();
+    agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");
     }

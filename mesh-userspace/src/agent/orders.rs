@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::types::{DrainProgress, MaintenanceReport, OrderReport},
     config::Config,
+    events::{Happening, Kind},
     health::{self, Report},
     overrides::{Maintenance, Overrides, OverridesFile},
 };
@@ -49,6 +50,13 @@ impl Agent {
         });
         if changed {
             info!(service, %backend, ?order, "the operator has ordered");
+            let message = match order {
+                Order::Drain => "was drained by the operator".to_owned(),
+                Order::Undrain => "was taken back by the operator".to_owned(),
+                Order::Weight(Some(weight)) => format!("got weight {weight} by the operator"),
+                Order::Weight(None) => "got its configured weight back by the operator".to_owned(),
+            };
+            self.tell(vec![Happening::new(Kind::Order, message).of(service).at(backend)]);
             self.remember();
             self.steer();
         }
@@ -89,6 +97,12 @@ impl Agent {
         };
         if changed {
             info!(%backend, reason, begins, "maintenance");
+            let message = match reason.as_deref() {
+                None => "maintenance was ended by the operator".to_owned(),
+                Some("") => "maintenance began".to_owned(),
+                Some(reason) => format!("maintenance began: {reason}"),
+            };
+            self.tell(vec![Happening::new(Kind::Order, message).at(backend)]);
             self.remember();
             self.steer();
         }
@@ -102,6 +116,9 @@ impl Agent {
         for backend in &ended {
             info!(%backend, "the time of maintenance is over");
         }
+        let over =
+            |backend: &IpAddr| Happening::new(Kind::Order, "the time of maintenance is over").at(*backend);
+        self.tell(ended.iter().map(over).collect());
         if !ended.is_empty() {
             self.remember();
         }
@@ -148,13 +165,9 @@ impl Agent {
         load: Option<f64>,
     ) -> Result<(), CommandError> {
         let key = self.find(service, backend)?;
-        self.inputs.report(&key, report).map_err(|_not_awaited| {
+        self.inputs.report(&key, report, load).map_err(|_not_awaited| {
             CommandError::invalid(format!("service {service:?} does not wait for reports of its backends"))
                 .advise("write `kind = \"heartbeat\"` in its [service.health], and reload")
-        })?;
-        if let Some(load) = load {
-            self.loads.insert(key, load);
-        }
-        Ok(())
+        })
     }
 }

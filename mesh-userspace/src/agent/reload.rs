@@ -4,12 +4,13 @@ use super::{clock, command::CommandError, state::Agent};
 use crate::{
     api::types::{BackendChange, ReloadReport, ServiceChange, SettingChange},
     config::{
-        Config, ConfigError, ServiceKey, Source,
+        Config, ConfigError, Defined, ServiceKey, Source,
         difference::{self, Fate, Setting},
     },
     dataplane::host_address,
     desired::{Desired, Inputs, desired},
     discovery::combine,
+    events::{Happening, Kind},
     health::{self, State, Verdict},
     maglev,
     nexthop::{NextHop, Resolution},
@@ -58,40 +59,62 @@ impl Agent {
         if let Ok(source) = &source {
             self.watched.is_new(source);
         }
-        let config = source.and_then(|source| source.parse()).map_err(|error| {
+        let valid = source.and_then(|source| {
+            let config = source.parse()?;
+            let defined = self.hear_and_define(&source, &config)?;
+            Ok((source, config, defined))
+        });
+        let (source, config, defined) = valid.map_err(|error| {
             self.reloads.failed += 1;
+            self.reloads.last_failed = true;
             self.refused = Some(error.summary());
+            let message = format!("the configuration was refused: {}", error.summary());
+            self.tell(vec![Happening::new(Kind::Reload, message)]);
             refusal(&error)
         })?;
-        let report = self.report(&config);
+        let report = self.report(&config, &defined);
         self.refused = None;
         self.watched.follow(&config);
         // What takes a restart stays.
-        self.written = Config { include: config.include, services: config.services, ..self.written.clone() };
-        self.inputs.ask(&self.written);
-        // Or a service whose backends move from the file to a source would have none in between.
-        self.inputs.hear_out();
-        self.take_in();
-        if self.overrides.forget_missing(&self.config) {
-            self.remember();
-        }
-        self.steer();
+        let Config { include, services_from, services, .. } = config;
+        let config = Config { include, services_from, services, ..self.written.clone() };
+        self.take_over(source, config, defined);
         self.reloads.ok += 1;
+        self.reloads.last_failed = false;
         for key in &report.restart_needed {
             warn!(key, "takes effect with a restart only");
         }
         info!(changed = report.changed, "reloaded the configuration");
+        self.tell_of_reload(&report);
         Ok(report)
+    }
+
+    /// Asks where services are defined now, and hears it out: or a service that moves there from the file would be none
+    /// in between.
+    fn hear_and_define(&mut self, files: &Source, config: &Config) -> Result<Defined, ConfigError> {
+        self.inputs.ask_for_services(config.services_from.as_ref());
+        self.inputs.hear_of_services();
+        let defined = self.define(files, config);
+        if defined.is_err() {
+            self.inputs.ask_for_services(self.written.services_from.as_ref());
+        }
+        defined
     }
 
     /// What a reload would do.
     pub(super) fn reload_plan(&self) -> Result<ReloadReport, CommandError> {
-        let config = Source::read(self.watched.path()).and_then(|source| source.parse());
-        let config = config.map_err(|error| refusal(&error))?;
-        Ok(ReloadReport { dry_run: true, ..self.report(&config) })
+        let valid = Source::read(self.watched.path()).and_then(|source| {
+            let config = source.parse()?;
+            let defined = self.define(&source, &config)?;
+            Ok((config, defined))
+        });
+        let (config, defined) = valid.map_err(|error| refusal(&error))?;
+        Ok(ReloadReport { dry_run: true, ..self.report(&config, &defined) })
     }
 
-    fn report(&self, new: &Config) -> ReloadReport {
+    fn report(&self, file: &Config, defined: &Defined) -> ReloadReport {
+        let all = file.services.iter().chain(&defined.services).cloned().collect();
+        let new = &Config { services: all, ..file.clone() };
         let services = Config { services: new.services.clone(), ..self.written.clone() };
         let combined = combine(&services, &self.inputs.reports()).config;
         let fates = self.written.fates(&services);

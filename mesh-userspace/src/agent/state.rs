@@ -4,19 +4,22 @@ use super::{
     clock,
     command::{Command, CommandError},
     explain::Bench,
+    fleet::Fleet,
     inputs::{Inputs, News},
     orders,
+    telling::{Known, Memoir},
     trace::Watchers,
     watched::Watched,
 };
 use crate::{
     api::Readiness,
-    config::{Config, OnExit},
+    config::{Config, OnExit, Source},
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
+    events::{self, Happening, Kind},
     health::{self, Correlator},
-    metrics::Reloads,
+    metrics::{Reconciles, Reloads},
     overrides::{Overrides, OverridesFile},
     performance::Factors,
     reconcile::Reconciler,
@@ -44,7 +47,9 @@ pub(super) struct Agent {
     pub(super) watched: Watched,
     /// Why what is in the file now is not in force.
     pub(super) refused: Option<String>,
-    /// What was in the file.
+    /// Services that are defined elsewhere than in the file.
+    pub(super) fleet: Fleet,
+    /// What was in the file, with those services.
     pub(super) written: Config,
     /// The same, with the backends that were discovered.
     pub(super) config: Config,
@@ -65,14 +70,15 @@ pub(super) struct Agent {
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
     pub(super) factors: Factors,
-    /// What backends reported of their load.
-    pub(super) loads: BTreeMap<health::Key, f64>,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
     pub(super) forgetful: Option<String>,
+    /// What happened.
+    pub(super) memoir: Memoir,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
+    pub(super) reconciles: Reconciles,
     pub(super) started: Instant,
     readiness: watch::Sender<Readiness>,
     /// Until when the first answers of probes and next hops are waited for; `None` once tables are loaded.
@@ -87,13 +93,14 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         watched: Watched,
-        config: Config,
+        (files, config): (Source, Config),
         reconciler: Reconciler<Kernel>,
         inputs: Inputs,
         readiness: watch::Sender<Readiness>,
     ) -> Self {
         let now = clock::now();
         let overrides_file = OverridesFile::within(config.agent.state_directory.clone());
+        let memoir = Memoir::recall(config.agent.state_directory.clone());
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
@@ -101,6 +108,7 @@ impl Agent {
             incidents: 0,
             watched,
             refused: None,
+            fleet: Fleet::new(files, &config),
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
@@ -112,20 +120,40 @@ impl Agent {
             desired: Desired::default(),
             overrides,
             factors: Factors::default(),
-            loads: BTreeMap::new(),
             overrides_file,
             forgetful,
+            memoir,
             attached: Vec::new(),
             reloads: Reloads::default(),
+            reconciles: Reconciles::default(),
             started: now,
             readiness,
             swept: now,
             touched: now,
             failed: false,
         };
+        agent.inputs.ask_for_services(agent.written.services_from.as_ref());
         agent.inputs.ask(&agent.written);
         agent.take_in();
+        agent.take_in_services();
         agent
+    }
+
+    /// Goes by a configuration from now on, and hears its new sources out.
+    pub(super) fn go_by(&mut self, config: Config) {
+        self.written = config;
+        self.inputs.ask(&self.written);
+        // Or a service whose backends move from the file to a source would have none in between. A start waits anyway.
+        if self.is_ready() {
+            self.inputs.hear_out();
+        }
+        self.take_in();
+        if self.overrides.forget_missing(&self.config) {
+            self.remember();
+        }
+        self.starting =
+            self.starting.map(|deadline| deadline.max(self.started + Inputs::patience(&self.config)));
+        self.steer();
     }
 
     /// Takes in what the sources say, and probes and resolves whom they know.
@@ -135,6 +163,7 @@ impl Agent {
             warn!(remark, "could not take in all that was discovered");
         }
         (self.config, self.origins, self.remarks) = (config, origins, remarks);
+        self.tell_of_sources();
         self.inputs.follow(&self.config);
     }
 
@@ -157,8 +186,10 @@ impl Agent {
 
     /// Sources, probes or next hops have news.
     pub(super) fn on_change(&mut self, news: News) -> anyhow::Result<()> {
-        if news == News::Discovery {
-            self.take_in();
+        match news {
+            News::Services => self.take_in_services(),
+            News::Discovery => self.take_in(),
+            News::State => {}
         }
         match self.starting {
             Some(_) if self.inputs.are_complete(&self.config) => self.go(),
@@ -200,6 +231,7 @@ impl Agent {
     /// Attaches to interfaces that were removed and made again under the same name.
     fn attach_again(&mut self) {
         let mode = self.config.agent.xdp_mode;
+        let mut happenings = Vec::new();
         for attached in &mut self.attached {
             let name = attached.interface.clone();
             if ifindex(&name).is_none_or(|now| now == attached.ifindex) {
@@ -208,6 +240,8 @@ impl Agent {
             match self.reconciler.dataplane().attach(&name, mode) {
                 Ok(again) => {
                     info!(interface = name, mode = %again.mode, "attached to an interface that came back");
+                    let message = format!("{name} came back, attached to it in {} mode", again.mode);
+                    happenings.push(Happening::new(Kind::Interface, message));
                     *attached = again;
                 }
                 Err(error) => {
@@ -215,18 +249,23 @@ impl Agent {
                 }
             }
         }
+        self.tell(happenings);
     }
 
     /// Fills the tables for the first time, and only then takes packets.
     fn go(&mut self) -> anyhow::Result<()> {
         self.starting = None;
         self.sweep(clock::now());
-        self.update_desired();
+        // What was before is not known, so that everything would be new.
+        drop(self.update_desired());
         self.reconciler.reconcile(&self.desired, clock::now()).context("could not fill the tables")?;
         self.attach()?;
         self.readiness.send_replace(Readiness::Ready);
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
-        info!(services = self.desired.services.len(), "ready");
+        let services = self.desired.services.len();
+        info!(services, "ready");
+        let message = format!("version {} is ready with {services} services", env!("CARGO_PKG_VERSION"));
+        self.tell(vec![Happening::new(Kind::Agent, message)]);
         Ok(())
     }
 
@@ -241,7 +280,8 @@ impl Agent {
         Ok(kernel.keep_only(&agent.interfaces)?)
     }
 
-    pub(super) fn update_desired(&mut self) {
+    /// Answers with what is new about services and backends.
+    pub(super) fn update_desired(&mut self) -> Vec<Happening> {
         self.correlate();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
         let in_force = self.in_force(&verdicts);
@@ -254,6 +294,8 @@ impl Agent {
             now: clock::now(),
         };
         let desired = desired(inputs);
+        let known = Known { verdicts: &verdicts, next_hops: &next_hops };
+        let changes = events::changes(&self.desired, &desired, &known);
         for (key, service) in &desired.services {
             let before = self.desired.services.get(key).is_some_and(|service| service.panic);
             match (before, service.panic) {
@@ -265,11 +307,12 @@ impl Agent {
             }
         }
         self.desired = desired;
+        changes
     }
 
     /// Makes the maps what they should be now; what fails is tried again with the next tick.
     pub(super) fn reconcile(&mut self) {
-        self.update_desired();
+        let changes = self.update_desired();
         let now = clock::now();
         let done = self.reconciler.reconcile(&self.desired, now);
         match &done {
@@ -281,6 +324,13 @@ impl Agent {
             Err(error) => error!(%error, "could not bring the maps up to date, trying again"),
         }
         self.failed = done.is_err();
+        self.reconciles.seconds += now.elapsed().as_secs_f64();
+        if self.failed {
+            self.reconciles.failed += 1
+        } else {
+            self.reconciles.ok += 1
+        }
+        self.tell(changes);
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -304,6 +354,7 @@ impl Agent {
             Command::Status(reply) => answer(reply, self.status()),
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
+            Command::Events { question, reply } => answer(reply, self.memoir.answer(&question)),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
             Command::Bench { interface, reply } => answer(reply, self.bench(interface.as_deref())),
             Command::Watch { wanted, reply } => answer(reply, self.admit(&wanted)),

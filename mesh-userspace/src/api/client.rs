@@ -14,6 +14,7 @@ use super::types::{
     BackendView, DrainProgress, Explanation, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
     ReloadReport, ServiceView, Status, TraceLine,
 };
+use crate::events::Event;
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(35);
@@ -94,6 +95,26 @@ impl Client {
         let weights = weights.iter().map(|weight| ("weight", weight.clone()));
         let query = [("packet", packet)].into_iter().chain(interface).chain(down).chain(weights);
         self.send(Method::GET, &["explain"], query).await
+    }
+
+    /// What happened, oldest first: at most `limit` events, with a larger number than `after`, not older than `since`, of
+    /// one service or of all.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses.
+    pub async fn events(
+        &self,
+        after: Option<u64>,
+        since: Option<Duration>,
+        service: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Event>, ClientError> {
+        let query = [("limit", limit.to_string())]
+            .into_iter()
+            .chain(after.map(|after| ("after", after.to_string())))
+            .chain(since.map(|since| ("since_seconds", since.as_secs().to_string())))
+            .chain(service.map(|service| ("service", service.to_owned())));
+        self.send(Method::GET, &["events"], query).await
     }
 
     /// Has the agent read its configuration again.

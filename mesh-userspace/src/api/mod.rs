@@ -24,6 +24,9 @@ pub use socket::{ApiSocket, SocketError};
 /// The most flows one answer lists.
 pub const MAX_FLOWS: usize = 100_000;
 
+/// Events listed when nobody says how many.
+pub const DEFAULT_EVENTS: usize = 100;
+
 /// Bytes of the longest packet that is explained: what a line of a request has room for.
 pub const LONGEST_PACKET: usize = 16_384;
 

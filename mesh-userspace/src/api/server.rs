@@ -26,10 +26,11 @@ use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
     ServiceView, Status,
 };
-use super::{DEFAULT_FLOWS, MAX_FLOWS};
+use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
 use crate::agent::command::Order;
-use crate::health::Report;
+use crate::events::{Event, Question};
+use crate::health::{self, MOST_LOAD, Report};
 use crate::overrides::Maintenance;
 
 /// Answers under way get this long to finish when the agent stops.
@@ -74,6 +75,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/trace", get(trace::trace))
+        .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
         .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
@@ -139,6 +141,27 @@ async fn flows(
 }
 
 #[derive(Deserialize)]
+struct EventsQuery {
+    /// Those with a larger number.
+    after: Option<u64>,
+    /// Those of the last so many seconds.
+    since_seconds: Option<u64>,
+    service: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn events(
+    State(agent): State<AgentHandle>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Answer<Vec<Event>> {
+    let Query(EventsQuery { after, since_seconds, service, limit }) = query?;
+    // What began before time did is everything.
+    let since = since_seconds.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
+    let question = Question { after, since, service, limit: limit.unwrap_or(DEFAULT_EVENTS) };
+    Ok(Json(agent.ask(|reply| Command::Events { question, reply }).await?))
+}
+
+#[derive(Deserialize)]
 struct ReloadQuery {
     #[serde(default)]
     dry_run: bool,
@@ -190,9 +213,6 @@ async fn drain_progress(State(agent): State<AgentHandle>, path: BackendPath) -> 
 /// Longest text that a backend or an operator may leave: bytes.
 const LONGEST_TEXT: usize = 500;
 
-/// Far more than any backend can bear.
-const MOST_LOAD: f64 = 1000.0;
-
 #[derive(Deserialize)]
 struct HeartbeatQuery {
     failing: Option<String>,
@@ -205,7 +225,7 @@ async fn heartbeat(
     query: Result<Query<HeartbeatQuery>, QueryRejection>,
 ) -> Answer<HeartbeatReport> {
     let Query(HeartbeatQuery { failing, load }) = query?;
-    if load.is_some_and(|load| !(0.0..=MOST_LOAD).contains(&load)) {
+    if load.is_some_and(|number| health::load(number).is_none()) {
         return Err(Failure::bad_request(format!("a load is a number from 0 to {MOST_LOAD}")));
     }
     let (name, backend) = backend_of(path)?;

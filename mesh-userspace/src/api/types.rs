@@ -46,23 +46,43 @@ pub struct Status {
     /// Whether somebody watches packets. Not from agents that cannot be watched.
     #[serde(default)]
     pub watched: bool,
-    /// Sources of backends, in the order of the configuration. None from agents that know no discovery.
+    /// Where services are defined beside the file, if anywhere; and sources of backends, in the order of the configuration.
+    /// None from agents that know no discovery.
     #[serde(default)]
     pub discovery: Vec<SourceView>,
+    /// Backends that are down, those first that went down last; no more than 20.
+    #[serde(default)]
+    pub backends_down: Vec<BackendDown>,
+    /// Slots of all services that change over.
+    #[serde(default)]
+    pub slots_changing: u64,
 }
 
-/// A source of backends.
+/// A backend that is down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendDown {
+    /// Name of the service.
+    pub service: String,
+    /// Address of the backend.
+    pub address: String,
+    /// How long. Seconds.
+    pub since_seconds: f64,
+    /// Why; none if the probes do not say.
+    pub reason: Option<String>,
+}
+
+/// A source of backends, or of services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceView {
     /// Its name: kind, and who is asked.
     pub source: String,
     /// Its kind, as configured.
     pub kind: String,
-    /// Names of the services that it is a source of.
+    /// Names of the services that it is a source of, or that it defines and that are in force.
     pub services: Vec<String>,
     /// `live`, `stale` if it does not answer at present, so that its last word stands, or `silent` if it has none.
     pub state: String,
-    /// Instances that it knows, those included that a service leaves out.
+    /// Instances that it knows, those included that a service leaves out; or definitions, those included that are refused.
     pub instances: u32,
     /// How long ago it last said so; none when it never did. Seconds.
     pub age_seconds: Option<f64>,
@@ -253,6 +273,12 @@ pub struct HealthView {
     pub last_error: Option<String>,
     /// Duration of the last probe that succeeded. Milliseconds.
     pub latency_ms: Option<f64>,
+    /// Its load, as it said last: 0 idle, 1 all that it can do.
+    #[serde(default)]
+    pub load: Option<f64>,
+    /// Why it did not say its load, though its probes ask for it.
+    #[serde(default)]
+    pub load_error: Option<String>,
     /// Whether its probes succeed and it is held down, since it went down too often.
     #[serde(default)]
     pub damped: bool,

@@ -6,11 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
 use mesh_common::outcome::{Outcome, Verdict};
 
-use crate::api::{DEFAULT_FLOWS, MAX_FLOWS};
+use crate::api::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
 
 /// Layer-4 load balancer in XDP: the agent, and the commands that talk to it.
@@ -66,12 +67,23 @@ pub enum Command {
     },
     /// On a backend: unwrap the packets that a balancer sends with forward = "ipip", "gue" or "geneve".
     Decap(DecapArgs),
+    /// Print what a shell needs to complete commands.
+    Completions {
+        /// Which.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands.
+    Man {
+        /// Write a page for each command into this directory.
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// What a running agent is asked.
 #[derive(Debug, Subcommand)]
 pub enum Ask {
-    /// Show how the agent is, and its problems.
+    /// Show how the agent is, and its problems. Exit status 3 where there are any.
     Status,
     /// List services.
     Services,
@@ -90,6 +102,8 @@ pub enum Ask {
     Explain(ExplainArgs),
     /// Show packets as they are balanced, and what becomes of them, until it is interrupted.
     Trace(TraceArgs),
+    /// Show what happened, and why: what the agent and the operator did, and what became of backends.
+    Events(EventsArgs),
     /// Have the agent read its configuration again; an invalid one changes nothing.
     Reload {
         /// Only say what that would do.
@@ -308,6 +322,23 @@ pub struct DrainArgs {
     pub quiet: Duration,
 }
 
+/// Which events to show.
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    /// Only of the last so long, such as 1h.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<Duration>,
+    /// Only about this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// The last so many of them.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EVENTS)]
+    pub limit: usize,
+    /// Go on with what happens from now on, until interrupted; with -o json, an object a line.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
 /// Work on a host.
 #[derive(Debug, clap::Args)]
 pub struct MaintenanceArgs {
@@ -427,6 +458,8 @@ mod tests {
             "meshlb trace --service web --client 198.51.100.0/24 --backend 10.0.1.1 --flags syn,ack",
             "meshlb trace --drops --for 10s -w drops.pcapng",
             "meshlb trace --outcome no_backend,too_big --sample 100 --count 5",
+            "meshlb events",
+            "meshlb events --since 1h --service web --limit 5 --follow",
             "meshlb reload",
             "meshlb reload --dry-run",
             "meshlb drain web 10.0.0.1",
@@ -440,6 +473,9 @@ mod tests {
             "meshlb heartbeat web 10.0.0.1",
             "meshlb heartbeat web 10.0.0.1 --failing overload",
             "meshlb heartbeat web 10.0.0.1 --load 0.7",
+            "meshlb completions bash",
+            "meshlb man",
+            "meshlb man --directory /usr/share/man/man1",
             "meshlb detach",
             "meshlb detach --config meshlb.toml",
             "meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10 --xdp-mode generic",
@@ -455,6 +491,7 @@ mod tests {
         for (line, kind) in [
             ("meshlb run", ErrorKind::MissingRequiredArgument),
             ("meshlb status -o xml", ErrorKind::InvalidValue),
+            ("meshlb events --since yesterday", ErrorKind::ValueValidation),
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),
@@ -483,6 +520,7 @@ mod tests {
             ("meshlb decap --interface eth0 --vip one", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --gue-port 65536", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --metrics localhost", ErrorKind::ValueValidation),
+            ("meshlb completions dos", ErrorKind::InvalidValue),
             ("meshlb top", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, drain, explain, screens, trace};
+use super::{connect, drain, events, explain, screens, trace};
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -17,7 +17,11 @@ pub(super) async fn ask<W: Write>(
 ) -> Result<(), CliError> {
     let agent = Client::new(&connect::socket(socket))?;
     match question {
-        Ask::Status => output.show(&agent.status().await?, screens::status),
+        Ask::Status => {
+            let status = agent.status().await?;
+            output.show(&status, screens::status)?;
+            if status.ready && status.problems.is_empty() { Ok(()) } else { Err(CliError::Unwell) }
+        }
         Ask::Services => output.show(&agent.services().await?, |list| screens::services(list)),
         Ask::Backends { service } => {
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))
@@ -25,6 +29,7 @@ pub(super) async fn ask<W: Write>(
         Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
         Ask::Trace(args) => trace::trace(&agent, &args, output).await,
         Ask::Explain(args) => explain::explain(&agent, &args, output).await,
+        Ask::Events(arguments) => events::events(&agent, &arguments, output).await,
         Ask::Reload { dry_run: false } => output.show(&agent.reload().await?, screens::reloaded),
         Ask::Reload { dry_run: true } => output.show(&agent.reload_plan().await?, screens::reloaded),
         Ask::Drain(DrainArgs { of, wait: false, .. }) => {

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::args::{Args, Command, DecapArgs};
 use super::error::CliError;
 use super::output::Output;
-use super::{ask, local};
+use super::{ask, local, manual};
 use crate::{agent, decap};
 
 /// Does what `args` say and prints the answer to `output`.
@@ -20,6 +20,9 @@ pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(
             runtime(Builder::new_current_thread())?.block_on(ask::ask(question, args.socket, output))
         }
         Command::Detach { config } => local::detach(config.as_deref(), args.socket),
+        Command::Completions { shell } => manual::completions(shell, output),
+        Command::Man { directory: None } => manual::page(output),
+        Command::Man { directory: Some(directory) } => manual::pages(&directory),
         Command::Decap(arguments) => {
             Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(options(arguments)))?)
         }

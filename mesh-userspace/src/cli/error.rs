@@ -13,6 +13,9 @@ use super::trace::CaptureError;
 use crate::api::ClientError;
 use crate::config::ConfigError;
 
+/// Exit status of `meshlb status` where something is wrong; it has said what.
+const UNWELL: u8 = 3;
+
 /// A time as people read it.
 fn age(time: Duration) -> String {
     super::format::age(time.as_secs_f64())
@@ -58,6 +61,9 @@ pub enum CliError {
         /// The backend.
         backend: IpAddr,
     },
+    /// The agent has said that something is wrong; the screen shows it.
+    #[error("the agent is not ready, or has problems")]
+    Unwell,
     /// Standard output failed.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -68,6 +74,9 @@ impl CliError {
     pub fn report(&self, to: &mut (impl Write + IsTerminal)) -> ExitCode {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
+        }
+        if matches!(self, Self::Unwell) {
+            return ExitCode::from(UNWELL);
         }
         // Standard error is the last resort: there is nobody to tell that it failed.
         let _ = to.write_all(self.text(to.is_terminal()).as_bytes());
@@ -102,6 +111,7 @@ impl CliError {
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Undrained { .. }
+            | Self::Unwell
             | Self::Output(_) => None,
         }
     }
@@ -118,7 +128,12 @@ impl CliError {
                 "give --from CLIENT:PORT --to VIP:PORT, or --packet with digits or a capture of Ethernet frames"
                     .to_owned(),
             ),
-            Self::Config(_) | Self::Capture(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Output(_) => None,
+            Self::Config(_)
+            | Self::Capture(_)
+            | Self::Agent(_)
+            | Self::Undrained { .. }
+            | Self::Unwell
+            | Self::Output(_) => None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The command line.
 //!
 //! Invariant: what a command has to say goes to standard output through one writer, errors go to standard error
-//! with what to do next, and the exit status is 0 on success, 1 on failure, 2 on bad usage.
+//! with what to do next, and the exit status is 0 on success, 1 on failure, 2 on bad usage; 3 if `status` has found
+//! something wrong.
 
 mod args;
 mod ask;
@@ -9,9 +10,11 @@ mod connect;
 mod dispatch;
 mod drain;
 mod error;
+mod events;
 mod explain;
 mod format;
 mod local;
+mod manual;
 mod output;
 mod screens;
 mod table;

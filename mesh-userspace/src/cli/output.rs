@@ -33,19 +33,24 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
-    /// Prints one of many values on a line of its own: as JSON, or as the text that `screen` makes of it, if any.
-    pub(super) fn line<T: Serialize>(
+    /// Prints `value` on a line of its own: as JSON, or as the line that `screen` makes of it, if any.
+    pub(super) fn line<T: Serialize, S: Into<Option<String>>>(
         &mut self,
         value: &T,
-        screen: impl FnOnce(&T) -> Option<String>,
+        screen: impl FnOnce(&T) -> S,
     ) -> Result<(), CliError> {
         let text = match self.format {
-            Format::Table => screen(value),
+            Format::Table => screen(value).into(),
             Format::Json => {
-                Some(serde_json::to_string(value).map_err(|error| CliError::Output(io::Error::from(error)))?)
+                Some(serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?)
             }
         };
         text.map_or(Ok(()), |text| self.print(&text))
+    }
+
+    /// Prints bytes that are what was asked for, in whatever format.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.writer.write_all(bytes).and_then(|()| self.writer.flush()).map_err(CliError::Output)
     }
 
     /// Prints a line for people who wait; programs get the end alone.

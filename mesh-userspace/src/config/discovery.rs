@@ -32,6 +32,35 @@ choices! {
     }
 }
 
+choices! {
+    /// What a source of services is.
+    ServicesKind {
+        /// etcd, over its JSON gateway.
+        Etcd = "etcd",
+    }
+}
+
+/// `[services_from]`: where services are defined beside the files. `Display` is its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicesFrom {
+    /// Who is asked. Behind the prefix stands the name of a service, and nothing else.
+    pub etcd: EtcdSource,
+}
+
+impl ServicesFrom {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> ServicesKind {
+        ServicesKind::Etcd
+    }
+}
+
+impl fmt::Display for ServicesFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "services of {}", self.etcd)
+    }
+}
+
 /// `[[service.discovery]]`: a source of backends, and what the service takes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {

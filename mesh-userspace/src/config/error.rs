@@ -1,10 +1,12 @@
 //! What is wrong with a configuration, where, and what would be right.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 use super::Source;
 use super::render::render;
+use super::source::SourceFile;
 
 /// A place in a file, as editors count: both from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +26,8 @@ impl fmt::Display for Location {
 /// Everything that is wrong with one configuration. `Display` shows it without colours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    source: Source,
+    /// Boxed, since whatever may fail would have to carry it.
+    source: Box<Source>,
     problems: Vec<Problem>,
 }
 
@@ -38,7 +41,7 @@ impl ConfigError {
         problems.sort_by_key(|problem| {
             (problem.span.as_ref().map(|span| source.file(span.start).start), problem.location)
         });
-        Self { source, problems }
+        Self { source: Box::new(source), problems }
     }
 
     /// The file that a problem is in, as it was named.
@@ -63,12 +66,35 @@ impl ConfigError {
     #[must_use]
     pub fn summary(&self) -> String {
         let Some(first) = self.problems.first() else { return self.file().to_owned() };
-        let place = first.location().map_or_else(String::new, |location| format!(":{location}"));
         let more = match self.problems.len().saturating_sub(1) {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        format!("{}{place}: {}{more}", self.file_of(first), first.message())
+        format!("{}{more}", self.line(first))
+    }
+
+    /// A problem with its place.
+    fn line(&self, problem: &Problem) -> String {
+        let place = problem.location().map_or_else(String::new, |location| format!(":{location}"));
+        format!("{}{place}: {}", self.file_of(problem), problem.message())
+    }
+
+    /// The definitions of services that problems are in, by the service's name, each with its first problem: of two places
+    /// that belong to a problem the later one is wrong; where something is too much, so is all that follows.
+    pub(super) fn definitions(&self) -> BTreeMap<String, String> {
+        let mut wrong = BTreeMap::new();
+        for problem in &self.problems {
+            let related = problem.related.as_ref().map(|related| related.span.start);
+            let places = problem.span.iter().map(|span| span.start).chain(related);
+            let Some(file) = places.max().map(|place| self.source.file(place)) else { continue };
+            let is_wrong =
+                |it: &&SourceFile| it.start == file.start || problem.is_limit && it.start > file.start;
+            let names = self.source.others().iter().filter(is_wrong).filter_map(|it| it.defines.clone());
+            for name in names {
+                wrong.entry(name).or_insert_with(|| self.line(problem));
+            }
+        }
+        wrong
     }
 
     /// The problems with the lines they are in, for people; `color` for terminals.
@@ -92,6 +118,8 @@ pub struct Problem {
     pub(super) span: Option<Range<usize>>,
     pub(super) related: Option<Box<Related>>,
     location: Option<Location>,
+    /// Whether there is too much of something, from this place on.
+    is_limit: bool,
     message: String,
     advice: Option<String>,
 }
@@ -105,7 +133,8 @@ pub(super) struct Related {
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { span: None, related: None, location: None, message: message.into(), advice: None }
+        let message = message.into();
+        Self { span: None, related: None, location: None, is_limit: false, message, advice: None }
     }
 
     /// Says what would be right.
@@ -117,6 +146,12 @@ impl Problem {
     /// Says where it is, in bytes of the text, or of the texts one after the other.
     pub(super) fn at(mut self, span: Range<usize>) -> Self {
         self.span = Some(span);
+        self
+    }
+
+    /// Says that there is too much of something, from this place on.
+    pub(super) const fn of_a_limit(mut self) -> Self {
+        self.is_limit = true;
         self
     }
 

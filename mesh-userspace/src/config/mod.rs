@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 mod agent;
 mod choice;
+mod definitions;
 pub mod difference;
 mod discovery;
 mod error;
@@ -32,9 +33,11 @@ mod tests;
 pub(crate) mod tls;
 
 pub use agent::{Agent, OnExit, OuterSource, XdpMode};
+pub use definitions::{Defined, Definitions};
 pub use discovery::{
     Access, ConsulSource, Discovery, DiscoveryKind, DiscoverySource, DnsFamily, DnsLookup, DnsSource,
-    Endpoint, EtcdSource, EurekaSource, FileSource, Kubeconfig, KubernetesSource, Login, Standing,
+    Endpoint, EtcdSource, EurekaSource, FileSource, Kubeconfig, KubernetesSource, Login, ServicesFrom,
+    ServicesKind, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, Log, LogFormat, Metrics};
@@ -56,6 +59,8 @@ pub use tls::{Protocol as TlsProtocol, Tls, TlsError};
 pub struct Config {
     /// The directory of files with further services, beside the file unless it is absolute.
     pub include: Option<PathBuf>,
+    /// `[services_from]`: where further services are defined.
+    pub services_from: Option<ServicesFrom>,
     /// `[agent]`.
     pub agent: Agent,
     /// `[api]`.

@@ -1,4 +1,5 @@
-//! The text of a configuration and its name, and those of the files that it includes: what errors point into.
+//! The text of a configuration and its name, those of the files that it includes, and of services that are defined
+//! elsewhere: what errors point into.
 //!
 //! Offsets count through all files, as if they stood one after the other with a byte between them.
 
@@ -23,8 +24,8 @@ const MOST_BYTES: u64 = 32 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     main: SourceFile,
-    /// In the order of their names.
-    included: Vec<SourceFile>,
+    /// What is included, in the order of the names; and what is defined beside it.
+    others: Vec<SourceFile>,
 }
 
 /// A file, as it was named, and its text.
@@ -34,6 +35,8 @@ pub(super) struct SourceFile {
     pub(super) text: String,
     /// The offset of its first byte.
     pub(super) start: usize,
+    /// The service that it defines, if it is no file.
+    pub(super) defines: Option<String>,
 }
 
 impl SourceFile {
@@ -42,7 +45,7 @@ impl SourceFile {
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
-        Self { name, text, start }
+        Self { name, text, start, defines: None }
     }
 
     /// The offset behind its last byte.
@@ -71,7 +74,7 @@ impl SourceFile {
 impl Source {
     /// Takes text, without the byte order mark that some editors put before it. What it includes is not read.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { main: SourceFile::new(name.into(), text.into(), 0), included: Vec::new() }
+        Self { main: SourceFile::new(name.into(), text.into(), 0), others: Vec::new() }
     }
 
     /// Takes bytes that should be UTF-8 text.
@@ -104,9 +107,24 @@ impl Source {
             let start = source.last().end().saturating_add(1);
             let room = MOST_BYTES.saturating_sub(u64::try_from(start).unwrap_or(u64::MAX));
             let SourceFile { name, text, .. } = Self::read_one(&file, room)?.main;
-            source.included.push(SourceFile { name, text, start });
+            source.others.push(SourceFile { name, text, start, defines: None });
         }
         Ok(source)
+    }
+
+    /// The same with services that are defined elsewhere, by their names, under keys that begin with a prefix.
+    pub(super) fn beside<'a>(
+        &self,
+        prefix: &str,
+        definitions: impl Iterator<Item = (&'a String, &'a String)>,
+    ) -> Self {
+        let mut source = self.clone();
+        for (name, text) in definitions {
+            let start = source.last().end().saturating_add(1);
+            let file = SourceFile::new(format!("{prefix}{name}"), text.clone(), start);
+            source.others.push(SourceFile { defines: Some(name.clone()), ..file });
+        }
+        source
     }
 
     fn read_one(path: &Path, most: u64) -> Result<Self, ConfigError> {
@@ -134,19 +152,19 @@ impl Source {
         &self.main
     }
 
-    /// The files that it includes, in the order of their names.
-    pub(super) fn included(&self) -> &[SourceFile] {
-        &self.included
+    /// The files that it includes, in the order of their names, and what is defined beside them.
+    pub(super) fn others(&self) -> &[SourceFile] {
+        &self.others
     }
 
     fn last(&self) -> &SourceFile {
-        self.included.last().unwrap_or(&self.main)
+        self.others.last().unwrap_or(&self.main)
     }
 
     /// The file that an offset lies in.
     pub(super) fn file(&self, offset: usize) -> &SourceFile {
-        let before = self.included.partition_point(|file| file.start <= offset);
-        before.checked_sub(1).and_then(|last| self.included.get(last)).unwrap_or(&self.main)
+        let before = self.others.partition_point(|file| file.start <= offset);
+        before.checked_sub(1).and_then(|last| self.others.get(last)).unwrap_or(&self.main)
     }
 
     /// Parses and validates the text.
@@ -238,7 +256,8 @@ fn unreadable(error: &io::Error) -> Problem {
 fn not_utf8(name: String, error: &FromUtf8Error) -> ConfigError {
     let offset = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-    let source = Source { main: SourceFile { name, text, start: 0 }, included: Vec::new() };
+    let main = SourceFile { name, text, start: 0, defines: None };
+    let source = Source { main, others: Vec::new() };
     let problem = Problem::new(format!("the file is not UTF-8 text: byte {offset} begins no character"))
         .advise("a configuration is TOML, which is UTF-8 text: save it as such, or check that this is the right file");
     source.error(problem.at(offset..offset))

@@ -28,6 +28,10 @@ const WEIGHT_UNIT: u16 = crate::config::Backend::WEIGHT;
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 const INDEX: &str = "x-consul-index";
 
+/// Says, from Consul 1.11 on, that the token may not see everything: nobody is not told from somebody who is hidden
+/// (<https://developer.hashicorp.com/consul/api-docs/api-structure#results-filtered-by-acls>).
+const FILTERED: &str = "x-consul-results-filtered-by-acls";
+
 /// Says what Consul knows of the service, and again when it changes or the wait is over.
 pub(super) async fn follow(source: &ConsulSource, voice: &mut Voice) -> Followed {
     let client = Client::new(&source.access);
@@ -49,6 +53,9 @@ async fn ask(
     index: Option<u64>,
 ) -> Result<(Vec<Entry>, u64), SourceError> {
     let answer = client.ask(&question(source, index).await?).await?;
+    if answer.header(FILTERED) == Some("true") {
+        return Err(SourceError::Filtered { request: answer.request().to_owned() });
+    }
     let found = answer.header(INDEX).and_then(|index| index.parse().ok());
     let found = found.ok_or_else(|| answer.nonsense(&"it has no index, so that it is not from Consul"))?;
     Ok((answer.json().await?, found))

@@ -61,6 +61,12 @@ pub enum SourceError {
         /// Why, in the registry's words.
         reason: String,
     },
+    /// A registry does not show everything to whoever asks.
+    #[error("{request} was answered in part: the token may not see the rest")]
+    Filtered {
+        /// What was asked for.
+        request: String,
+    },
     /// A registry does not answer.
     #[error(transparent)]
     Http(#[from] HttpError),

@@ -1,4 +1,5 @@
-//! Backends that are not written in the configuration: sources say who is there.
+//! Backends that are not written in the configuration: sources say who is there. And services that are not: a source says
+//! how they are defined.
 //!
 //! Architecture invariants: a source publishes whole [`Snapshot`]s, never edits; a failure is never an empty
 //! snapshot: what a source said last stays in force while it fails, and over a restart of the agent, and everybody is
@@ -28,6 +29,7 @@ mod task;
 mod tests;
 mod voice;
 mod waits;
+mod word;
 
 pub use combine::{Combined, combine};
 pub use dns::DnsError;
@@ -37,3 +39,5 @@ pub use kubernetes::KubernetesError;
 pub use report::{Report, Reports};
 pub use snapshot::{Instance, Snapshot};
 pub use sources::Sources;
+pub use store::{Store, StoreError};
+pub use word::{Follow, Word};

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use super::Snapshot;
 
 /// Reports by the name of the source.
-pub type Reports = BTreeMap<String, Report>;
+pub type Reports<W = Snapshot> = BTreeMap<String, Report<W>>;
 
 /// What is known of a source and from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Report<W = Snapshot> {
     /// What it said last; `None`: it has never said anything.
-    pub snapshot: Option<Arc<Snapshot>>,
+    pub snapshot: Option<Arc<W>>,
     /// What of it is left out because it is no instance; `None`: nothing.
     pub left_out: Option<String>,
     /// When it last said so, or that nothing has changed.
@@ -28,7 +28,7 @@ pub struct Report {
     pub unstored: Option<String>,
 }
 
-impl Report {
+impl<W> Report<W> {
     /// How long ago the source last stood by its snapshot.
     #[must_use]
     pub fn age(&self, now: SystemTime) -> Option<Duration> {

@@ -10,29 +10,31 @@ use tracing::{info, warn};
 
 use super::store::Store;
 use super::voice::Voice;
+use super::word::{Follow, Word as _};
 use super::{Report, Reports, task};
 use crate::config::DiscoverySource;
 
 /// Follows sources and publishes what they say.
 #[derive(Debug)]
-pub struct Sources {
-    tx: Arc<watch::Sender<Reports>>,
+pub struct Sources<S: Follow = DiscoverySource> {
+    tx: Arc<watch::Sender<Reports<S::Word>>>,
     store: Store,
-    running: BTreeMap<String, Running>,
+    running: BTreeMap<String, Running<S>>,
 }
 
 /// A source that is followed, and its task.
 #[derive(Debug)]
-struct Running {
-    source: DiscoverySource,
+struct Running<S> {
+    source: S,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Sources {
+impl<S: Follow> Sources<S> {
     /// Follows nobody yet. Reports appear in `tx`, one for each wanted source; what they say is kept in the directory.
     #[must_use]
-    pub fn new(tx: watch::Sender<Reports>, state_directory: &Path) -> Self {
-        Self { tx: Arc::new(tx), store: Store::within(state_directory), running: BTreeMap::new() }
+    pub fn new(tx: watch::Sender<Reports<S::Word>>, state_directory: &Path) -> Self {
+        let store = Store::within(state_directory, S::DIRECTORY);
+        Self { tx: Arc::new(tx), store, running: BTreeMap::new() }
     }
 
     /// Follows exactly the wanted ones. One that is followed already is not disturbed, and keeps its last word if it is
@@ -40,9 +42,8 @@ impl Sources {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn update<'a>(&mut self, wanted: impl Iterator<Item = &'a DiscoverySource>) {
-        let wanted: BTreeMap<String, &DiscoverySource> =
-            wanted.map(|source| (source.to_string(), source)).collect();
+    pub fn update<'a>(&mut self, wanted: impl Iterator<Item = &'a S>) {
+        let wanted: BTreeMap<String, &S> = wanted.map(|source| (source.to_string(), source)).collect();
         self.running.retain(|name, running| wanted.get(name) == Some(&&running.source));
         self.publish(&wanted);
         if let Err(error) = self.store.keep_only(wanted.keys()) {
@@ -56,7 +57,7 @@ impl Sources {
         }
     }
 
-    fn publish(&self, wanted: &BTreeMap<String, &DiscoverySource>) {
+    fn publish(&self, wanted: &BTreeMap<String, &S>) {
         self.tx.send_if_modified(|reports| {
             if reports.keys().eq(wanted.keys()) {
                 return false;
@@ -69,10 +70,10 @@ impl Sources {
         });
     }
 
-    fn recall(&self, name: &str) -> Report {
-        match self.store.recall(name) {
+    fn recall(&self, name: &str) -> Report<S::Word> {
+        match self.store.recall::<S::Word>(name) {
             Ok(Some((snapshot, confirmed))) => {
-                info!(source = name, instances = snapshot.instances().len(), "began with a stored snapshot");
+                info!(source = name, instances = snapshot.count(), "began with a stored snapshot");
                 Report { snapshot: Some(snapshot.into()), confirmed: Some(confirmed), ..Report::default() }
             }
             Ok(None) => Report::default(),
@@ -83,7 +84,7 @@ impl Sources {
         }
     }
 
-    fn start(&self, name: String, source: DiscoverySource) -> Running {
+    fn start(&self, name: String, source: S) -> Running<S> {
         let voice = Voice::new(name, Arc::clone(&self.tx), self.store.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(task::run(source.clone(), voice)));
         Running { source, _task: task }

@@ -2,33 +2,20 @@
 
 use tokio::time::sleep;
 
-use super::error::Followed;
 use super::voice::Voice;
 use super::waits::Waits;
-use super::{consul, dns, etcd, eureka, file, kubernetes};
-use crate::config::DiscoverySource;
+use super::word::Follow;
 
 /// Follows a source for ever.
-pub(super) async fn run(source: DiscoverySource, mut voice: Voice) {
+pub(super) async fn run<S: Follow>(source: S, mut voice: Voice<S::Word>) {
     let mut waits = Waits::new();
     loop {
-        let Err(error) = follow(&source, &mut voice).await;
+        let Err(error) = source.follow(&mut voice).await;
         if voice.has_spoken() {
             waits.restart();
         }
         let wait = waits.next();
         voice.fail(&error, wait);
         sleep(wait).await;
-    }
-}
-
-async fn follow(source: &DiscoverySource, voice: &mut Voice) -> Followed {
-    match source {
-        DiscoverySource::File(source) => file::follow(source, voice).await,
-        DiscoverySource::Dns(source) => dns::follow(source, voice).await,
-        DiscoverySource::Kubernetes(source) => kubernetes::follow(source, voice).await,
-        DiscoverySource::Consul(source) => Box::pin(consul::follow(source, voice)).await,
-        DiscoverySource::Etcd(source) => Box::pin(etcd::follow(source, voice)).await,
-        DiscoverySource::Eureka(source) => Box::pin(eureka::follow(source, voice)).await,
     }
 }

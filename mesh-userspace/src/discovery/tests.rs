@@ -124,16 +124,46 @@ fn more_than_fit_are_left_out_and_said() {
     assert!(combined.remarks.contains(&left_out("file /b", 1, "10.0.0.5")), "{:?}", combined.remarks);
 }
 
+/// What one source says.
+pub(super) struct Heard(watch::Receiver<Reports>);
+
+impl Heard {
+    /// Beside it, where the source says it.
+    pub(super) fn channel() -> (watch::Sender<Reports>, Self) {
+        let (tx, rx) = watch::channel(Reports::new());
+        (tx, Self(rx))
+    }
+
+    pub(super) fn now(&self) -> Report {
+        self.0.borrow().values().next().cloned().unwrap()
+    }
+
+    pub(super) async fn until(&mut self, holds: impl Fn(&Report) -> bool) -> Report {
+        let found = timeout(SOON, self.0.wait_for(|reports| reports.values().any(&holds))).await;
+        let reports = found.map(|reports| reports.unwrap().clone()).map_err(|_late| self.0.borrow().clone());
+        reports.unwrap_or_else(|last| panic!("waited in vain, had {last:?}")).into_values().next().unwrap()
+    }
+
+    pub(super) async fn fails(&mut self, with: &str) -> Report {
+        self.until(|report| report.error.as_ref().is_some_and(|error| error.contains(with))).await
+    }
+}
+
+/// Whether this is said, and nothing is wrong.
+pub(super) fn says(expected: Snapshot) -> impl Fn(&Report) -> bool {
+    move |report| report.snapshot.as_deref() == Some(&expected) && report.error.is_none()
+}
+
 /// Sources that follow one file, and where their reports come out.
 struct Followed {
     directory: TempDir,
     sources: Sources,
-    reports: watch::Receiver<Reports>,
+    reports: Heard,
 }
 
 impl Followed {
     fn set(directory: TempDir) -> Self {
-        let (tx, reports) = watch::channel(Reports::new());
+        let (tx, reports) = Heard::channel();
         let mut sources = Sources::new(tx, &directory.path().join("state"));
         sources.update([Self::source(directory.path())].iter());
         Self { directory, sources, reports }
@@ -143,26 +173,11 @@ impl Followed {
         DiscoverySource::File(FileSource { path: directory.join("web.toml") })
     }
 
-    fn name(&self) -> String {
-        Self::source(self.directory.path()).to_string()
-    }
-
-    fn report(&self) -> Report {
-        self.reports.borrow()[&self.name()].clone()
-    }
-
     /// Puts another file in the place of the one before.
     fn replace(&self, text: &str) {
         let new = NamedTempFile::new_in(self.directory.path()).unwrap();
         std::fs::write(new.path(), text).unwrap();
         new.persist(self.directory.path().join("web.toml")).unwrap();
-    }
-
-    async fn until(&mut self, holds: impl Fn(&Report) -> bool) -> Report {
-        let name = self.name();
-        let holds = |reports: &Reports| holds(&reports[&name]);
-        let found = timeout(SOON, self.reports.wait_for(holds)).await;
-        found.unwrap_or_else(|_| panic!("waited in vain")).unwrap()[&name].clone()
     }
 }
 
@@ -178,25 +193,25 @@ fn has(lasts: &[u8]) -> impl Fn(&Report) -> bool {
 #[tokio::test]
 async fn a_file_is_followed_and_its_last_good_content_stays() {
     let mut followed = Followed::set(tempdir().unwrap());
-    let report = followed.until(|report| report.error.is_some()).await;
+    let report = followed.reports.until(|report| report.error.is_some()).await;
     assert_eq!((report.state(), report.is_settled()), ("silent", false));
     followed.replace(&list(&[1, 2]));
-    let report = followed.until(has(&[1, 2])).await;
+    let report = followed.reports.until(has(&[1, 2])).await;
     assert_eq!((report.state(), report.error.as_deref(), report.errors), ("live", None, 1));
     // In its place, not at once, and with an error in between.
     let path = followed.directory.path().join("web.toml");
     std::fs::write(&path, "[[backend]]\naddress = \"10.0.0.300\"\n").unwrap();
-    let report = followed.until(|report| report.error.is_some()).await;
+    let report = followed.reports.until(|report| report.error.is_some()).await;
     let error = report.error.clone().unwrap();
     assert!(error.contains("web.toml:2:11: invalid"), "{error}");
     assert!(has(&[1, 2])(&report) && report.state() == "stale" && report.is_settled());
     std::fs::write(&path, list(&[3])).unwrap();
-    followed.until(|report| has(&[3])(report) && report.error.is_none()).await;
+    followed.reports.until(|report| has(&[3])(report) && report.error.is_none()).await;
     std::fs::remove_file(&path).unwrap();
-    let report = followed.until(|report| report.error.is_some()).await;
+    let report = followed.reports.until(|report| report.error.is_some()).await;
     assert!(has(&[3])(&report), "a file that is gone is no empty list");
     followed.replace("");
-    followed.until(|report| has(&[])(report) && report.error.is_none()).await;
+    followed.reports.until(|report| has(&[])(report) && report.error.is_none()).await;
 }
 
 /// What is stored, of each source; files that are still being written are none.
@@ -220,7 +235,7 @@ async fn eventually(holds: impl Fn() -> bool) {
 async fn what_was_said_last_outlives_the_agent_and_has_an_age() {
     let mut followed = Followed::set(tempdir().unwrap());
     followed.replace(&list(&[1, 2]));
-    followed.until(has(&[1, 2])).await;
+    followed.reports.until(has(&[1, 2])).await;
     // It is stored after it is published.
     eventually(|| !stored(followed.directory.path()).is_empty()).await;
     let Followed { directory, sources, .. } = followed;
@@ -228,18 +243,18 @@ async fn what_was_said_last_outlives_the_agent_and_has_an_age() {
     std::fs::remove_file(directory.path().join("web.toml")).unwrap();
 
     let mut followed = Followed::set(directory);
-    let report = followed.report();
+    let report = followed.reports.now();
     assert!(has(&[1, 2])(&report) && report.state() == "stale" && !report.has_spoken);
     assert!(report.age(SystemTime::now()).is_some_and(|age| age < Duration::from_secs(60)));
-    let report = followed.until(|report| report.error.is_some()).await;
+    let report = followed.reports.until(|report| report.error.is_some()).await;
     assert!(has(&[1, 2])(&report) && report.is_settled());
     followed.replace(&list(&[2]));
-    followed.until(|report| has(&[2])(report) && report.has_spoken).await;
+    followed.reports.until(|report| has(&[2])(report) && report.has_spoken).await;
     let is_newest = |text: &String| text.contains("10.0.0.2\"") && !text.contains("10.0.0.1\"");
     eventually(|| stored(followed.directory.path()).iter().all(is_newest)).await;
     // Nobody asks it any more: it is forgotten.
     followed.sources.update([].iter());
-    assert!(followed.reports.borrow().is_empty());
+    assert!(followed.reports.0.borrow().is_empty());
     assert_eq!(stored(followed.directory.path()), [""; 0]);
 }
 
@@ -249,6 +264,6 @@ async fn a_directory_that_cannot_be_written_is_said() {
     std::fs::write(directory.path().join("state"), "a file").unwrap();
     let mut followed = Followed::set(directory);
     followed.replace(&list(&[1]));
-    followed.until(has(&[1])).await;
-    eventually(|| followed.report().unstored.is_some_and(|error| error.contains("state"))).await;
+    followed.reports.until(has(&[1])).await;
+    eventually(|| followed.reports.now().unstored.is_some_and(|error| error.contains("state"))).await;
 }

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::store::Store;
-use super::{Report, Reports, Snapshot, SourceError};
+use super::{Report, Reports, Snapshot, SourceError, Word};
 
 /// A snapshot that did not change is stored again after so long, so that its age is known after a restart.
 const STORED: Duration = Duration::from_secs(60);
@@ -17,35 +17,31 @@ const STORED: Duration = Duration::from_secs(60);
 ///
 /// Invariant: it speaks only while its source has a report, so that a task that was just stopped has not the last word.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub struct Voice<W = Snapshot> {
     source: String,
-    tx: Arc<watch::Sender<Reports>>,
+    tx: Arc<watch::Sender<Reports<W>>>,
     store: Store,
     stored: Option<Instant>,
     /// Whether it has spoken since it was last asked.
     spoke: bool,
 }
 
-impl Voice {
-    pub(super) const fn new(source: String, tx: Arc<watch::Sender<Reports>>, store: Store) -> Self {
+impl<W: Word> Voice<W> {
+    pub(super) const fn new(source: String, tx: Arc<watch::Sender<Reports<W>>>, store: Store) -> Self {
         Self { source, tx, store, stored: None, spoke: false }
     }
 
     /// Says who is there, all of them.
-    pub(super) async fn say(&mut self, snapshot: Snapshot) {
+    pub(super) async fn say(&mut self, snapshot: W) {
         self.say_but(snapshot, None).await;
     }
 
     /// Says who is there, and what is left out, which is no instance.
-    pub(super) async fn say_but(&mut self, snapshot: Snapshot, left_out: Option<String>) {
+    pub(super) async fn say_but(&mut self, snapshot: W, left_out: Option<String>) {
         let snapshot = Arc::new(snapshot);
         let is_new = self.publish(&snapshot, left_out);
         if is_new {
-            info!(
-                source = self.source,
-                instances = snapshot.instances().len(),
-                "discovery has a new snapshot"
-            );
+            info!(source = self.source, instances = snapshot.count(), "discovery has a new snapshot");
         }
         self.keep(is_new, &snapshot).await;
     }
@@ -76,7 +72,7 @@ impl Voice {
     }
 
     /// Whether the snapshot differs from the one before.
-    fn publish(&mut self, snapshot: &Arc<Snapshot>, left_out: Option<String>) -> bool {
+    fn publish(&mut self, snapshot: &Arc<W>, left_out: Option<String>) -> bool {
         self.spoke = true;
         let mut is_new = false;
         self.tx.send_if_modified(|reports| {
@@ -95,12 +91,12 @@ impl Voice {
     }
 
     /// Stores the snapshot, if it is new or was not for a while.
-    async fn keep(&mut self, is_new: bool, snapshot: &Arc<Snapshot>) {
+    async fn keep(&mut self, is_new: bool, snapshot: &Arc<W>) {
         if !is_new && self.stored.is_some_and(|stored| stored.elapsed() < STORED) {
             return;
         }
         let (store, source, snapshot) = (self.store.clone(), self.source.clone(), Arc::clone(snapshot));
-        let kept = spawn_blocking(move || store.keep(&source, SystemTime::now(), &snapshot)).await;
+        let kept = spawn_blocking(move || store.keep(&source, SystemTime::now(), &*snapshot)).await;
         let unstored = match kept {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),

@@ -6,7 +6,9 @@
 
 mod correlated;
 mod error;
+mod load;
 mod machine;
+mod measured;
 mod path;
 mod probe;
 mod prober;
@@ -19,9 +21,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use correlated::{Cause, Correlator, Event, Fact, Incident};
 pub use error::ProbeError;
+pub use load::{LoadError, MOST_LOAD, load};
 pub use machine::{Machine, Rules, State};
 pub use path::{Path, Paths, remove_rules};
-pub use probe::{Target, once};
+pub use probe::{Answer, Target, once};
 pub use prober::Prober;
 
 use crate::config::ServiceKey;
@@ -52,6 +55,8 @@ pub struct Verdict {
     pub failing: Option<Instant>,
     /// Whether it would be up, had it not gone down so often.
     pub damped: bool,
+    /// Why its last answer did not say its load, though it should have.
+    pub load_error: Option<LoadError>,
 }
 
 impl Verdict {
@@ -66,6 +71,7 @@ impl Verdict {
             risen: None,
             failing: None,
             damped: false,
+            load_error: None,
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::measured::Measured;
 use super::task::{Shared, Task};
 use super::{Key, NotAwaited, Paths, Report, State, Verdict};
 use crate::config::{Health, ProbeKind};
@@ -30,7 +30,7 @@ pub struct Prober {
 #[derive(Debug)]
 struct Running {
     health: Arc<Health>,
-    latency: Latency,
+    measured: Measured,
     reports: mpsc::Sender<Report>,
     _task: AbortOnDropHandle<()>,
 }
@@ -61,13 +61,16 @@ impl Prober {
         self.has_begun = true;
     }
 
-    /// Takes what a backend reports of itself.
+    /// Takes what a backend reports of itself, and its load if it says that.
     ///
     /// # Errors
     /// Nobody asks for reports of this backend.
-    pub fn report(&self, key: &Key, report: Report) -> Result<(), NotAwaited> {
+    pub fn report(&self, key: &Key, report: Report, load: Option<f64>) -> Result<(), NotAwaited> {
         let listens = |running: &&Running| matches!(running.health.kind, ProbeKind::Heartbeat { .. });
         let running = self.running.get(key).filter(listens).ok_or(NotAwaited)?;
+        if load.is_some() {
+            running.measured.set_load(load);
+        }
         // As many wait as say the same.
         let _ = running.reports.try_send(report);
         Ok(())
@@ -76,7 +79,13 @@ impl Prober {
     /// How long the last successful probe of each backend took. Reads one atomic number per backend.
     #[must_use]
     pub fn latencies(&self) -> BTreeMap<Key, Duration> {
-        self.running.iter().filter_map(|(key, running)| Some((*key, running.latency.get()?))).collect()
+        self.running.iter().filter_map(|(key, running)| Some((*key, running.measured.latency()?))).collect()
+    }
+
+    /// What backends last said of their load, if that was a load.
+    #[must_use]
+    pub fn loads(&self) -> BTreeMap<Key, f64> {
+        self.running.iter().filter_map(|(key, running)| Some((*key, running.measured.load()?))).collect()
     }
 
     fn publish_keys(&self, wanted: &BTreeMap<Key, Arc<Health>>) {
@@ -96,26 +105,12 @@ impl Prober {
     }
 
     fn start(&self, key: Key, health: &Arc<Health>) -> Running {
-        let latency = Latency::default();
+        let measured = Measured::default();
         let state = self.shared.tx.borrow().get(&key).map_or(State::Unknown, |verdict| verdict.state);
         let (reports, reported) = mpsc::channel(REPORTS);
         let health = Arc::clone(health);
-        let task = Task::new(key, Arc::clone(&health), state, latency.clone(), reported);
+        let task = Task::new(key, Arc::clone(&health), state, measured.clone(), reported);
         let task = tokio::spawn(task.run(self.shared.clone()));
-        Running { health, latency, reports, _task: AbortOnDropHandle::new(task) }
-    }
-}
-
-/// Nanoseconds, shared between a task and the prober; 0: none yet.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Latency(Arc<AtomicU64>);
-
-impl Latency {
-    pub(super) fn set(&self, latency: Duration) {
-        self.0.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<Duration> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+        Running { health, measured, reports, _task: AbortOnDropHandle::new(task) }
     }
 }

@@ -10,8 +10,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::prober::Latency;
-use super::{Key, Machine, Path, Paths, ProbeError, Report, Rules, State, Target, Verdict, once};
+use super::measured::Measured;
+use super::{
+    Answer, Key, LoadError, Machine, Path, Paths, ProbeError, Report, Rules, State, Target, Verdict, once,
+};
 use crate::config::{Health, ProbeKind, ProbeTo};
 
 /// What all tasks use.
@@ -28,8 +30,10 @@ pub(super) struct Task {
     key: Key,
     health: Arc<Health>,
     machine: Machine,
-    latency: Latency,
+    measured: Measured,
     reports: mpsc::Receiver<Report>,
+    /// Why the last answer did not say the backend's load.
+    load_error: Option<LoadError>,
     /// The failure of this host that was logged and told, until a probe ends.
     shortage: Option<ProbeError>,
 }
@@ -39,11 +43,11 @@ impl Task {
         key: Key,
         health: Arc<Health>,
         state: State,
-        latency: Latency,
+        measured: Measured,
         reports: mpsc::Receiver<Report>,
     ) -> Self {
         let machine = Machine::resume(state, rules(&health));
-        Self { key, health, machine, latency, reports, shortage: None }
+        Self { key, health, machine, measured, reports, load_error: None, shortage: None }
     }
 
     pub(super) async fn run(self, shared: Shared) {
@@ -72,7 +76,7 @@ impl Task {
     }
 
     /// Probes once; `None`: everything ends.
-    async fn probe(&self, shared: &Shared) -> Option<Result<Duration, ProbeError>> {
+    async fn probe(&self, shared: &Shared) -> Option<Result<Answer, ProbeError>> {
         let Health { kind, interval, timeout, to, padded, .. } = &*self.health;
         let path = match to {
             ProbeTo::Address => None,
@@ -91,7 +95,7 @@ impl Task {
     async fn listen(mut self, shared: Shared, ttl: Duration) {
         loop {
             let result = match timeout(ttl, self.reports.recv()).await {
-                Ok(Some(Report::Well)) => Ok(Duration::ZERO),
+                Ok(Some(Report::Well)) => Ok(Duration::ZERO.into()),
                 Ok(Some(Report::Failing(reason))) => Err(ProbeError::Reported { reason }),
                 Ok(None) => return,
                 Err(_) => Err(ProbeError::Silent { ttl }),
@@ -100,17 +104,37 @@ impl Task {
         }
     }
 
-    fn judge(&mut self, shared: &Shared, result: Result<Duration, ProbeError>) {
-        match &result {
-            Err(error) if error.is_local() => return self.fall_short(shared, error),
-            Ok(latency) => self.latency.set(*latency),
-            Err(_) => {}
-        }
+    fn judge(&mut self, shared: &Shared, result: Result<Answer, ProbeError>) {
+        let result = match result {
+            Err(error) if error.is_local() => return self.fall_short(shared, &error),
+            Ok(Answer { latency, load }) => {
+                self.measured.set_latency(latency);
+                if let Some(load) = load {
+                    self.hear_load(load);
+                }
+                Ok(latency)
+            }
+            Err(error) => Err(error),
+        };
         self.shortage = None;
         if let Some(state) = self.machine.on_probe(Instant::now(), result) {
             self.log_change(state);
         }
         self.tell(shared);
+    }
+
+    /// A load that is not said is not known any more.
+    fn hear_load(&mut self, load: Result<f64, LoadError>) {
+        self.measured.set_load(load.as_ref().ok().copied());
+        match (load, &self.load_error) {
+            (Ok(_), _) => self.load_error = None,
+            (Err(error), Some(before)) if error.is_like(before) => {}
+            (Err(error), _) => {
+                let (service, backend) = (self.key.service, self.key.address);
+                warn!(%service, %backend, %error, "a backend does not say its load");
+                self.load_error = Some(error);
+            }
+        }
     }
 
     fn tell(&self, shared: &Shared) {
@@ -126,13 +150,15 @@ impl Task {
         let is_same_state = verdict.state == state;
         if is_same_state
             && (&verdict.last_error, verdict.failing, verdict.damped) == (&last_error, failing, damped)
+            && verdict.load_error == self.load_error
         {
             return false;
         }
         let since = if is_same_state { verdict.since } else { SystemTime::now() };
         let risen = self.machine.risen().or(verdict.risen);
         let latency = self.machine.latency().filter(|latency| !latency.is_zero());
-        *verdict = Verdict { state, since, last_error, latency, risen, failing, damped };
+        let load_error = self.load_error.clone();
+        *verdict = Verdict { state, since, last_error, latency, risen, failing, damped, load_error };
         true
     }
 

@@ -48,6 +48,19 @@ fn agent(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let build = Info::new([("version", s.version.as_str())]);
     build.encode(to.encode_descriptor("build", "Version of the agent", None, build.metric_type())?)?;
     scalar(to, "ready", "Whether the tables are loaded and packets are balanced", u64::from(s.ready))?;
+    scalar(to, "problems", "What somebody should look at: lines of `meshlb status`", s.problems)?;
+    let reconciles = [([("result", "ok")], s.reconciles.ok), ([("result", "failed")], s.reconciles.failed)];
+    counter(
+        to,
+        "reconciles",
+        "How often the maps were brought up to date since the agent started",
+        reconciles,
+    )?;
+    let seconds = ConstCounter::new(s.reconciles.seconds);
+    let help = "Time that bringing the maps up to date has taken";
+    seconds.encode(to.encode_descriptor("reconcile_seconds", help, None, seconds.metric_type())?)?;
+    let last_ok = u64::from(!s.reloads.last_failed);
+    scalar(to, "config_last_reload_ok", "Whether the last reload was taken over", last_ok)?;
     let reloads = [([("result", "ok")], s.reloads.ok), ([("result", "failed")], s.reloads.failed)];
     counter(to, "config_reloads", "Reloads of the configuration since the agent started", reloads)?;
     total(to, "correlated_failures", "How often probes of many backends began to fail at once", s.incidents)
@@ -107,6 +120,8 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))?;
+    let reachable = each(|b| u64::from(b.next_hop.is_some()));
+    gauge(to, "backend_reachable", "Whether the next hop to the backend is known", reachable)?;
     let held = each(|b| b.health.as_ref().is_some_and(|health| health.held).into());
     gauge(to, "backend_held", "Whether the backend's probes fail and it stays up, since many fail", held)?;
     let recorded = each(|b| b.recorded_flows);

@@ -23,6 +23,10 @@ pub struct Snapshot {
     pub flows: FlowUse,
     /// Sources of backends.
     pub discovery: Vec<SourceView>,
+    /// What somebody should look at.
+    pub problems: u64,
+    /// How often the maps were brought up to date since the agent started.
+    pub reconciles: Reconciles,
     /// Reloads since the agent started.
     pub reloads: Reloads,
     /// How often many backends failed at once since the agent started.
@@ -36,4 +40,17 @@ pub struct Reloads {
     pub ok: u64,
     /// Reloads that were refused; the configuration before stayed in force.
     pub failed: u64,
+    /// Whether the last one was.
+    pub last_failed: bool,
+}
+
+/// How often the maps were brought up to date since the agent started, by result.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reconciles {
+    /// Times that it went well, those included that changed nothing.
+    pub ok: u64,
+    /// Times that an op failed.
+    pub failed: u64,
+    /// What all of them took together. Seconds.
+    pub seconds: f64,
 }

@@ -103,6 +103,12 @@ impl History {
         !(self.waiting == 0 && self.unreferenced.is_empty() && self.retired.is_empty())
     }
 
+    /// Slots that wait for something.
+    #[must_use]
+    pub fn slots_waiting(&self) -> u64 {
+        u64::try_from(self.waiting).unwrap_or(u64::MAX)
+    }
+
     fn slot(&mut self, index: u32, slot: Slot, now: Instant) {
         if slot.phase() == Phase::Steady {
             self.set(index, Wait::default());

@@ -20,6 +20,7 @@ fn probes_of_every_kind_are_read() {
         "kind = \"tcp\"",
         "kind = \"http\", method = \"HEAD\", expect = \"200-299,304\", headers = { a = \"b\" }",
         "kind = \"http\", answer_regex = \"^ok$\"",
+        "kind = \"http\", load_header = \"X-Load\"",
         "kind = \"grpc\", grpc_service = \"shop.Cart\", host = \"api:50051\"",
         "kind = \"udp\", send = \"PING\", answer = \"PONG\"",
         "kind = \"udp\", send_hex = \"00fF\"",
@@ -56,6 +57,18 @@ fn shares_cannot_follow_what_nobody_measures() {
             "have no latency",
             "probe the",
         ),
+        raw(
+            with("health = { kind = \"http\" }\nperformance = { by = \"load\" }\n"),
+            "10:15",
+            "do not learn the load",
+            "`load_header = \"x-load\"`",
+        ),
+        raw(
+            with("health = { kind = \"tcp\" }\nperformance = { by = \"both\" }\n"),
+            "10:15",
+            "do not learn the load",
+            "`by = \"latency\"`",
+        ),
         raw(with("performance = { by = \"cost\" }\n"), "9:22", "unknown measure", "latency"),
         raw(
             with(&format!("{beats}performance = {{ by = \"load\", floor = 0 }}\n")),
@@ -64,7 +77,14 @@ fn shares_cannot_follow_what_nobody_measures() {
             "1 to 100",
         ),
     ]);
-    config::parse("meshlb.toml", &with(&format!("{beats}performance = {{ by = \"load\" }}\n"))).unwrap();
+    for right in [
+        format!("{beats}performance = {{ by = \"load\" }}\n"),
+        "health = { kind = \"http\", load_header = \"x-load\" }\nperformance = { by = \"both\" }\n"
+            .to_owned(),
+        "health = { kind = \"tcp\" }\nperformance = { by = \"latency\" }\n".to_owned(),
+    ] {
+        config::parse("meshlb.toml", &with(&right)).unwrap();
+    }
 }
 
 #[test]
@@ -84,6 +104,7 @@ fn keys_of_another_kind_are_refused_with_the_kinds_that_know_them() {
         ),
         health("kind = \"http\", ttl = \"9s\"", "9:33", "`ttl` has no meaning", "`kind = \"heartbeat\"`"),
         health("kind = \"dns\", query = \"a\", send = \"b\"", "9:46", "`send` has no", "`kind = \"udp\"`"),
+        health("kind = \"tcp\", load_header = \"a\"", "9:40", "`load_header` has no", "`kind = \"http\"`"),
         health("kind = \"tcp\", query = \"a\"", "9:34", "`query` has no meaning", "`kind = \"dns\"`"),
         health("kind = \"tcp\", tls = true", "9:32", "`tls` has no meaning", "`kind = \"grpc\"`"),
         health(
@@ -160,6 +181,12 @@ fn requests_that_cannot_be_made_are_refused() {
             "9:39",
             "\"a b\" is not the name",
             "headers = {",
+        ),
+        health(
+            "kind = \"http\", load_header = \"x load\"",
+            "9:41",
+            "is not the name of a header",
+            "load_header =",
         ),
         health("kind = \"http\", headers = { a = \"\\n\" }", "9:39", "is not the value", "headers = {"),
         health("kind = \"http\", headers = { a = 1 }", "9:43", "a whole number, not text", "headers = {"),

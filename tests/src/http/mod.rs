@@ -3,8 +3,8 @@
 mod connection;
 mod routes;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,7 +21,8 @@ const DEATH: Duration = Duration::from_secs(2);
 ///
 /// - `/` answers the server's name, in the header `x-backend` and in the body, and the client's address as
 ///   the server sees it in `x-client`.
-/// - `/healthz` answers 200, or 503 after [`HttpServer::set_healthy`]`(false)`.
+/// - `/healthz` answers 200, or 503 after [`HttpServer::set_healthy`]`(false)`; in the header `x-load`, what
+///   [`HttpServer::set_load`] said.
 /// - `/download?chunks=N&size=M&pause_ms=P` streams N chunks of M bytes with a pause of P milliseconds between them.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -40,6 +41,8 @@ struct Facts {
     requests: AtomicU64,
     /// Before an answer to a probe: milliseconds.
     pause: AtomicU64,
+    /// What it says of its load.
+    load: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,8 @@ impl HttpServer {
     /// Starts a server; it listens when this returns.
     pub fn start(host: &Host, port: u16, name: &str) -> Result<Self> {
         let [connections, requests, pause] = [(); 3].map(|()| AtomicU64::new(0));
-        let facts = Facts { name: name.into(), healthy: AtomicBool::new(true), pause, connections, requests };
+        let (healthy, load) = (AtomicBool::new(true), Mutex::default());
+        let facts = Facts { name: name.into(), healthy, pause, load, connections, requests };
         let mut server = Self { host: host.clone(), port, facts: Arc::new(facts), running: None };
         server.restart()?;
         Ok(server)
@@ -76,6 +80,11 @@ impl HttpServer {
     /// Answers probes so much later from now on.
     pub fn set_pause(&self, milliseconds: u64) {
         self.facts.pause.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Says this of its load from now on, to probes.
+    pub fn set_load(&self, load: &str) {
+        *self.facts.load.lock().unwrap_or_else(PoisonError::into_inner) = Some(load.to_owned());
     }
 
     /// Decides what `/healthz` answers from now on.

@@ -1,8 +1,8 @@
 //! What the server answers.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use serde::Deserialize;
@@ -37,9 +37,12 @@ async fn name(State(facts): State<Arc<Facts>>, ConnectInfo(peer): ConnectInfo<Pe
     ([("x-client", peer.0.to_string())], facts.name.clone())
 }
 
-async fn health(State(facts): State<Arc<Facts>>) -> StatusCode {
+async fn health(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
     tokio::time::sleep(Duration::from_millis(facts.pause.load(Ordering::Relaxed))).await;
-    if facts.healthy.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    let is_healthy = facts.healthy.load(Ordering::Relaxed);
+    let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let load = facts.load.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    (status, AppendHeaders(load.map(|load| ("x-load", load))))
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -1,5 +1,6 @@
 //! A service of Consul: of a real one, and of a server in its place that says what Consul should not.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,34 +9,76 @@ use mesh_tests::wait::{eventually, until};
 use mesh_tests::{Host, LoggedChild, preflight};
 
 use super::fake::{Fake, Said};
+use super::papers::{Authority, Papers};
 use super::stage::{SOON, Stage, finish};
 
 /// Until a server that was killed leads its cluster of one again.
 const LEADS: Duration = Duration::from_secs(60);
 
-/// Where Consul's HTTP API is, in the balancer.
-const API: &str = "http://127.0.0.1:8500";
-
 /// A server of Consul that keeps what it knows over a restart.
 struct Consul {
     host: Host,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
+    door: Door,
     child: LoggedChild,
+}
+
+/// Where Consul's HTTP API is, in the balancer, and how it is asked.
+#[derive(Clone)]
+struct Door {
+    url: &'static str,
+    /// Consul's own settings.
+    settings: String,
+    /// What curl needs.
+    curl: Vec<String>,
+}
+
+/// Who may do everything.
+const ROOT: &str = "11111111-1111-1111-1111-111111111111";
+
+impl Door {
+    fn plain() -> Self {
+        let settings = "ports { http = 8500 }".to_owned();
+        Self { url: "http://127.0.0.1:8500", settings, curl: Vec::new() }
+    }
+
+    /// Inside TLS, where nobody may do anything without a token.
+    fn secured(Papers { certificate, key }: &Papers) -> Self {
+        let settings = format!(
+            "ports {{ http = -1, https = 8501 }}, cert_file = {certificate:?}, key_file = {key:?}, \
+             acl {{ enabled = true, default_policy = \"deny\", tokens {{ master = {ROOT:?}, agent = {ROOT:?} }} }}"
+        );
+        let curl = vec!["--insecure".to_owned(), "--header".to_owned(), format!("X-Consul-Token: {ROOT}")];
+        Self { url: "https://127.0.0.1:8501", settings, curl }
+    }
+
+    /// One request, by curl in the host; an answer that is an error is one.
+    fn ask(&self, host: &Host, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
+        let mut command: Command = host.command("curl");
+        command.args(["-sS", "--fail", "--max-time", "5", "-X", method, "-d", body]).args(&self.curl);
+        let output = command.arg(format!("{}{path}", self.url)).output()?;
+        anyhow::ensure!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
 }
 
 impl Consul {
     fn start(stage: &Stage) -> Self {
+        Self::start_behind(stage, Door::plain())
+    }
+
+    fn start_behind(stage: &Stage, door: Door) -> Self {
         let host = stage.scene.topology.balancer().clone();
         let directory = stage.scene.topology.directory();
-        let child = launch(&host, &directory);
-        let mut consul = Self { host, directory, child };
+        let child = launch(&host, &directory, &door);
+        let mut consul = Self { host, directory, door, child };
         consul.await_leader();
         consul
     }
 
     fn await_leader(&mut self) {
-        let host = self.host.clone();
-        let leads = |_: &LoggedChild| match ask(&host, "GET", "/v1/status/leader", "") {
+        let (host, door) = (self.host.clone(), self.door.clone());
+        let leads = |_: &LoggedChild| match door.ask(&host, "GET", "/v1/status/leader", "") {
             Ok(leader) if leader.len() > 2 => Ok(()),
             answer => anyhow::bail!("no leader: {answer:?}"),
         };
@@ -43,8 +86,11 @@ impl Consul {
     }
 
     fn put(&self, path: &str, body: &str) {
-        let done = until("Consul takes it", SOON, || ask(&self.host, "PUT", path, body));
-        done.unwrap();
+        self.answer(path, body);
+    }
+
+    fn answer(&self, path: &str, body: &str) -> String {
+        until("Consul takes it", SOON, || self.door.ask(&self.host, "PUT", path, body)).unwrap()
     }
 
     /// Registers a host of the stage.
@@ -79,36 +125,19 @@ impl Consul {
     }
 
     fn restart(&mut self) {
-        self.child = launch(&self.host, &self.directory);
+        self.child = launch(&self.host, &self.directory, &self.door);
         self.await_leader();
     }
 }
 
-fn launch(host: &Host, directory: &std::path::Path) -> LoggedChild {
+fn launch(host: &Host, directory: &Path, door: &Door) -> LoggedChild {
     let mut command = host.command(preflight::consul().unwrap());
     command.args(["agent", "-server", "-bootstrap-expect", "1", "-node", "one", "-disable-host-node-id"]);
-    command.args([
-        "-bind",
-        "127.0.0.1",
-        "-client",
-        "127.0.0.1",
-        "-http-port",
-        "8500",
-        "-server-port",
-        "8300",
-    ]);
+    command.args(["-bind", "127.0.0.1", "-client", "127.0.0.1", "-server-port", "8300"]);
+    command.args(["-hcl", &door.settings]);
     command.args(["-serf-lan-port", "8301", "-serf-wan-port", "-1", "-grpc-port", "-1", "-dns-port", "-1"]);
     command.args(["-hcl", "performance { raft_multiplier = 1 }", "-data-dir"]).arg(directory.join("consul"));
     LoggedChild::spawn("consul", command, directory.join("consul.log")).unwrap()
-}
-
-/// One request, by curl in the host; an answer that is an error is one.
-fn ask(host: &Host, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
-    let mut command: Command = host.command("curl");
-    command.args(["-sS", "--fail", "--max-time", "5", "-X", method, "-d", body]).arg(format!("{API}{path}"));
-    let output = command.output()?;
-    anyhow::ensure!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn table(keys: &str) -> String {
@@ -196,6 +225,69 @@ fn consul_says_who_is_there_while_connections_live() {
     traffic.finish();
 }
 
+#[test]
+fn consul_is_asked_over_tls_with_a_token() {
+    let stage = Stage::set(2);
+    let directory = stage.scene.topology.directory();
+    let [ours, other] = ["ours", "other"].map(|name| Authority::new(&directory, name));
+    let server = ours.issue("127.0.0.1");
+    let mut consul = Consul::start_behind(&stage, Door::secured(&server));
+    consul.register(&stage, 0, 1, "");
+    let rules =
+        "service \\\"web\\\" { policy = \\\"read\\\" } node_prefix \\\"\\\" { policy = \\\"read\\\" }";
+    consul.put("/v1/acl/policy", &format!("{{\"Name\": \"reader\", \"Rules\": \"{rules}\"}}"));
+    let answer = consul.answer("/v1/acl/token", "{\"Policies\": [{\"Name\": \"reader\"}]}");
+    let reader: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let (reader, token) = (reader["SecretID"].as_str().unwrap(), directory.join("token"));
+    std::fs::write(&token, reader).unwrap();
+    let asked = |ca: &Authority, keys: &str| {
+        let file = &ca.file;
+        stage.discover(&table(&format!(
+            "endpoints = [\"https://127.0.0.1:8501\"]\nca_file = {file:?}\ntoken_file = {token:?}\nwait = \"1s\"\n{keys}"
+        )));
+    };
+    asked(&ours, "");
+    stage.says(&[(0, "up", 100)]);
+    stage.serves(&[0]);
+    let traffic = stage.traffic();
+
+    // Whoever is not believed is told so, in words; what was said last stays.
+    let fails = |of: &str| {
+        let is_said = || stage.source().last_error.is_some_and(|error| error.contains(of));
+        eventually(of, SOON, is_said).unwrap_or_else(|error| panic!("{error:#}: {:?}", stage.source()));
+        assert_eq!(stage.source_becomes("stale").instances, 1);
+        stage.serves(&[0]);
+    };
+    asked(&other, "");
+    fails(
+        "TLS with https://127.0.0.1:8501 failed: the certificate is from nobody that `ca_file` or this host trusts",
+    );
+    asked(&ours, "server_name = \"consul.example\"\n");
+    fails("consul.example");
+    asked(&ours, "");
+    stage.source_becomes("live");
+    std::fs::write(&token, "22222222-2222-2222-2222-222222222222").unwrap();
+    fails("returned status 403 Forbidden: ACL not found");
+    std::fs::write(&token, reader).unwrap();
+    stage.source_becomes("live");
+    consul.kill();
+    consul.door = Door::secured(&ours.issue_expired("127.0.0.1"));
+    consul.restart();
+    fails("TLS with https://127.0.0.1:8501 failed: the certificate has expired");
+
+    // It is right again, without a reload.
+    consul.kill();
+    consul.door = Door::secured(&server);
+    consul.restart();
+    stage.source_becomes("live");
+    consul.check(0, "pass");
+    consul.register(&stage, 1, 1, "");
+    stage.says(&[(0, "up", 100), (1, "up", 100)]);
+    stage.serves(&[0, 1]);
+    assert!(!stage.scene.agent.log().contains(reader));
+    traffic.finish();
+}
+
 /// What Consul says of these hosts.
 fn entries(stage: &Stage, numbers: &[usize]) -> String {
     let entry = |number: &usize| {
@@ -206,6 +298,9 @@ fn entries(stage: &Stage, numbers: &[usize]) -> String {
     };
     format!("[{}]", numbers.iter().map(entry).collect::<Vec<_>>().join(","))
 }
+
+/// By this Consul says, from 1.11 on, that a token may not see everything.
+const FILTERED: &str = "x-consul-results-filtered-by-acls";
 
 fn indexed(index: &str, body: &str) -> Said {
     Said::new("200 OK", &[("x-consul-index", index)], body)
@@ -230,6 +325,10 @@ fn what_is_wrong_with_an_answer_of_consul_changes_nothing() {
     let wrong = [
         (Said::new("200 OK", &[], &other), "it has no index"),
         (indexed("80", "[{}]"), "missing field `Node`"),
+        (
+            Said::new("200 OK", &[("x-consul-index", "80"), (FILTERED, "true")], "[]"),
+            "/v1/health/service/web was answered in part: the token may not see the rest",
+        ),
         (indexed("80", "<html>"), "was answered with something else: expected value"),
         (
             Said::new("500 Internal Server Error", &[], "No cluster leader\n"),

@@ -1,88 +1,16 @@
 //! Instances in etcd: in a real one, and in a server in its place that refuses tokens and forgets history.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use mesh_tests::wait::{eventually, until};
-use mesh_tests::{Host, LoggedChild, preflight};
+use mesh_tests::wait::eventually;
 
 use super::fake::{Fake, Said};
+use super::member::{Door, Etcd, PORT, Tls};
+use super::papers::Authority;
 use super::stage::{SOON, Stage, finish};
 
-/// Until a member that was killed serves again.
-const SERVES: Duration = Duration::from_secs(60);
-
-/// The port that sources ask, and another where they do not find it.
-const PORT: u16 = 2379;
+/// A port where sources do not find it.
 const HIDDEN: u16 = 2479;
-
-/// A cluster of one.
-struct Etcd {
-    host: Host,
-    directory: PathBuf,
-    port: u16,
-    child: LoggedChild,
-}
-
-impl Etcd {
-    fn start(stage: &Stage) -> Self {
-        preflight::present("etcd", "etcd-server").unwrap();
-        preflight::present("etcdctl", "etcd-client").unwrap();
-        let (host, directory) = (stage.scene.topology.balancer().clone(), stage.scene.topology.directory());
-        let child = launch(&host, &directory, PORT);
-        let mut etcd = Self { host, directory, port: PORT, child };
-        etcd.await_health();
-        etcd
-    }
-
-    fn await_health(&mut self) {
-        let (host, port) = (self.host.clone(), self.port);
-        self.child.await_ready(SERVES, |_| control(&host, port, &["get", "health"]).map(drop)).unwrap();
-    }
-
-    /// Runs `etcdctl`, which must succeed.
-    fn control(&self, arguments: &[&str]) -> String {
-        until("etcd takes it", SOON, || control(&self.host, self.port, arguments)).unwrap()
-    }
-
-    fn put(&self, stage: &Stage, host: usize, keys: &str) {
-        let value = format!("{{\"address\": \"{}\"{keys}}}", stage.address(host));
-        self.control(&["put", &format!("/web/{host}"), &value]);
-    }
-
-    fn delete(&self, host: usize) {
-        assert_eq!(self.control(&["del", &format!("/web/{host}")]).trim(), "1");
-    }
-
-    /// Dies, as a crash would.
-    fn kill(&mut self) {
-        self.child.kill9().unwrap();
-    }
-
-    /// Begins again with what it knew, on this port.
-    fn restart(&mut self, port: u16) {
-        self.port = port;
-        self.child = launch(&self.host, &self.directory, port);
-        self.await_health();
-    }
-}
-
-fn launch(host: &Host, directory: &std::path::Path, port: u16) -> LoggedChild {
-    let url = format!("http://127.0.0.1:{port}");
-    let mut command = host.command("etcd");
-    command.arg("--data-dir").arg(directory.join("etcd"));
-    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    LoggedChild::spawn("etcd", command, directory.join("etcd.log")).unwrap()
-}
-
-fn control(host: &Host, port: u16, arguments: &[&str]) -> anyhow::Result<String> {
-    let mut command = host.command("etcdctl");
-    command.env("ETCDCTL_API", "3").arg(format!("--endpoints=127.0.0.1:{port}")).args(arguments);
-    let output = command.output()?;
-    anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 fn table(keys: &str) -> String {
     format!("[[service.discovery]]\nkind = \"etcd\"\nprefix = \"/web/\"\n{keys}")
@@ -186,10 +114,77 @@ fn etcd_is_asked_as_a_user() {
     // A token is forgotten with the member that gave it.
     etcd.kill();
     stage.source_becomes("stale");
-    etcd.child = launch(&etcd.host, &etcd.directory, PORT);
+    etcd.restart(PORT);
     stage.source_becomes("live");
     stage.serves(&[0, 1]);
     assert!(!stage.scene.agent.log().contains("s3cret"));
+}
+
+#[test]
+fn etcd_is_asked_over_tls() {
+    let stage = Stage::set(2);
+    let directory = stage.scene.topology.directory();
+    let [ours, other] = ["ours", "other"].map(|name| Authority::new(&directory, name));
+    let (server, client) = (ours.issue("127.0.0.1"), ours.issue("balancer.example"));
+    let tls = Tls { server: server.clone(), clients: ours.file.clone(), client: client.clone() };
+    let mut etcd = Etcd::start_behind(&stage, Door { port: PORT, tls: Some(tls) });
+    etcd.put(&stage, 0, "");
+    for user in [["user", "add", "root:toor"], ["user", "add", "balancer:s3cret"], ["role", "add", "reader"]]
+    {
+        etcd.control(&user);
+    }
+    etcd.control(&["role", "grant-permission", "reader", "--prefix=true", "read", "/web/"]);
+    etcd.control(&["user", "grant-role", "balancer", "reader"]);
+    etcd.control(&["user", "grant-role", "root", "root"]);
+    etcd.control(&["auth", "enable"]);
+    let password = directory.join("password");
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let asked = |ca: &Authority, keys: &str| {
+        stage.discover(&table(&format!(
+            "endpoints = [\"https://127.0.0.1:2379\"]\nuser = \"balancer\"\npassword_file = {password:?}\n\
+             ca_file = {:?}\n{keys}",
+            ca.file
+        )));
+    };
+    asked(&ours, &client.shown());
+    stage.says(&[(0, "up", 100)]);
+    stage.serves(&[0]);
+    let traffic = stage.traffic();
+
+    // Whoever is not believed is told so, in words; what was said last stays.
+    let fails = |of: &str| {
+        let is_said = || stage.source().last_error.is_some_and(|error| error.contains(of));
+        eventually(of, SOON, is_said).unwrap_or_else(|error| panic!("{error:#}: {:?}", stage.source()));
+        assert_eq!(stage.source_becomes("stale").instances, 1);
+        stage.serves(&[0]);
+    };
+    asked(&other, &client.shown());
+    fails(
+        "TLS with https://127.0.0.1:2379 failed: the certificate is from nobody that `ca_file` or this host trusts",
+    );
+    asked(&ours, &format!("{}server_name = \"etcd.example\"\n", client.shown()));
+    fails("etcd.example");
+    asked(&ours, "");
+    fails("alert");
+    asked(&ours, &other.issue("balancer.example").shown());
+    fails("alert");
+    let expired = ours.issue_expired("127.0.0.1");
+    etcd.kill();
+    etcd.door.tls.as_mut().unwrap().server = expired;
+    etcd.restart(PORT);
+    asked(&ours, &client.shown());
+    fails("TLS with https://127.0.0.1:2379 failed: the certificate has expired");
+
+    // It is right again, without a reload.
+    etcd.kill();
+    etcd.door.tls.as_mut().unwrap().server = server;
+    etcd.restart(PORT);
+    stage.source_becomes("live");
+    let entry = format!("{{\"address\": \"{}\"}}", stage.address(1));
+    etcd.control(&["--user=root:toor", "put", "/web/1", &entry]);
+    stage.says(&[(0, "up", 100), (1, "up", 100)]);
+    stage.serves(&[0, 1]);
+    traffic.finish();
 }
 
 /// A range with one host, at a revision.

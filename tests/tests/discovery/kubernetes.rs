@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,21 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use futures_util::stream;
 use mesh_tests::HostRuntime;
+use mesh_tests::wait::eventually;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::stage::{Stage, finish};
+use super::papers::{Authority, Papers};
+use super::stage::{SOON, Stage, finish};
 
 const PORT: u16 = 6443;
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
@@ -30,6 +38,8 @@ const ENDING: (bool, bool, bool) = (false, true, true);
 /// What is in the cluster.
 #[derive(Default)]
 struct Cluster {
+    /// Who may ask.
+    token: String,
     version: u64,
     slices: BTreeMap<String, Value>,
     /// What has happened, each at its version.
@@ -56,14 +66,51 @@ type World = Arc<watch::Sender<Cluster>>;
 /// The server, which may die while the cluster lives.
 struct ApiServer {
     world: World,
+    /// `None`: in plain.
+    tls: Option<TlsAcceptor>,
     running: Option<HostRuntime>,
+}
+
+/// Connections, after hands are shaken.
+struct Door {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for Door {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            // Whoever does not trust the certificate goes away.
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 impl ApiServer {
     fn start(stage: &Stage) -> Self {
-        let mut server = Self { world: Arc::new(watch::channel(Cluster::default()).0), running: None };
+        Self::start_with(stage, None)
+    }
+
+    fn start_with(stage: &Stage, tls: Option<TlsAcceptor>) -> Self {
+        let cluster = Cluster { token: "secret".into(), ..Cluster::default() };
+        let mut server = Self { world: Arc::new(watch::channel(cluster).0), tls, running: None };
         server.restart(stage);
         server
+    }
+
+    /// From now on only this token is good.
+    fn believes(&self, token: &str) {
+        self.world.send_modify(|cluster| cluster.token = token.to_owned());
     }
 
     fn kill(&mut self) {
@@ -75,7 +122,12 @@ impl ApiServer {
         let runtime = client.runtime(1).unwrap();
         let listener = runtime.block_on(TcpListener::bind((client.v4(), PORT))).unwrap().unwrap();
         let app = Router::new().route(SLICES, get(slices)).with_state(Arc::clone(&self.world));
-        runtime.spawn(async move { axum::serve(listener, app).await });
+        match self.tls.clone() {
+            None => drop(runtime.spawn(async move { axum::serve(listener, app).await })),
+            Some(tls) => {
+                drop(runtime.spawn(async move { axum::serve(Door { listener, tls }, app).await }));
+            }
+        }
         self.running = Some(runtime);
     }
 
@@ -96,7 +148,8 @@ async fn slices(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if headers.get("authorization").is_none_or(|token| token != "Bearer secret") {
+    let right = format!("Bearer {}", world.borrow().token);
+    if headers.get("authorization").is_none_or(|token| *token != right) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     if query.get("labelSelector").is_none_or(|selector| selector != "kubernetes.io/service-name=web") {
@@ -183,5 +236,108 @@ fn endpoints_of_a_service_come_and_go_while_connections_live() {
     stage.serves(&[0, 3]);
     server.has(&stage, "web-b", &[(3, READY), (2, READY)]);
     stage.serves(&[0, 2, 3]);
+    traffic.finish();
+}
+
+/// TLS of a server with these papers.
+fn acceptor(Papers { certificate, key }: &Papers) -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// What runs the agent as a pod would be: with the variables of a cluster, and a service account where clients look for it.
+fn pod(stage: &Stage, account: &Path) -> Vec<String> {
+    let server = stage.scene.topology.client().v4();
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && \
+         ln -s {} /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"",
+        account.display()
+    );
+    let words = ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned);
+    let variables = [format!("KUBERNETES_SERVICE_HOST={server}"), format!("KUBERNETES_SERVICE_PORT={PORT}")];
+    ["env".to_owned()].into_iter().chain(variables).chain(words).collect()
+}
+
+#[test]
+fn a_pod_finds_its_cluster_and_follows_its_account() {
+    let mut stage = Stage::set(3);
+    let directory = stage.scene.topology.directory();
+    let account = directory.join("account");
+    fs::create_dir(&account).unwrap();
+    let [ours, other] = ["ours", "other"].map(|name| Authority::new(&directory, name));
+    let address = stage.scene.topology.client().v4().to_string();
+    let mut server = ApiServer::start_with(&stage, Some(acceptor(&ours.issue(&address))));
+    server.has(&stage, "web-a", &[(0, READY)]);
+    let put = |name: &str, text: &str| {
+        // As a kubelet does: whoever reads finds the one or the other.
+        fs::write(account.join("new"), text).unwrap();
+        fs::rename(account.join("new"), account.join(name)).unwrap();
+    };
+    let authority = |of: &Authority| put("ca.crt", &fs::read_to_string(&of.file).unwrap());
+    let says = |stage: &Stage, of: &str| {
+        let is_said = || stage.source().last_error.is_some_and(|error| error.contains(of));
+        eventually(of, SOON, is_said).unwrap_or_else(|error| panic!("{error:#}: {:?}", stage.source()));
+    };
+    let source = "[[service.discovery]]\nkind = \"kubernetes\"\nnamespace = \"shop\"\nservice = \"web\"\n";
+    stage.discover(source);
+    says(&stage, "this is no pod with a service account, write `kubeconfig`");
+
+    authority(&ours);
+    put("token", "secret");
+    put("namespace", "shop");
+    let wrapper = pod(&stage, &account);
+    stage.scene.agent.wrap(&wrapper);
+    stage.scene.agent.restart().unwrap();
+    stage.says(&[(0, "up", 100)]);
+    stage.serves(&[0]);
+    let traffic = stage.traffic();
+
+    // The token is another from now on, and the server ends what was asked with the old one.
+    server.kill();
+    put("token", "renewed");
+    server.believes("renewed");
+    server.has(&stage, "web-a", &[(0, READY), (1, READY)]);
+    server.restart(&stage);
+    stage.says(&[(0, "up", 100), (1, "up", 100)]);
+    stage.source_becomes("live");
+    assert!(!stage.scene.agent.log().contains("renewed"));
+
+    // An old token, and a server of another authority, are said, and the last word stands.
+    let fails = |stage: &Stage, of: &str| {
+        says(stage, of);
+        assert_eq!(stage.source_becomes("stale").instances, 2);
+        stage.serves(&[0, 1]);
+    };
+    server.kill();
+    server.believes("another");
+    server.restart(&stage);
+    fails(&stage, "401");
+    put("token", "another");
+    stage.source_becomes("live");
+    for (papers, reason) in [
+        (other.issue(&address), "UnknownIssuer"),
+        (ours.issue("api.example"), "not valid for name"),
+        (ours.issue_expired(&address), "expired"),
+    ] {
+        server.kill();
+        server.tls = Some(acceptor(&papers));
+        server.restart(&stage);
+        // Or it would wait for long until it asks again.
+        stage.scene.agent.restart().unwrap();
+        fails(&stage, reason);
+    }
+    // The cluster has another authority from now on.
+    authority(&other);
+    server.kill();
+    server.tls = Some(acceptor(&other.issue(&address)));
+    server.has(&stage, "web-a", &[(1, READY), (2, READY)]);
+    server.restart(&stage);
+    stage.scene.agent.restart().unwrap();
+    stage.says(&[(1, "up", 100), (2, "up", 100)]);
+    stage.serves(&[1, 2]);
     traffic.finish();
 }

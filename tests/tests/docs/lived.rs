@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use mesh_tests::wait::{eventually, until};
+use mesh_tests::wait::eventually;
 use mesh_tests::{Agent, Client, Decap, HttpServer, Topology};
 
-use crate::markdown::{Document, code, root};
+use crate::markdown::{Document, code};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -118,32 +117,4 @@ fn the_recipes_for_backends_can_be_followed() {
     let settings: Vec<_> = blocks.iter().flat_map(|block| settings(block)).collect();
     assert_eq!(settings.len(), 4, "{settings:?}");
     settings.iter().for_each(|(key, value)| backend.sysctl(key, value).unwrap());
-}
-
-fn meshlb() -> PathBuf {
-    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("meshlb");
-    std::env::var_os("MESHLB_BIN").map_or(built, PathBuf::from)
-}
-
-/// `--bounding-set` of setpriv for what the systemd unit leaves.
-fn bounding_set() -> String {
-    let unit = std::fs::read_to_string(root().join("deploy/meshlb.service")).unwrap();
-    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
-    let names = line.split(' ').map(|name| name.strip_prefix("CAP_").unwrap().to_lowercase());
-    names.fold("-all".to_owned(), |set, name| format!("{set},+{name}"))
-}
-
-#[test]
-fn the_capabilities_of_the_unit_are_enough() {
-    let mut readme = Readme::set();
-    assert!(readme.agent.terminate().unwrap().success());
-    readme.must(&format!("meshlb detach --config {FILE}"));
-    let mut command: Command = readme.topology.balancer().command("setpriv");
-    command.args(["--bounding-set", &bounding_set()]).arg(meshlb());
-    let mut agent = command.arg("run").arg("--config").arg(readme.agent.config_path()).spawn().unwrap();
-    let client = Client::new(readme.topology.client()).unwrap();
-    let answer = until("the service answers", SOON, || client.get(SocketAddr::new(readme.vip, 80)));
-    agent.kill().unwrap();
-    agent.wait().unwrap();
-    answer.unwrap();
 }

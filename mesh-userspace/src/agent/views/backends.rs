@@ -20,7 +20,8 @@ use std::{
 impl Agent {
     pub(in crate::agent) fn backend_views(&self) -> Vec<BackendView> {
         let actual = self.reconciler.actual();
-        let (latencies, names) = (self.inputs.latencies(), interface_names(actual));
+        let (latencies, loads) = (self.inputs.latencies(), self.inputs.loads());
+        let names = interface_names(actual);
         let (members, nobody) = (self.members(), BTreeMap::new());
         let mut views = Vec::new();
         for service in &self.config.services {
@@ -46,7 +47,7 @@ impl Agent {
                     drained: self.overrides.is_drained(&key),
                     maintenance: work.map(|work| work.reason.clone()),
                     state: state(known, work.is_some()).to_owned(),
-                    health: self.health_view(&key, latencies.get(&key)),
+                    health: self.health_view(&key, latencies.get(&key), loads.get(&key)),
                     next_hop: known.and_then(|backend| backend.next_hop).map(|hop| show_hop(&hop, &names)),
                     ..counted
                 });
@@ -71,15 +72,22 @@ impl Agent {
         BackendView { slots, packets, bytes, new_flows, recorded_flows, ..BackendView::default() }
     }
 
-    fn health_view(&self, key: &health::Key, latency: Option<&Duration>) -> Option<HealthView> {
+    fn health_view(
+        &self,
+        key: &health::Key,
+        latency: Option<&Duration>,
+        load: Option<&f64>,
+    ) -> Option<HealthView> {
         let verdicts = self.inputs.verdicts();
-        let Verdict { state, since, last_error, damped, .. } = verdicts.get(key)?;
+        let Verdict { state, since, last_error, damped, load_error, .. } = verdicts.get(key)?;
         Some(HealthView {
             state: state.to_string(),
             since_seconds: SystemTime::now().duration_since(*since).unwrap_or_default().as_secs_f64(),
             last_error: last_error.clone(),
             damped: *damped,
             held: *state == health::State::Down && self.correlator.holds(key),
+            load: load.copied(),
+            load_error: load_error.as_ref().map(ToString::to_string),
             latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
         })
     }

@@ -3,11 +3,12 @@
 use crate::{
     agent::state::Agent,
     api::types::SourceView,
-    config::{self, Discovery, DiscoverySource},
-    discovery::Report,
+    config::{self, Discovery},
+    discovery::{Report, Word},
 };
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     time::{Duration, SystemTime},
 };
 
@@ -15,21 +16,29 @@ impl Agent {
     /// Every source, in the order of the configuration.
     pub(super) fn source_views(&self) -> Vec<SourceView> {
         let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut views = Vec::new();
+        let mut views = Vec::from_iter(self.fleet_view());
         let (reports, now) = (self.inputs.reports(), SystemTime::now());
         for (service, Discovery { source, .. }) in named(&self.config) {
             let users = services.entry(source.to_string()).or_default();
             if users.is_empty()
                 && let Some(report) = reports.get(&source.to_string())
             {
-                views.push(source_view(source, report, now));
+                views.push(source_view((source, &source.kind()), report, now));
             }
             users.push(service.name.clone());
         }
         for view in &mut views {
-            view.services = services.remove(&view.source).unwrap_or_default();
+            view.services.extend(services.remove(&view.source).into_iter().flatten());
         }
         views
+    }
+
+    /// Where services are defined, if anywhere else than in the file.
+    fn fleet_view(&self) -> Option<SourceView> {
+        let from = self.written.services_from.as_ref()?;
+        let definitions = self.inputs.definitions();
+        let view = source_view((from, &from.kind()), definitions.get(&from.to_string())?, SystemTime::now());
+        Some(SourceView { services: self.fleet.names(), ..view })
     }
 
     /// The names of a service's sources, and how old the oldest word among theirs is that is not live. Seconds.
@@ -74,11 +83,15 @@ fn problem(source: &str, report: &Report, now: SystemTime) -> Option<String> {
     })
 }
 
-fn source_view(source: &DiscoverySource, report: &Report, now: SystemTime) -> SourceView {
-    let instances = report.snapshot.as_ref().map_or(0, |snapshot| snapshot.instances().len());
+fn source_view<W: Word>(
+    (source, kind): (&dyn Display, &dyn Display),
+    report: &Report<W>,
+    now: SystemTime,
+) -> SourceView {
+    let instances = report.snapshot.as_ref().map_or(0, |snapshot| snapshot.count());
     SourceView {
         source: source.to_string(),
-        kind: source.kind().to_string(),
+        kind: kind.to_string(),
         services: Vec::new(),
         state: report.state().to_owned(),
         instances: u32::try_from(instances).unwrap_or(u32::MAX),

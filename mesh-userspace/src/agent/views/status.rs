@@ -6,16 +6,20 @@ use crate::{
         clock,
         state::{Agent, ifindex},
     },
-    api::types::{FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
+    api::types::{BackendDown, FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
     config,
     dataplane::{Dataplane as _, kernel::LoadedProgram},
     desired::Role,
+    health,
     metrics::Snapshot,
     nexthop::Resolution,
 };
 use mesh_common::quic::Routed;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 use tracing::warn;
+
+/// Backends that are down and listed.
+const MOST_DOWN: usize = 20;
 
 impl Agent {
     pub(in crate::agent) fn status(&mut self) -> Status {
@@ -42,7 +46,31 @@ impl Agent {
             quic: self.quic_packets(),
             watched: self.is_watched(),
             discovery: self.source_views(),
+            backends_down: self.backends_down(),
+            slots_changing: self.reconciler.slots_changing(),
         }
+    }
+
+    /// Those that went down last, first.
+    fn backends_down(&self) -> Vec<BackendDown> {
+        let verdicts = self.inputs.verdicts();
+        let now = SystemTime::now();
+        let mut down = Vec::new();
+        for (key, service) in &self.desired.services {
+            for (address, _) in service.backends.iter().filter(|(_, backend)| backend.role == Role::Down) {
+                let verdict = verdicts.get(&health::Key { service: *key, address: *address });
+                let since = verdict.and_then(|verdict| now.duration_since(verdict.since).ok());
+                down.push(BackendDown {
+                    service: service.name.clone(),
+                    address: address.to_string(),
+                    since_seconds: since.unwrap_or_default().as_secs_f64(),
+                    reason: verdict.and_then(|verdict| verdict.last_error.clone()),
+                });
+            }
+        }
+        down.sort_by(|one, other| one.since_seconds.total_cmp(&other.since_seconds));
+        down.truncate(MOST_DOWN);
+        down
     }
 
     fn interfaces(&self) -> Vec<InterfaceView> {
@@ -77,6 +105,7 @@ impl Agent {
         let refused = |reason| format!("the configuration is not what is in the file: {reason}");
         problems.extend(self.refused.as_ref().map(refused));
         problems.extend(self.forgetful.clone());
+        problems.extend(self.memoir.unwritten.clone());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
@@ -98,6 +127,8 @@ impl Agent {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }
+        problems.extend(self.config.services.iter().filter_map(|service| self.silent_loads(service)));
+        problems.extend(self.fleet_problems());
         problems.extend(self.source_problems());
         problems.extend(self.config.services.iter().filter_map(|service| self.resized(service)));
         problems.extend(self.config.services.iter().flat_map(|service| self.behind_routers(service)));
@@ -120,6 +151,22 @@ impl Agent {
                 )
             })
             .collect()
+    }
+
+    /// Backends whose load a service's shares should follow, and that do not say it.
+    fn silent_loads(&self, service: &config::Service) -> Option<String> {
+        let verdicts = self.inputs.verdicts();
+        let key = |address| health::Key { service: service.key(), address };
+        let error = |backend: &config::Backend| {
+            let error = verdicts.get(&key(backend.address))?.load_error.as_ref()?;
+            Some((backend.address, error.to_string()))
+        };
+        let silent: Vec<_> = service.backends.iter().filter_map(error).collect();
+        let (address, reason) = silent.first()?;
+        let (name, count, all) = (&service.name, silent.len(), service.backends.len());
+        Some(format!(
+            "service {name:?}: {count} of {all} backends do not say their load, such as {address}: {reason}"
+        ))
     }
 
     /// A table keeps the size that it was created with.
@@ -168,6 +215,8 @@ impl Agent {
             quic: self.quic_packets(),
             flows: self.flow_use(),
             discovery: self.source_views(),
+            problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
+            reconciles: self.reconciles,
             reloads: self.reloads,
             incidents: self.incidents,
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::{Method, StatusCode};
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ use crate::api::types::{
     ServiceView, Status,
 };
 use crate::api::{AgentHandle, ApiSocket, Client, ClientError, Readiness, Timeouts, serve};
+use crate::events::{Happening, Kind, Log};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -82,6 +83,10 @@ pub(super) fn usual(command: Command) {
         Command::Status(reply) => reply.send(status()).unwrap(),
         Command::Services(reply) => reply.send(vec![service("web"), service("empty")]).unwrap(),
         Command::Backends(reply) => reply.send(vec![backend("10.0.0.1"), backend("fd00::1")]).unwrap(),
+        Command::Events { question, reply } => {
+            let happening = Happening::new(Kind::Agent, format!("{question:?}"));
+            reply.send(Log::default().note(vec![happening], SystemTime::UNIX_EPOCH)).unwrap();
+        }
         Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
         Command::Bench { interface, reply } => {
             // There is no kernel here.

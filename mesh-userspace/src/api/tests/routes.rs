@@ -54,6 +54,27 @@ async fn flows_are_limited() {
 }
 
 #[tokio::test]
+async fn events_are_asked_for_as_the_client_wants() {
+    let served = served(usual);
+    let client = served.client();
+    let question = async |after, since, service, limit| {
+        client.events(after, since, service, limit).await.unwrap().remove(0).what.message
+    };
+    let all = question(None, None, None, 100).await;
+    assert_eq!(all, "Question { after: None, since: None, service: None, limit: 100 }");
+    let some = question(Some(7), Some(Duration::from_secs(60)), Some("a&b"), usize::MAX).await;
+    assert!(some.starts_with("Question { after: Some(7), since: Some("), "{some}");
+    assert!(some.ends_with(&format!("service: Some(\"a&b\"), limit: {} }}", usize::MAX)), "{some}");
+    let (status, body) = served.request(Method::GET, "/v1/events?since_seconds=18446744073709551615").await;
+    assert!(
+        status == StatusCode::OK && body.contains("since: None") && body.contains("limit: 100"),
+        "{body}"
+    );
+    let (status, _) = served.failure(Method::GET, "/v1/events?after=x").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn backends_of_both_families_are_drained_and_undrained() {
     let served = served(usual);
     let client = served.client();

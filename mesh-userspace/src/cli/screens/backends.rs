@@ -51,7 +51,12 @@ fn note(b: &BackendView) -> String {
         .then(|| format!("weight by order, configured {}", b.configured_weight));
     let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
     let error = health.and_then(|h| h.last_error.clone());
-    [work, weight, starting, slowed, damped, held, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let load = health.and_then(|h| h.load_error.clone());
+    [work, weight, starting, slowed, damped, held, error, load]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[cfg(test)]
@@ -77,8 +82,7 @@ mod tests {
                 since_seconds: 11_000.0,
                 last_error: None,
                 latency_ms: Some(0.4),
-                damped: false,
-                held: false,
+                ..HealthView::default()
             }),
             next_hop: Some("eth0 02:00:00:00:00:01 mtu 1500".into()),
             slots: 8191,
@@ -94,9 +98,7 @@ mod tests {
             state: "down".into(),
             since_seconds: 42.0,
             last_error: Some("connection refused".into()),
-            latency_ms: None,
-            damped: false,
-            held: false,
+            ..HealthView::default()
         };
         BackendView {
             address: "10.0.1.20".into(),

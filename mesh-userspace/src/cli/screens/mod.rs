@@ -2,6 +2,7 @@
 
 mod backends;
 mod changes;
+mod events;
 mod explain;
 mod flows;
 mod services;
@@ -10,6 +11,7 @@ mod trace;
 
 pub(super) use backends::backends;
 pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, weighed};
+pub(super) use events::{event, events};
 pub(super) use explain::explained;
 pub(super) use flows::flows;
 pub(super) use services::services;

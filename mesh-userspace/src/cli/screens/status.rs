@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::types::{FlowUse, InterfaceView, ProgramView, ServiceHealth, SourceView, Status};
+use crate::api::types::{
+    BackendDown, FlowUse, InterfaceView, ProgramView, ServiceHealth, SourceView, Status,
+};
 use crate::cli::format::{age, count, percent};
 use crate::cli::table::Column::{Number, Text};
 use crate::cli::table::{pairs, table};
@@ -14,6 +16,7 @@ pub(in crate::cli) fn status(status: &Status) -> String {
         problems(status),
         facts(status),
         services(&status.services),
+        down(&status.backends_down),
         sources(&status.discovery),
         outcomes(status),
         quic(status),
@@ -37,7 +40,8 @@ fn problems(s: &Status) -> String {
 fn facts(s: &Status) -> String {
     let interfaces = s.interfaces.iter().map(|i| ["interface".to_owned(), interface(i)]);
     let programs = s.programs.iter().map(|p| ["program".to_owned(), program(p)]);
-    pairs(interfaces.chain(programs).chain([["flows".to_owned(), flows(s.flows)]]).collect())
+    let tables = ["tables".to_owned(), tables(s.slots_changing)];
+    pairs(interfaces.chain(programs).chain([tables, ["flows".to_owned(), flows(s.flows)]]).collect())
 }
 
 fn interface(i: &InterfaceView) -> String {
@@ -50,6 +54,21 @@ fn program(p: &ProgramView) -> String {
         "{}: {} instructions verified, loaded in {:.0} ms",
         p.name, p.verified_instructions, p.load_time_ms
     )
+}
+
+fn tables(changing: u64) -> String {
+    if changing == 0 { "at rest".to_owned() } else { format!("{} slots change over", count(changing)) }
+}
+
+fn down(backends: &[BackendDown]) -> String {
+    if backends.is_empty() {
+        return String::new();
+    }
+    let columns = [Text("BACKEND DOWN"), Text("SERVICE"), Number("FOR"), Text("LAST ERROR")];
+    let row = |b: &BackendDown| {
+        vec![b.address.clone(), b.service.clone(), age(b.since_seconds), b.reason.clone().unwrap_or_default()]
+    };
+    table(&columns, backends.iter().map(row).collect())
 }
 
 fn flows(f: FlowUse) -> String {
@@ -153,6 +172,13 @@ mod tests {
                 routed: BTreeMap::from([("connection_id".into(), 5678), ("malformed".into(), 0)]),
                 ..QuicPackets::default()
             },
+            backends_down: vec![BackendDown {
+                service: "dns".into(),
+                address: "10.0.0.7".into(),
+                since_seconds: 300.0,
+                reason: Some("connection refused".into()),
+            }],
+            slots_changing: 0,
             discovery: vec![
                 SourceView {
                     source: "file /etc/meshlb/web.toml".into(),
@@ -176,6 +202,7 @@ no problems
 interface  eth0 native
 interface  eth1 generic (the driver has no native XDP)
 program    meshlb: 43210 instructions verified, loaded in 85 ms
+tables     at rest
 flows      1234 of 524288 entries (<1%)
 
 SERVICE  STATE     UP  DOWN  DRAINING
@@ -184,6 +211,9 @@ api      ok         2     0         1
 dns      degraded   1     1         0
 ntp      down       0     2         0
 ssh      panic      1     2         0
+
+BACKEND DOWN  SERVICE  FOR  LAST ERROR
+10.0.0.7      dns       5m  connection refused
 
 SOURCE                     STATE   INSTANCES  AGE
 file /etc/meshlb/web.toml  live            3  12s

@@ -83,9 +83,9 @@ impl<W: Write> Sink<'_, W> {
                     return Ok(());
                 }
                 if more == 0 {
-                    self.output.line(line, |_| None)
+                    self.output.line(line, |_| None::<String>)
                 } else {
-                    self.output.line(line, |_| Some(screens::missed(more)))
+                    self.output.line(line, |_| screens::missed(more))
                 }
             }
         }
@@ -95,7 +95,7 @@ impl<W: Write> Sink<'_, W> {
         *self.seen.outcomes.entry(packet.outcome.clone()).or_default() += 1;
         match &mut self.capture {
             Some(capture) => Ok(capture.write(packet)?),
-            None => self.output.line(line, |_| Some(screens::packet(packet))),
+            None => self.output.line(line, |_| screens::packet(packet)),
         }
     }
 }

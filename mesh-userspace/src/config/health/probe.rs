@@ -126,6 +126,8 @@ pub struct HttpProbe {
     pub expect: Statuses,
     /// What the body has to contain.
     pub answer: Option<Pattern>,
+    /// The header of the answer that says the backend's load; `None`: nothing is looked for.
+    pub load_header: Option<String>,
 }
 
 /// A question for a gRPC server's health.
@@ -176,6 +178,7 @@ impl HttpProbe {
             headers: Vec::new(),
             expect: Statuses::one(Self::EXPECT),
             answer: None,
+            load_header: None,
         }
     }
 }
@@ -194,6 +197,16 @@ impl ProbeKind {
             Self::Icmp => ProbeName::Icmp,
             Self::Command(..) => ProbeName::Command,
             Self::Heartbeat { .. } => ProbeName::Heartbeat,
+        }
+    }
+
+    /// Whether backends say of their load.
+    #[must_use]
+    pub const fn tells_load(&self) -> bool {
+        match self {
+            Self::Http(probe) => probe.load_header.is_some(),
+            Self::Heartbeat { .. } => true,
+            Self::Tcp | Self::Grpc(_) | Self::Udp(_) | Self::Dns(_) | Self::Icmp | Self::Command(..) => false,
         }
     }
 

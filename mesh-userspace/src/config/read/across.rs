@@ -94,8 +94,8 @@ fn overlap(one: &Placed, other: &Placed, report: &Report) -> Problem {
 fn check_rules(services: &[Placed], limits: Limits, report: &mut Report) {
     let keys: Vec<_> = services.iter().map(|placed| abi_key(placed.service.key())).collect();
     let most = index(limits.rules).unwrap_or(usize::MAX);
-    let widest = services.iter().zip(&keys).find(|(_, key)| key.is_wide());
-    if let (None, Some((placed, _))) = (wide::count(&keys, most), widest) {
+    let last = services.iter().zip(&keys).rfind(|(_, key)| key.is_wide());
+    if let (None, Some((placed, _))) = (wide::count(&keys, most), last) {
         let message = format!("ranges of ports and prefixes make more than {most} rules, which do not fit");
         report.add(too_many(message, "rules", &placed.ports));
     }
@@ -155,6 +155,7 @@ fn too_many(message: String, limit: &str, span: &Range<usize>) -> Problem {
     Problem::new(message)
         .advise(format!("raise `{limit}` in [limits], which needs a restart of the agent"))
         .at(span.clone())
+        .of_a_limit()
 }
 
 fn index(limit: u32) -> Option<usize> {

@@ -13,7 +13,10 @@ use super::report::Report;
 use super::section::{Key, Section};
 use super::service::Placed;
 use super::{service, value};
-use crate::config::{Backend, Discovery, DiscoveryKind, DiscoverySource, FileSource, Problem, Protocol};
+use crate::config::{
+    Backend, Discovery, DiscoveryKind, DiscoverySource, EtcdSource, FileSource, Problem, Protocol,
+    ServicesFrom, ServicesKind,
+};
 
 /// A source, placed where it begins.
 pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discovery>> {
@@ -33,6 +36,18 @@ pub(super) fn discovery(mut section: Section<'_, '_>) -> Option<Spanned<Discover
     section.finish();
     let ports = ports.map(Spanned::into_inner);
     Some(Spanned::new(at, Discovery { source: source?, ports, weight }))
+}
+
+/// Reads `[services_from]`.
+pub(super) fn services_from(mut section: Section<'_, '_>) -> Option<ServicesFrom> {
+    let kind = section.required(Key("kind", "\"etcd\""), value::choice("kind of source"));
+    let source = match kind?.into_inner() {
+        ServicesKind::Etcd => registry::etcd(&mut section),
+    };
+    section.finish();
+    let source = source?;
+    let prefix = format!("{}/services/", source.prefix.trim_end_matches('/'));
+    Some(ServicesFrom { etcd: EtcdSource { prefix, ..source } })
 }
 
 fn file(section: &mut Section<'_, '_>) -> Option<FileSource> {

@@ -9,13 +9,13 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::report::Report;
 use super::section::Section;
 use super::service::{self, Placed};
-use super::syntax;
 use super::value::{self, Node, Read};
+use super::{definition, syntax};
 use crate::config::Problem;
 use crate::config::source::SourceFile;
 
 /// What an included file may hold.
-const SERVICE: &str = "service";
+pub(super) const SERVICE: &str = "service";
 
 /// The directory that a text includes and where it says so, if it does; whether it is right otherwise is found out later.
 pub(in crate::config) fn include(text: &str) -> Option<(PathBuf, Range<usize>)> {
@@ -34,19 +34,29 @@ pub(super) fn directory(node: &Node<'_>) -> Read<PathBuf> {
 
 /// A file's table, whose places are those among all files.
 pub(super) fn parsed(file: &SourceFile) -> Result<DeTable<'_>, Problem> {
-    let table = DeTable::parse(&file.text);
-    let table = table.map_err(|error| syntax::problem(&error).moved(file.start))?.into_inner();
+    let table = if file.defines.is_some() { definition::table(&file.text) } else { toml(&file.text) };
+    let table = table.map_err(|problem| problem.moved(file.start))?;
     Ok(if file.start == 0 { table } else { moved_table(table, file.start) })
+}
+
+/// The table that a text in TOML is.
+pub(super) fn toml(text: &str) -> Result<DeTable<'_>, Problem> {
+    DeTable::parse(text).map(Spanned::into_inner).map_err(|error| syntax::problem(&error))
 }
 
 /// The services of an included file, which holds nothing else.
 pub(super) fn services(table: &DeTable<'_>, main: &str, report: &mut Report) -> Vec<Placed> {
+    refuse_others(table, ("a file that is included", main), report);
+    Section::root(table, report).sections(SERVICE, service::service)
+}
+
+/// Refuses what is no service in a place for services; it belongs to the main file.
+pub(super) fn refuse_others(table: &DeTable<'_>, (place, main): (&str, &str), report: &mut Report) {
     for key in table.iter().map(|(key, _)| key).filter(|key| key.get_ref() != SERVICE) {
-        let message = format!("`{}` in a file that is included", key.get_ref().escape_debug());
+        let message = format!("`{}` in {place}", key.get_ref().escape_debug());
         let advice = format!("such a file holds [[service]] only: move this to {main}");
         report.add(Problem::new(message).advise(advice).at(key.span()));
     }
-    Section::root(table, report).sections(SERVICE, service::service)
 }
 
 fn moved_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {

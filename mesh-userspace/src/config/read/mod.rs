@@ -6,10 +6,12 @@
 mod across;
 mod agent;
 mod backend;
+mod definition;
 mod discovery;
 mod faces;
 mod health;
 mod include;
+mod json;
 mod outer_source;
 mod performance;
 mod quic;
@@ -26,6 +28,7 @@ use std::iter;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::source::SourceFile;
 use super::{Config, Limits, Problem, Source};
 use report::Report;
 use section::{Key, Section};
@@ -35,11 +38,11 @@ pub(super) use value::refusal;
 
 /// Parses and validates a whole configuration.
 pub(super) fn config(source: &Source) -> Result<Config, Vec<Problem>> {
-    let files = || iter::once(source.main()).chain(source.included());
+    let files = || iter::once(source.main()).chain(source.others());
     let (mut parsed, mut wrong) = (Vec::new(), Vec::new());
     for file in files() {
         match include::parsed(file) {
-            Ok(table) => parsed.push(table),
+            Ok(table) => parsed.push((file, table)),
             Err(problem) => wrong.push(problem),
         }
     }
@@ -51,11 +54,12 @@ pub(super) fn config(source: &Source) -> Result<Config, Vec<Problem>> {
     report.finish(config)
 }
 
-/// The configuration of a main file's table, and those of the files that it includes.
-fn whole(files: &[DeTable<'_>], name: &str, report: &mut Report) -> Option<Config> {
-    let (main, included) = files.split_first()?;
+/// The configuration of a main file's table, of those of the files that it includes, and of services defined elsewhere.
+fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) -> Option<Config> {
+    let ((_, main), others) = files.split_first()?;
     let mut root = Section::root(main, report);
     let include = root.optional(Key("include", "\"/etc/meshlb/conf.d\""), include::directory);
+    let services_from = root.section("services_from").and_then(discovery::services_from);
     let agent = root.required_section("agent").and_then(agent::agent);
     let api = root.section("api").map(faces::api).unwrap_or_default();
     let metrics = root.section("metrics").map(faces::metrics).unwrap_or_default();
@@ -64,13 +68,16 @@ fn whole(files: &[DeTable<'_>], name: &str, report: &mut Report) -> Option<Confi
     let probing = root.section("health").map(health::probing).unwrap_or_default();
     let mut services = root.sections("service", service::service);
     root.finish();
-    for file in included {
-        services.extend(include::services(file, name, report));
+    for (file, table) in others {
+        match &file.defines {
+            None => services.extend(include::services(table, name, report)),
+            Some(service) => services.extend(definition::service(table, service, report)),
+        }
     }
     across::check(&services, limits, report);
     let services = services.into_iter().map(|placed| placed.service).collect();
     let include = include.map(Spanned::into_inner);
-    Some(Config { include, agent: agent?, api, metrics, log, limits, probing, services })
+    Some(Config { include, services_from, agent: agent?, api, metrics, log, limits, probing, services })
 }
 
 fn limits(mut section: Section<'_, '_>) -> Limits {

@@ -22,7 +22,7 @@ struct Lines {
 
 impl Report {
     pub(super) fn new<'a>(files: impl Iterator<Item = &'a SourceFile>) -> Self {
-        let lines = |SourceFile { name, text, start }: &SourceFile| {
+        let lines = |SourceFile { name, text, start, .. }: &SourceFile| {
             let ends = text.match_indices('\n').map(|(offset, _)| start.saturating_add(offset)).collect();
             Lines { name: name.clone(), start: *start, ends }
         };

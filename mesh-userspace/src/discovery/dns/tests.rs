@@ -11,15 +11,14 @@ use hickory_proto::rr::{RData, Record};
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::question::{self, Kind};
 use crate::config::{DiscoverySource, DnsFamily, DnsLookup, DnsSource};
-use crate::discovery::{Instance, Report, Reports, Snapshot, Sources};
+use crate::discovery::tests::{Heard, says};
+use crate::discovery::{Instance, Report, Snapshot, Sources};
 
-const SOON: Duration = Duration::from_secs(10);
 const WEB: &str = "web.example";
 
 /// What a server does with a question.
@@ -166,7 +165,7 @@ fn addresses(lasts: &[u8]) -> Vec<RData> {
 struct Followed {
     _directory: TempDir,
     sources: Sources,
-    reports: watch::Receiver<Reports>,
+    reports: Heard,
     source: DnsSource,
 }
 
@@ -184,7 +183,7 @@ impl Followed {
 
     fn follows(source: DnsSource) -> Self {
         let directory = tempdir().unwrap();
-        let (tx, reports) = watch::channel(Reports::new());
+        let (tx, reports) = Heard::channel();
         let sources = Sources::new(tx, directory.path());
         let mut followed = Self { _directory: directory, sources, reports, source };
         followed.update();
@@ -195,17 +194,6 @@ impl Followed {
     fn update(&mut self) {
         self.sources.update([DiscoverySource::Dns(self.source.clone())].iter());
     }
-
-    async fn until(&mut self, holds: impl Fn(&Report) -> bool) -> Report {
-        let found = timeout(SOON, self.reports.wait_for(|reports| reports.values().any(&holds))).await;
-        let reports =
-            found.map(|reports| reports.unwrap().clone()).map_err(|_late| self.reports.borrow().clone());
-        reports.unwrap_or_else(|last| panic!("waited in vain, had {last:?}")).into_values().next().unwrap()
-    }
-
-    async fn fails(&mut self, with: &str) -> Report {
-        self.until(|report| report.error.as_ref().is_some_and(|error| error.contains(with))).await
-    }
 }
 
 fn of(lasts: &[u8]) -> Snapshot {
@@ -213,8 +201,7 @@ fn of(lasts: &[u8]) -> Snapshot {
 }
 
 fn has(lasts: &[u8]) -> impl Fn(&Report) -> bool {
-    let expected = of(lasts);
-    move |report| report.snapshot.as_deref() == Some(&expected) && report.error.is_none()
+    says(of(lasts))
 }
 
 #[tokio::test]
@@ -228,12 +215,12 @@ async fn addresses_of_both_families_are_asked_again_when_they_end() {
         of(lasts).instances().iter().copied().chain([Instance::new(v6, None)]).collect()
     };
     let both = expected(&[1, 2]);
-    followed.until(|report| report.snapshot.as_deref() == Some(&both)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&both)).await;
     // A long time is kept, though there is news; until somebody asks in another way.
     server.does(WEB, Kind::Aaaa, Deed::Records(3600, vec![RData::from(v6)]));
     server.does(WEB, Kind::A, Deed::Records(3600, addresses(&[2])));
     let fewer = expected(&[2]);
-    followed.until(|report| report.snapshot.as_deref() == Some(&fewer)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&fewer)).await;
     server.has(WEB, &[3]);
     let asked = server.asked.lock().unwrap().len();
     sleep(Duration::from_millis(2500)).await;
@@ -241,7 +228,7 @@ async fn addresses_of_both_families_are_asked_again_when_they_end() {
     followed.source.timeout = Duration::from_millis(400);
     followed.update();
     let other = expected(&[3]);
-    followed.until(|report| report.snapshot.as_deref() == Some(&other)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&other)).await;
 }
 
 #[tokio::test]
@@ -249,7 +236,7 @@ async fn a_time_of_0_does_not_mean_without_a_pause() {
     let server = Server::start().await;
     server.does(WEB, Kind::A, Deed::Records(0, addresses(&[1])));
     let mut followed = Followed::asks(&[server.address]);
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     sleep(Duration::from_millis(2500)).await;
     let asked = server.asked.lock().unwrap().len();
     assert!((4..=8).contains(&asked), "{asked} questions in 2.5 s");
@@ -260,21 +247,23 @@ async fn a_name_that_is_gone_keeps_its_addresses_for_a_while() {
     let server = Server::start().await;
     server.has(WEB, &[1]);
     let mut followed = Followed::asks(&[server.address]);
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     let begin = Instant::now();
     server.does(WEB, Kind::A, Deed::Code(ResponseCode::NXDomain));
     server.does(WEB, Kind::Aaaa, Deed::Code(ResponseCode::NXDomain));
-    followed.until(has(&[])).await;
+    followed.reports.until(has(&[])).await;
     assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
     server.has(WEB, &[2]);
-    followed.until(has(&[2])).await;
+    followed.reports.until(has(&[2])).await;
     // One that nothing is known of says first that it is doubted.
     let mut stranger =
         Followed::follows(DnsSource { name: "none.example".to_owned(), ..followed.source.clone() });
-    let report =
-        stranger.fails("A none.example: the name has no such records; this is believed after 3s").await;
+    let report = stranger
+        .reports
+        .fails("A none.example: the name has no such records; this is believed after 3s")
+        .await;
     assert_eq!((report.state(), report.snapshot), ("silent", None));
-    stranger.until(has(&[])).await;
+    stranger.reports.until(has(&[])).await;
 }
 
 #[tokio::test]
@@ -282,7 +271,7 @@ async fn what_is_no_answer_changes_nothing_and_is_said() {
     let server = Server::start().await;
     server.has(WEB, &[1]);
     let mut followed = Followed::asks(&[server.address]);
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     let cases = [
         (Deed::Code(ResponseCode::ServFail), "Server Failure"),
         (Deed::Code(ResponseCode::Refused), "Query Refused"),
@@ -291,22 +280,24 @@ async fn what_is_no_answer_changes_nothing_and_is_said() {
     ];
     for (deed, error) in cases {
         server.does(WEB, Kind::A, deed);
-        let report =
-            followed.fails(&format!("A web.example is not answered: {}: {error}", server.address)).await;
+        let report = followed
+            .reports
+            .fails(&format!("A web.example is not answered: {}: {error}", server.address))
+            .await;
         assert_eq!(report.snapshot.as_deref(), Some(&of(&[1])), "{error}");
         server.has(WEB, &[1]);
-        followed.until(has(&[1])).await;
+        followed.reports.until(has(&[1])).await;
     }
     // Nor does one family alone.
     server.has(WEB, &[2]);
     server.does(WEB, Kind::Aaaa, Deed::Code(ResponseCode::ServFail));
-    let report = followed.fails("AAAA web.example").await;
+    let report = followed.reports.fails("AAAA web.example").await;
     assert_eq!(report.snapshot.as_deref(), Some(&of(&[1])));
     server.does(WEB, Kind::A, Deed::Late(Duration::from_millis(200), addresses(&[3])));
     server.does(WEB, Kind::Aaaa, Deed::Records(1, Vec::new()));
-    followed.until(has(&[3])).await;
+    followed.reports.until(has(&[3])).await;
     server.does(WEB, Kind::A, Deed::Others(addresses(&[4])));
-    followed.until(has(&[4])).await;
+    followed.reports.until(has(&[4])).await;
 }
 
 #[tokio::test]
@@ -314,7 +305,7 @@ async fn an_answer_that_does_not_fit_comes_over_tcp() {
     let server = Server::start().await;
     let all: Vec<u8> = (1..=200).collect();
     server.does(WEB, Kind::A, Deed::Long(addresses(&all)));
-    Followed::asks(&[server.address]).until(has(&all)).await;
+    Followed::asks(&[server.address]).reports.until(has(&all)).await;
 }
 
 #[tokio::test]
@@ -323,9 +314,9 @@ async fn an_alias_that_leads_elsewhere_is_asked_for() {
     server.does(WEB, Kind::A, Deed::Alias("b.example"));
     server.has("b.example", &[1]);
     let mut followed = Followed::asks(&[server.address]);
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     server.does("b.example", Kind::A, Deed::Alias(WEB));
-    followed.fails("A web.example is not answered: aliases lead on and on").await;
+    followed.reports.fails("A web.example is not answered: aliases lead on and on").await;
 }
 
 #[tokio::test]
@@ -338,16 +329,16 @@ async fn servers_are_asked_until_one_answers() {
     let mut followed = Followed::asks(&[closed, silent.address, lame.address, good.address]);
     followed.source.family = DnsFamily::Ipv4;
     followed.update();
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     let silenced = silent.asked.lock().unwrap().len();
     good.has(WEB, &[2]);
-    followed.until(has(&[2])).await;
+    followed.reports.until(has(&[2])).await;
     assert_eq!(silent.asked.lock().unwrap().len(), silenced, "who answered last is asked first");
     drop(good);
-    followed.fails(&format!("{closed}: Connection refused")).await;
-    followed.fails(&format!("{}: no answer within 300ms", silent.address)).await;
+    followed.reports.fails(&format!("{closed}: Connection refused")).await;
+    followed.reports.fails(&format!("{}: no answer within 300ms", silent.address)).await;
     silent.has(WEB, &[3]);
-    followed.until(has(&[3])).await;
+    followed.reports.until(has(&[3])).await;
 }
 
 #[tokio::test]
@@ -373,21 +364,21 @@ async fn offers_are_looked_up_to_their_addresses() {
     let b = |last| [instance(last, 81, Some(20), 0), instance(last, 80, None, 5)];
     let expected = |last| a.into_iter().chain(b(last)).collect::<Snapshot>();
     let found = expected(3);
-    followed.until(|report| report.snapshot.as_deref() == Some(&found)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&found)).await;
     // A host without addresses keeps those that it had; one that cannot be asked for leaves all as it is.
     server.does("a.example", Kind::A, Deed::Code(ResponseCode::NXDomain));
     server.has("b.example", &[4]);
     let found = expected(4);
-    followed.until(|report| report.snapshot.as_deref() == Some(&found)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&found)).await;
     server.does("a.example", Kind::A, Deed::Code(ResponseCode::ServFail));
     server.has("b.example", &[5]);
-    let report = followed.fails("A a.example is not answered").await;
+    let report = followed.reports.fails("A a.example is not answered").await;
     assert_eq!(report.snapshot.as_deref(), Some(&found));
     // Who says that there is no such service is believed.
     server.does(OFFERS, Kind::Srv, Deed::Records(1, vec![offer(0, 0, 0, ".")]));
-    followed.until(has(&[])).await;
+    followed.reports.until(has(&[])).await;
     server.does(OFFERS, Kind::Srv, Deed::Records(1, offers));
     server.has("a.example", &[1, 2]);
     let found = expected(5);
-    followed.until(|report| report.snapshot.as_deref() == Some(&found)).await;
+    followed.reports.until(|report| report.snapshot.as_deref() == Some(&found)).await;
 }

@@ -1,5 +1,5 @@
-//! Instances that are stored in etcd under a prefix, one to a key: read whole, then watched from that revision on, by
-//! the JSON gateway of its third API (<https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/>).
+//! What is stored in etcd under a prefix, an instance or the definition of a service to a key: read whole, then watched
+//! from that revision on, by the JSON gateway of its third API (<https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/>).
 //!
 //! What is watched is read whole again after every cut, when history was compacted away, and on silence: no change is
 //! missed, whatever happened meanwhile.
@@ -19,8 +19,8 @@ use super::http::{Answer, Client, HttpError, Question};
 use super::list;
 use super::secret::{self, Secret};
 use super::voice::Voice;
-use super::{Instance, SourceError};
-use crate::config::{EtcdSource, Login};
+use super::{Snapshot, SourceError, Word};
+use crate::config::{Definitions, EtcdSource, Login};
 use message::{Bytes64, Event, KeyValue, Range, Token, Watched};
 
 /// Everything is read again at least so often.
@@ -32,39 +32,58 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Changes are said at least so often, however many follow.
 const MOST_SETTLING: Duration = Duration::from_millis(500);
 
-/// Says what is stored under the prefix, and again when it changes.
-pub(super) async fn follow(source: &EtcdSource, voice: &mut Voice) -> Followed {
+/// What is stored, by key.
+pub(super) type Known = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Says what is stored under the prefix, and again when it changes: as it is to be read, and what is left out.
+pub(super) async fn follow<W: Word>(
+    source: &EtcdSource,
+    voice: &mut Voice<W>,
+    read: impl Fn(&Known) -> (W, Option<String>) + Send + Sync,
+) -> Followed {
     let mut etcd = Etcd { source, client: Client::new(&source.access), token: None };
     loop {
         let (mut known, revision) = etcd.range().await?;
-        known.say(voice).await;
-        etcd.watch(&mut known, revision + 1, voice).await?;
+        let mut reader = Reader { voice, read: &read };
+        reader.say(&known).await;
+        etcd.watch(&mut known, revision + 1, &mut reader).await?;
     }
 }
 
-/// What is stored, by key.
-#[derive(Debug, Default)]
-struct Known(BTreeMap<Vec<u8>, Result<Instance, String>>);
-
-impl Known {
-    fn put(&mut self, KeyValue { key, value }: KeyValue) {
-        self.0.insert(key.0, list::entry(&value.0));
+/// The instances that are stored.
+pub(super) fn instances(known: &Known) -> (Snapshot, Option<String>) {
+    let mut heard = Heard::default();
+    for (key, value) in known {
+        heard.add(&String::from_utf8_lossy(key), list::entry(value));
     }
+    heard.said()
+}
 
-    fn apply(&mut self, event: Event) {
-        match event {
-            Event::Put(pair) => self.put(pair),
-            Event::Delete(key) => drop(self.0.remove(&key.0)),
-        }
+/// The definitions that are stored, by what stands behind the prefix. What is no text is marked by characters that no
+/// definition has.
+pub(super) fn definitions(known: &Known, prefix: &str) -> Definitions {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let name = |key: &[u8]| text(key.strip_prefix(prefix.as_bytes()).unwrap_or(key));
+    known.iter().map(|(key, value)| (name(key), text(value))).collect()
+}
+
+fn apply(known: &mut Known, event: Event) {
+    match event {
+        Event::Put(KeyValue { key, value }) => drop(known.insert(key.0, value.0)),
+        Event::Delete(key) => drop(known.remove(&key.0)),
     }
+}
 
-    async fn say(&self, voice: &mut Voice) {
-        let mut heard = Heard::default();
-        for (key, value) in &self.0 {
-            heard.add(&String::from_utf8_lossy(key), value.clone());
-        }
-        let (snapshot, left_out) = heard.said();
-        voice.say_but(snapshot, left_out).await;
+/// Says what is stored.
+struct Reader<'a, W, R> {
+    voice: &'a mut Voice<W>,
+    read: &'a R,
+}
+
+impl<W: Word, R: Fn(&Known) -> (W, Option<String>) + Send + Sync> Reader<'_, W, R> {
+    async fn say(&mut self, known: &Known) {
+        let (word, left_out) = (self.read)(known);
+        self.voice.say_but(word, left_out).await;
     }
 }
 
@@ -90,13 +109,17 @@ impl Etcd<'_> {
         let [key, range_end] = span(self.source.prefix.as_bytes());
         let answer = self.ask("/v3/kv/range", &json!({ "key": key, "range_end": range_end })).await?;
         let Range { header, kvs } = answer.json().await?;
-        let mut known = Known::default();
-        kvs.into_iter().for_each(|pair| known.put(pair));
+        let known = kvs.into_iter().map(|KeyValue { key, value }| (key.0, value.0)).collect();
         Ok((known, header.revision))
     }
 
     /// Says what changes from a revision on, until everything is to be read again.
-    async fn watch(&mut self, known: &mut Known, from: i64, voice: &mut Voice) -> Result<(), SourceError> {
+    async fn watch<W: Word, R: Fn(&Known) -> (W, Option<String>) + Send + Sync>(
+        &mut self,
+        known: &mut Known,
+        from: i64,
+        reader: &mut Reader<'_, W, R>,
+    ) -> Result<(), SourceError> {
         let [key, range_end] = span(self.source.prefix.as_bytes());
         let wanted = json!({ "key": key, "range_end": range_end, "start_revision": from.to_string() });
         let mut stream = self.ask("/v3/watch", &json!({ "create_request": wanted })).await?;
@@ -106,7 +129,7 @@ impl Etcd<'_> {
             let begin = Instant::now();
             let until = || (Instant::now() + SETTLE).min(begin + MOST_SETTLING);
             while !events.is_empty() {
-                events.drain(..).for_each(|event| known.apply(event));
+                events.drain(..).for_each(|event| apply(known, event));
                 if begin.elapsed() >= MOST_SETTLING {
                     break;
                 }
@@ -114,7 +137,7 @@ impl Etcd<'_> {
                 let Line::Events(more) = read(&stream, &line?)? else { return Ok(()) };
                 events = more;
             }
-            known.say(voice).await;
+            reader.say(known).await;
         }
     }
 

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{DiscoverySource, Kubeconfig, KubernetesSource, Standing};
-use crate::discovery::{Instance, Report, Reports, Snapshot, Sources};
+use crate::discovery::tests::{Heard, says};
+use crate::discovery::{Instance, Report, Snapshot, Sources};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -172,7 +172,7 @@ fn slice(name: &str, version: &str, lasts: &[u8]) -> Value {
 struct Followed {
     directory: TempDir,
     _sources: Sources,
-    reports: watch::Receiver<Reports>,
+    reports: Heard,
 }
 
 impl Followed {
@@ -190,21 +190,10 @@ impl Followed {
             port_name: Some("http".to_owned()),
             kubeconfig: Some(Kubeconfig { path, context: context.map(str::to_owned) }),
         };
-        let (tx, reports) = watch::channel(Reports::new());
+        let (tx, reports) = Heard::channel();
         let mut sources = Sources::new(tx, &directory.path().join("state"));
         sources.update([DiscoverySource::Kubernetes(source)].iter());
         Self { directory, _sources: sources, reports }
-    }
-
-    async fn until(&mut self, holds: impl Fn(&Report) -> bool) -> Report {
-        let found = timeout(SOON, self.reports.wait_for(|reports| reports.values().any(&holds))).await;
-        let reports =
-            found.map(|reports| reports.unwrap().clone()).map_err(|_late| self.reports.borrow().clone());
-        reports.unwrap_or_else(|last| panic!("waited in vain, had {last:?}")).into_values().next().unwrap()
-    }
-
-    async fn fails(&mut self, with: &str) -> Report {
-        self.until(|report| report.error.as_ref().is_some_and(|error| error.contains(with))).await
     }
 }
 
@@ -227,8 +216,7 @@ fn of(lasts: &[u8]) -> Snapshot {
 }
 
 fn has(lasts: &[u8]) -> impl Fn(&Report) -> bool {
-    let expected = of(lasts);
-    move |report| report.snapshot.as_deref() == Some(&expected) && report.error.is_none()
+    says(of(lasts))
 }
 
 #[tokio::test]
@@ -236,11 +224,11 @@ async fn slices_are_listed_and_then_watched() {
     let server = Server::start().await;
     let mut followed = Followed::asks(&server);
     server.asked_for_list().await.list("10", &[slice("a", "5", &[1, 2])]).await;
-    followed.until(has(&[1, 2])).await;
+    followed.reports.until(has(&[1, 2])).await;
     let mut watch = server.asked_to_watch("10").await;
     watch.0.has("uthorization: Bearer first");
     watch.event("ADDED", &slice("b", "11", &[3])).await;
-    followed.until(has(&[1, 2, 3])).await;
+    followed.reports.until(has(&[1, 2, 3])).await;
     let mut modified = slice("a", "12", &[1, 2]);
     modified["endpoints"][0]["conditions"] = json!({ "ready": false, "serving": true, "terminating": true });
     watch.event("MODIFIED", &modified).await;
@@ -248,14 +236,14 @@ async fn slices_are_listed_and_then_watched() {
         let first = report.snapshot.as_ref().and_then(|snapshot| snapshot.instances().first().copied());
         first.is_some_and(|instance| instance.standing == Standing::Draining)
     };
-    followed.until(drains).await;
+    followed.reports.until(drains).await;
     watch.event("DELETED", &slice("a", "13", &[])).await;
-    let before = followed.until(has(&[3])).await.confirmed;
+    let before = followed.reports.until(has(&[3])).await.confirmed;
     // A bookmark says that all is as it was, and up to which version.
     watch.event("BOOKMARK", &json!({ "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata": { "resourceVersion": "40" } })).await;
     watch.end().await;
     let watch = server.asked_to_watch("40").await;
-    let report = followed.reports.borrow().values().next().cloned().unwrap();
+    let report = followed.reports.now();
     assert!(has(&[3])(&report) && report.errors == 0 && report.confirmed > before, "{report:?}");
     assert!(report.confirmed <= Some(SystemTime::now()));
     drop(watch);
@@ -270,11 +258,11 @@ async fn what_the_server_has_forgotten_is_listed_again() {
     let mut watch = server.asked_to_watch("10").await;
     watch.event("ERROR", &status(410, "Expired")).await;
     server.asked_for_list().await.list("20", &[slice("a", "15", &[3])]).await;
-    followed.until(has(&[3])).await;
+    followed.reports.until(has(&[3])).await;
     // As a status.
     server.asked().await.status(410, "Expired").await;
     server.asked_for_list().await.list("30", &[]).await;
-    let report = followed.until(has(&[])).await;
+    let report = followed.reports.until(has(&[])).await;
     assert_eq!(report.errors, 0, "{report:?}");
 }
 
@@ -283,20 +271,20 @@ async fn refusals_and_failures_change_nothing_and_are_said() {
     let server = Server::start().await;
     let mut followed = Followed::asks(&server);
     server.asked_for_list().await.list("10", &[slice("a", "5", &[1])]).await;
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     let unchanged = |report: &Report| assert_eq!(report.snapshot.as_deref(), Some(&of(&[1])), "{report:?}");
     server.asked().await.status(500, "Broken").await;
-    unchanged(&followed.fails("the API server answers 500: it is Broken").await);
+    unchanged(&followed.reports.fails("the API server answers 500: it is Broken").await);
     server.asked_for_list().await.answer("502 Bad Gateway", "<html>").await;
-    unchanged(&followed.fails("the API server answers 502: <html>").await);
+    unchanged(&followed.reports.fails("the API server answers 502: <html>").await);
     // The token has changed: the file is read again.
     std::fs::write(followed.directory.path().join("token"), "second").unwrap();
     server.asked_for_list().await.status(401, "Unauthorized").await;
-    unchanged(&followed.fails("the API server answers 401: it is Unauthorized").await);
+    unchanged(&followed.reports.fails("the API server answers 401: it is Unauthorized").await);
     let asked = server.asked_for_list().await;
     asked.has("uthorization: Bearer second");
     asked.list("11", &[slice("a", "5", &[2])]).await;
-    followed.until(has(&[2])).await;
+    followed.reports.until(has(&[2])).await;
 }
 
 #[tokio::test]
@@ -304,18 +292,20 @@ async fn what_is_not_understood_changes_nothing_and_is_said() {
     let server = Server::start().await;
     let mut followed = Followed::asks(&server);
     server.asked_for_list().await.list("10", &[slice("a", "5", &[1])]).await;
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     let unchanged = |report: &Report| assert_eq!(report.snapshot.as_deref(), Some(&of(&[1])), "{report:?}");
     drop(server.asked().await);
-    unchanged(&followed.fails("the API server cannot be asked: ").await);
+    unchanged(&followed.reports.fails("the API server cannot be asked: ").await);
     server.asked_for_list().await.answer("200 OK", "{\"items\": [").await;
-    unchanged(&followed.fails("the API server's answer is not understood: EOF").await);
+    unchanged(&followed.reports.fails("the API server's answer is not understood: EOF").await);
     server.asked_for_list().await.list("11", &[slice("a", "5", &[1])]).await;
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
     // What is in the place of an event.
     let mut watch = server.asked_to_watch("11").await;
     watch.raw("{\"type\": \"ADDED\", \"object\": 7}\n").await;
-    unchanged(&followed.fails("the API server's answer is not understood: it is neither an event").await);
+    unchanged(
+        &followed.reports.fails("the API server's answer is not understood: it is neither an event").await,
+    );
     server.asked_for_list().await.list("12", &[slice("a", "5", &[1])]).await;
     let mut wrong = slice("b", "13", &[2]);
     wrong["addressType"] = json!("IPX");
@@ -323,11 +313,12 @@ async fn what_is_not_understood_changes_nothing_and_is_said() {
     watch.event("ADDED", &wrong).await;
     unchanged(
         &followed
+            .reports
             .fails("the EndpointSlice \"b\" is not understood: the type of its addresses is \"IPX\"")
             .await,
     );
     server.asked_for_list().await.list("14", &[slice("a", "5", &[1]), slice("b", "14", &[2])]).await;
-    followed.until(has(&[1, 2])).await;
+    followed.reports.until(has(&[1, 2])).await;
 }
 
 #[tokio::test]
@@ -337,13 +328,13 @@ async fn a_connection_that_is_cut_is_taken_up_where_it_was() {
     server.asked_for_list().await.list("10", &[slice("a", "5", &[1])]).await;
     let mut watch = server.asked_to_watch("10").await;
     watch.event("MODIFIED", &slice("a", "11", &[2])).await;
-    followed.until(has(&[2])).await;
+    followed.reports.until(has(&[2])).await;
     let line = json!({ "type": "MODIFIED", "object": slice("a", "12", &[3]) }).to_string();
     watch.raw(&line[..line.len() / 2]).await;
     drop(watch);
     let mut watch = server.asked_to_watch("11").await;
     watch.event("MODIFIED", &slice("a", "12", &[3])).await;
-    let report = followed.until(has(&[3])).await;
+    let report = followed.reports.until(has(&[3])).await;
     assert_eq!(report.errors, 0, "{report:?}");
 }
 
@@ -386,7 +377,7 @@ async fn only_a_server_that_the_kubeconfig_trusts_is_asked() {
     std::fs::write(&ca, tls().1).unwrap();
     let cluster = format!("server: \"{}\", certificate-authority: {ca:?}", server.url());
     let mut followed = Followed::by(&cluster, Some("here"));
-    let (report, _) = tokio::join!(followed.fails("the API server cannot be asked: "), async {
+    let (report, _) = tokio::join!(followed.reports.fails("the API server cannot be asked: "), async {
         // Somebody has to refuse to talk.
         let _ = timeout(Duration::from_secs(3), server.accept()).await;
     });
@@ -394,21 +385,21 @@ async fn only_a_server_that_the_kubeconfig_trusts_is_asked() {
     // The file is read again.
     std::fs::write(&ca, authority).unwrap();
     server.asked_for_list().await.list("10", &[slice("a", "5", &[1])]).await;
-    followed.until(has(&[1])).await;
+    followed.reports.until(has(&[1])).await;
 }
 
 #[tokio::test]
 async fn a_kubeconfig_that_is_of_no_use_is_said() {
     let file = |followed: &Followed| followed.directory.path().join("kubeconfig").display().to_string();
     let mut followed = Followed::by("server: \"http://127.0.0.1:1\"", Some("elsewhere"));
-    let error = followed.fails("elsewhere").await.error.unwrap();
+    let error = followed.reports.fails("elsewhere").await.error.unwrap();
     assert!(error.starts_with(&format!("{} is of no use: ", file(&followed))), "{error}");
     std::fs::write(file(&followed), "- no\n- kubeconfig\n").unwrap();
     let before = error;
-    followed.until(|report| report.error.as_ref().is_some_and(|error| *error != before)).await;
+    followed.reports.until(|report| report.error.as_ref().is_some_and(|error| *error != before)).await;
     std::fs::remove_file(file(&followed)).unwrap();
-    followed.fails("No such file").await;
+    followed.reports.fails("No such file").await;
     // Nobody is there.
     let mut followed = Followed::by("server: \"http://127.0.0.1:1\"", None);
-    followed.fails("the API server cannot be asked: ").await;
+    followed.reports.fails("the API server cannot be asked: ").await;
 }

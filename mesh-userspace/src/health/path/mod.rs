@@ -27,7 +27,7 @@ use socket2::SockRef;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
-use super::{Key, ProbeError};
+use super::{Answer, Key, ProbeError};
 use crate::dataplane::backend_entry;
 use crate::delivery::Delivery;
 use crate::nexthop::{NextHop, Resolution};
@@ -211,7 +211,7 @@ impl Path {
     }
 
     /// What a probe's result means once it is known whether its packets took this path.
-    pub(super) fn judge(&self, result: Result<Duration, ProbeError>) -> Result<Duration, ProbeError> {
+    pub(super) fn judge(&self, result: Result<Answer, ProbeError>) -> Result<Answer, ProbeError> {
         if !self.carried.load(Ordering::Relaxed) {
             let reason = format!(
                 "packets to {} did not leave by {}: it is an address of this host, or another rule comes first; \

@@ -6,7 +6,6 @@ use hyper::Uri;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -14,7 +13,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{Deadline, ProbeError, Target, socket, tls};
+use super::{Deadline, ProbeError, Target, socket};
 use crate::config::GrpcProbe;
 use crate::http::innermost;
 
@@ -26,23 +25,7 @@ pub(super) async fn probe(
     target: Target<'_>,
     deadline: Deadline,
 ) -> Result<Duration, ProbeError> {
-    let stream = socket::connected(target, deadline).await?;
-    let _ = stream.set_nodelay(true);
-    match &probe.tls {
-        None => ask(probe, target, deadline, stream).await,
-        Some(tls) => {
-            let stream = tls::wrap(stream, tls, target, deadline).await?;
-            Box::pin(ask(probe, target, deadline, stream)).await
-        }
-    }
-}
-
-async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    probe: &GrpcProbe,
-    target: Target<'_>,
-    deadline: Deadline,
-    stream: S,
-) -> Result<Duration, ProbeError> {
+    let stream = socket::opened(target, probe.tls.as_ref(), deadline).await?;
     let shown = || shown(probe, target);
     let bad = |reason: String| ProbeError::BadAnswer { request: shown(), reason };
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));

@@ -1,20 +1,22 @@
 //! Sends a request over HTTP/1.1 and looks at status and body. Redirects are not followed, no connection is used twice.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Deadline, ProbeError, Target, socket, tls};
+use super::super::load::parse_load;
+use super::{Answer, Deadline, LoadError, ProbeError, Target, socket};
 use crate::config::HttpProbe;
 use crate::http::{self, AGENT, innermost};
 
 /// Bytes of an answer's body that are read: to look for something, or so that the backend sees an orderly end.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// Characters of a header's value that errors show.
+const SHOWN: usize = 40;
 
 /// Bytes of the longest header of padding; servers have limits from 8 KiB on.
 const LONGEST_HEADER: usize = 4000;
@@ -25,42 +27,39 @@ pub(super) async fn probe(
     probe: &HttpProbe,
     target: Target<'_>,
     deadline: Deadline,
-) -> Result<Duration, ProbeError> {
-    let stream = socket::connected(target, deadline).await?;
-    let _ = stream.set_nodelay(true);
-    match &probe.tls {
-        None => exchange(probe, target, deadline, stream).await,
-        Some(tls) => {
-            let stream = tls::wrap(stream, tls, target, deadline).await?;
-            exchange(probe, target, deadline, stream).await
-        }
-    }
-}
-
-async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    probe: &HttpProbe,
-    target: Target<'_>,
-    deadline: Deadline,
-    stream: S,
-) -> Result<Duration, ProbeError> {
+) -> Result<Answer, ProbeError> {
+    let stream = socket::opened(target, probe.tls.as_ref(), deadline).await?;
     let shown = || shown(probe, target);
     let bad = |reason: String| ProbeError::BadAnswer { request: shown(), reason };
     let request = request(probe, target).map_err(|error| ProbeError::Local { reason: error.to_string() })?;
     let asked = deadline.answer(shown, http::send(stream, request)).await?;
     let (response, _connection) = asked.map_err(|error| bad(innermost(&error).to_string()))?;
     let latency = deadline.elapsed();
+    let load = probe.load_header.as_ref().map(|header| load(&response, header));
     let found = response.status().as_u16();
     // What the status says does not wait for a body that nobody asks for, but for the orderly end.
     let body = deadline.meet(body(response)).await;
     if !probe.expect.contain(found) {
         return Err(ProbeError::UnexpectedStatus { request: shown(), found, expected: probe.expect.clone() });
     }
-    let Some(wanted) = &probe.answer else { return Ok(latency) };
+    let Some(wanted) = &probe.answer else { return Ok(Answer { latency, load }) };
     let body = body.ok_or_else(|| ProbeError::NoAnswer { request: shown(), after: deadline.after })?;
     if wanted.is_in(&body) {
-        return Ok(deadline.elapsed());
+        return Ok(Answer { latency: deadline.elapsed(), load });
     }
     Err(ProbeError::WrongAnswer { request: shown(), wanted: wanted.to_string() })
+}
+
+/// What an answer says of the backend's load.
+fn load(response: &Response<Incoming>, header: &str) -> Result<f64, LoadError> {
+    let mut values = response.headers().get_all(header).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Err(LoadError::Missing { header: header.to_owned() }),
+        (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
+        (Some(_), Some(_)) => return Err(LoadError::Repeated { header: header.to_owned() }),
+    };
+    let shown = || value.chars().take(SHOWN).collect();
+    parse_load(&value).ok_or_else(|| LoadError::NoNumber { header: header.to_owned(), value: shown() })
 }
 
 fn request(probe: &HttpProbe, target: Target<'_>) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {

@@ -9,14 +9,13 @@ mod http;
 mod icmp;
 mod socket;
 mod tcp;
-mod tls;
 mod udp;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Path, ProbeError};
+use super::{LoadError, Path, ProbeError};
 use crate::config::{ProbeKind, ServiceKey};
 
 /// What is probed.
@@ -30,23 +29,39 @@ pub struct Target<'a> {
     pub path: Option<&'a Path>,
 }
 
-/// Probes once, and answers how long it took. Heartbeats are no probes: nothing is asked.
+/// What a probe that succeeded has found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// How long it took.
+    pub latency: Duration,
+    /// What the backend says of its load, if it was asked.
+    pub load: Option<Result<f64, LoadError>>,
+}
+
+impl From<Duration> for Answer {
+    fn from(latency: Duration) -> Self {
+        Self { latency, load: None }
+    }
+}
+
+/// Probes once, and answers what was found. Heartbeats are no probes: nothing is asked.
 ///
 /// # Errors
 /// The backend has not answered as it should, or this host could not ask.
-pub async fn once(kind: &ProbeKind, target: Target<'_>, timeout: Duration) -> Result<Duration, ProbeError> {
+pub async fn once(kind: &ProbeKind, target: Target<'_>, timeout: Duration) -> Result<Answer, ProbeError> {
     let deadline = Deadline::new(timeout);
-    match kind {
+    let latency = match kind {
         ProbeKind::Tcp => tcp::probe(target, deadline).await,
         // With TLS these take tens of kilobytes, which the tasks of backends without it should not carry.
-        ProbeKind::Http(probe) => Box::pin(http::probe(probe, target, deadline)).await,
+        ProbeKind::Http(probe) => return Box::pin(http::probe(probe, target, deadline)).await,
         ProbeKind::Grpc(probe) => Box::pin(grpc::probe(probe, target, deadline)).await,
         ProbeKind::Udp(probe) => udp::probe(probe, target, deadline).await,
         ProbeKind::Dns(probe) => dns::probe(probe, target, deadline).await,
         ProbeKind::Icmp => icmp::probe(target, deadline).await,
         ProbeKind::Command(program, arguments) => command::probe(program, arguments, target, deadline).await,
         ProbeKind::Heartbeat { ttl } => Err(ProbeError::Silent { ttl: *ttl }),
-    }
+    };
+    latency.map(Answer::from)
 }
 
 /// When a probe has to be over.

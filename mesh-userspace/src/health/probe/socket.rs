@@ -2,10 +2,35 @@
 
 use std::io;
 
+use rustls::pki_types::ServerName;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::{Deadline, ProbeError, Target};
+use crate::config::Tls;
+use crate::http::tls;
+
+/// An open TCP connection, with TLS in it if that is wanted: then hands are shaken and the certificate is checked.
+pub(super) async fn opened(
+    target: Target<'_>,
+    tls: Option<&Tls>,
+    deadline: Deadline,
+) -> Result<Either<TcpStream, Box<TlsStream<TcpStream>>>, ProbeError> {
+    let stream = connected(target, deadline).await?;
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return Ok(Either::Left(stream)) };
+    let address = target.address;
+    let handshake = tls::connect(stream, tls, ServerName::from(address.ip()));
+    match deadline.meet(handshake).await {
+        // It takes kilobytes, which what waits for an answer should not carry.
+        Some(shaken) => shaken
+            .map(|stream| Either::Right(Box::new(stream)))
+            .map_err(|reason| ProbeError::Tls { address, reason }),
+        None => Err(ProbeError::NoAnswer { request: format!("TLS with {address}"), after: deadline.after }),
+    }
+}
 
 /// An open TCP connection.
 pub(super) async fn connected(target: Target<'_>, deadline: Deadline) -> Result<TcpStream, ProbeError> {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::{ProbeError, once};
+use super::super::{Answer, ProbeError, once};
 use super::probes::target;
 use super::server::{ClosedPort, Server};
 use crate::config::{
@@ -26,7 +26,7 @@ use crate::http::authority::Authority;
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 
-async fn http(server: &Server, probe: HttpProbe) -> Result<Duration, ProbeError> {
+async fn http(server: &Server, probe: HttpProbe) -> Result<Answer, ProbeError> {
     once(&ProbeKind::Http(probe), target(server.address), LONG).await
 }
 
@@ -50,6 +50,28 @@ async fn http_looks_into_the_body() {
     let error = http(&server, wanting(Pattern::Text("down".into()))).await.unwrap_err();
     let text = error.to_string();
     assert!(text.ends_with("was answered without \"down\""), "{text}");
+}
+
+#[tokio::test]
+async fn http_learns_the_load_from_a_header_and_succeeds_without() {
+    let asking = || HttpProbe { load_header: Some("x-load".into()), ..HttpProbe::get("/") };
+    for (headers, found) in [
+        ("X-Load: 0.75\r\n", Ok(0.75)),
+        ("X-Load:  3 \r\n", Ok(3.0)),
+        ("", Err("its answers have no header \"x-load\"")),
+        ("X-Load: 75%\r\n", Err("its header \"x-load\" is \"75%\", not a number from 0 to 1000")),
+        ("X-Load: NaN\r\n", Err("its header \"x-load\" is \"NaN\", not a number from 0 to 1000")),
+        ("X-Load: \u{fc}\r\n", Err("its header \"x-load\" is \"\u{fc}\", not a number from 0 to 1000")),
+        ("X-Load: 0.1\r\nx-load: 0.2\r\n", Err("its answers have the header \"x-load\" several times")),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n");
+        let server = Server::start(answer.leak()).await;
+        let load = http(&server, asking()).await.unwrap().load.unwrap();
+        assert_eq!(load.map_err(|error| error.to_string()), found.map_err(str::to_owned));
+        assert_eq!(http(&server, HttpProbe::get("/")).await.unwrap().load, None);
+    }
+    let failing = Server::start("HTTP/1.1 503 Busy\r\nX-Load: 0.1\r\nContent-Length: 0\r\n\r\n").await;
+    http(&failing, asking()).await.unwrap_err();
 }
 
 fn https(tls: Tls) -> ProbeKind {
@@ -135,7 +157,7 @@ async fn grpc_server(tls: Option<TlsAcceptor>) -> (SocketAddr, AbortOnDropHandle
     (address, AbortOnDropHandle::new(task))
 }
 
-async fn grpc(address: SocketAddr, service: &str) -> Result<Duration, ProbeError> {
+async fn grpc(address: SocketAddr, service: &str) -> Result<Answer, ProbeError> {
     let probe = GrpcProbe { service: service.into(), ..GrpcProbe::default() };
     once(&ProbeKind::Grpc(probe), target(address), LONG).await
 }
@@ -193,7 +215,7 @@ async fn udp_server(answer: &'static [u8]) -> (SocketAddr, AbortOnDropHandle<()>
     (address, AbortOnDropHandle::new(task))
 }
 
-async fn udp(address: SocketAddr, send: &[u8], answer: Option<Pattern>) -> Result<Duration, ProbeError> {
+async fn udp(address: SocketAddr, send: &[u8], answer: Option<Pattern>) -> Result<Answer, ProbeError> {
     once(&ProbeKind::Udp(UdpProbe { send: send.into(), answer }), target(address), SHORT).await
 }
 
@@ -256,7 +278,7 @@ async fn dns(
     query: &str,
     record: DnsRecord,
     answer: Option<&str>,
-) -> Result<Duration, ProbeError> {
+) -> Result<Answer, ProbeError> {
     let answer = answer.map(|text| Pattern::Text(text.to_owned()));
     once(&ProbeKind::Dns(DnsProbe { query: query.into(), record, answer }), target(address), LONG).await
 }
@@ -279,7 +301,7 @@ async fn dns_asks_for_a_name_and_looks_at_the_answer() {
     }
 }
 
-async fn icmp(address: &str) -> Result<Duration, ProbeError> {
+async fn icmp(address: &str) -> Result<Answer, ProbeError> {
     let address: IpAddr = address.parse().unwrap();
     once(&ProbeKind::Icmp, target((address, 0).into()), SHORT).await
 }
@@ -290,7 +312,7 @@ async fn icmp_is_answered_over_both_families() {
     icmp("::1").await.unwrap();
 }
 
-async fn command(script: &str) -> Result<Duration, ProbeError> {
+async fn command(script: &str) -> Result<Answer, ProbeError> {
     let arguments = vec!["-c".to_owned(), script.to_owned()];
     let address = "10.0.0.1:80".parse().unwrap();
     once(&ProbeKind::Command(PathBuf::from("/bin/sh"), arguments), target(address), 5 * SHORT).await

@@ -191,12 +191,12 @@ async fn a_backend_that_reports_is_up_until_it_falls_silent() {
     let key = key("192.0.2.1:80".parse().unwrap());
     let (mut prober, mut rx) = prober();
     prober.update(&wanted([(key, heartbeat(TTL))]));
-    prober.report(&key, Report::Well).unwrap();
+    prober.report(&key, Report::Well, None).unwrap();
     let up = becomes(&mut rx, key, State::Up).await;
     assert_eq!((up.latency, up.last_error), (None, None));
     let down = becomes(&mut rx, key, State::Down).await;
     assert_eq!(down.last_error.unwrap(), "the backend has not reported for 200ms");
-    prober.report(&key, Report::Well).unwrap();
+    prober.report(&key, Report::Well, None).unwrap();
     becomes(&mut rx, key, State::Up).await;
 }
 
@@ -205,12 +205,37 @@ async fn a_backend_that_reports_a_failure_is_down_at_once() {
     let key = key("192.0.2.1:80".parse().unwrap());
     let (mut prober, mut rx) = prober();
     prober.update(&wanted([(key, heartbeat(ONCE))]));
-    prober.report(&key, Report::Well).unwrap();
+    prober.report(&key, Report::Well, None).unwrap();
     becomes(&mut rx, key, State::Up).await;
-    prober.report(&key, Report::Failing("no disk".into())).unwrap();
+    prober.report(&key, Report::Failing("no disk".into()), None).unwrap();
     let down = becomes(&mut rx, key, State::Down).await;
     assert_eq!(down.last_error.unwrap(), "the backend reports: no disk");
     assert!(down.failing.is_some());
+}
+
+#[tokio::test]
+async fn a_load_is_known_until_something_else_is_said() {
+    let header =
+        |value: &str| format!("HTTP/1.1 200 OK\r\nX-Load: {value}\r\nContent-Length: 0\r\n\r\n").leak();
+    let server = Server::start(header("0.4")).await;
+    let (address, probed, reporting) =
+        (server.address, key(server.address), key("192.0.2.1:80".parse().unwrap()));
+    let (mut prober, mut rx) = prober();
+    let asking = HttpProbe { load_header: Some("x-load".into()), ..HttpProbe::get("/") };
+    let health = Health { kind: ProbeKind::Http(asking), fall: 1000, ..health(OFTEN) };
+    prober.update(&wanted([(probed, health), (reporting, heartbeat(ONCE))]));
+    prober.report(&reporting, Report::Well, Some(0.9)).unwrap();
+    prober.report(&reporting, Report::Well, None).unwrap();
+    becomes(&mut rx, probed, State::Up).await;
+    assert_eq!(prober.loads(), [(probed, 0.4), (reporting, 0.9)].into());
+    server.stop().await;
+    let server = Server::start_on(address, header("high")).await;
+    let verdict = eventually(&mut rx, probed, |verdict| verdict.load_error.is_some()).await;
+    assert_eq!((verdict.state, prober.loads()), (State::Up, [(reporting, 0.9)].into()));
+    server.stop().await;
+    let _server = Server::start_on(address, header("0.2")).await;
+    eventually(&mut rx, probed, |verdict| verdict.load_error.is_none()).await;
+    assert_eq!(prober.loads()[&probed], 0.2);
 }
 
 #[tokio::test]
@@ -219,8 +244,8 @@ async fn reports_that_nobody_asked_for_are_refused() {
     let (probed, unknown) = (key(server.address), key("192.0.2.1:80".parse().unwrap()));
     let (mut prober, _rx) = prober();
     prober.update(&wanted([(probed, health(ONCE))]));
-    assert_eq!(prober.report(&probed, Report::Well), Err(NotAwaited));
-    assert_eq!(prober.report(&unknown, Report::Well), Err(NotAwaited));
+    assert_eq!(prober.report(&probed, Report::Well, None), Err(NotAwaited));
+    assert_eq!(prober.report(&unknown, Report::Well, None), Err(NotAwaited));
 }
 
 #[tokio::test]

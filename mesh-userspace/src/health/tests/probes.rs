@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::super::{ProbeError, Target, once};
+use super::super::{Answer, ProbeError, Target, once};
 use super::server::{ClosedPort, Server};
 use crate::config::{HttpProbe, ProbeKind, Protocol, ServiceKey, Statuses};
 
@@ -18,15 +18,15 @@ pub(super) fn target(address: SocketAddr) -> Target<'static> {
     Target { address, service, path: None }
 }
 
-async fn tcp(address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
+async fn tcp(address: SocketAddr, timeout: Duration) -> Result<Answer, ProbeError> {
     once(&ProbeKind::Tcp, target(address), timeout).await
 }
 
-async fn http(probe: HttpProbe, address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
+async fn http(probe: HttpProbe, address: SocketAddr, timeout: Duration) -> Result<Answer, ProbeError> {
     once(&ProbeKind::Http(probe), target(address), timeout).await
 }
 
-async fn get(address: SocketAddr, timeout: Duration) -> Result<Duration, ProbeError> {
+async fn get(address: SocketAddr, timeout: Duration) -> Result<Answer, ProbeError> {
     http(HttpProbe::get("/healthz"), address, timeout).await
 }
 
@@ -37,8 +37,8 @@ async fn listener() -> TcpListener {
 #[tokio::test]
 async fn tcp_succeeds_where_someone_listens() {
     let listener = listener().await;
-    let latency = tcp(listener.local_addr().unwrap(), LONG).await.unwrap();
-    assert!(latency > Duration::ZERO && latency < LONG);
+    let Answer { latency, load } = tcp(listener.local_addr().unwrap(), LONG).await.unwrap();
+    assert!(latency > Duration::ZERO && latency < LONG && load.is_none());
 }
 
 #[tokio::test]

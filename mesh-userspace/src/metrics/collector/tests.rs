@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::api::types::{FlowUse, QuicPackets, SlotPhases};
-use crate::metrics::Reloads;
+use crate::metrics::{Reconciles, Reloads};
 
 fn snapshot() -> Snapshot {
     let service = ServiceView {
@@ -21,6 +21,7 @@ fn snapshot() -> Snapshot {
         packets,
         bytes: 64 * packets,
         new_flows: 2,
+        next_hop: (state == "up").then(|| "eth0".into()),
         recorded_flows: 3,
         ..BackendView::default()
     };
@@ -46,19 +47,32 @@ fn snapshot() -> Snapshot {
             },
             SourceView { source: "file /b".into(), state: "silent".into(), ..SourceView::default() },
         ],
-        reloads: Reloads { ok: 4, failed: 1 },
+        problems: 6,
+        reconciles: Reconciles { ok: 8, failed: 1, seconds: 0.25 },
+        reloads: Reloads { ok: 4, failed: 1, last_failed: true },
         incidents: 2,
     }
 }
 
-#[test]
-fn every_metric_has_its_line() {
-    let expected = r#"# HELP meshlb_build Version of the agent
+const EXPECTED: &str = r#"# HELP meshlb_build Version of the agent
 # TYPE meshlb_build info
 meshlb_build_info{version="0.1.0"} 1
 # HELP meshlb_ready Whether the tables are loaded and packets are balanced
 # TYPE meshlb_ready gauge
 meshlb_ready 1
+# HELP meshlb_problems What somebody should look at: lines of `meshlb status`
+# TYPE meshlb_problems gauge
+meshlb_problems 6
+# HELP meshlb_reconciles How often the maps were brought up to date since the agent started
+# TYPE meshlb_reconciles counter
+meshlb_reconciles_total{result="ok"} 8
+meshlb_reconciles_total{result="failed"} 1
+# HELP meshlb_reconcile_seconds Time that bringing the maps up to date has taken
+# TYPE meshlb_reconcile_seconds counter
+meshlb_reconcile_seconds_total 0.25
+# HELP meshlb_config_last_reload_ok Whether the last reload was taken over
+# TYPE meshlb_config_last_reload_ok gauge
+meshlb_config_last_reload_ok 0
 # HELP meshlb_config_reloads Reloads of the configuration since the agent started
 # TYPE meshlb_config_reloads counter
 meshlb_config_reloads_total{result="ok"} 4
@@ -117,6 +131,10 @@ meshlb_backend_bytes_total{service="web",backend="fd00::2"} 18446744073709551552
 # TYPE meshlb_backend_new_flows counter
 meshlb_backend_new_flows_total{service="web",backend="10.0.1.1"} 2
 meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
+# HELP meshlb_backend_reachable Whether the next hop to the backend is known
+# TYPE meshlb_backend_reachable gauge
+meshlb_backend_reachable{service="web",backend="10.0.1.1"} 1
+meshlb_backend_reachable{service="web",backend="fd00::2"} 0
 # HELP meshlb_backend_held Whether the backend's probes fail and it stays up, since many fail
 # TYPE meshlb_backend_held gauge
 meshlb_backend_held{service="web",backend="10.0.1.1"} 0
@@ -142,7 +160,10 @@ meshlb_discovery_errors_total{source="file /a"} 5
 meshlb_discovery_errors_total{source="file /b"} 0
 # EOF
 "#;
-    assert_eq!(render(&snapshot()), expected);
+
+#[test]
+fn every_metric_has_its_line() {
+    assert_eq!(render(&snapshot()), EXPECTED);
 }
 
 #[test]
@@ -163,7 +184,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 9);
+    assert_eq!(counters.len(), 11);
 }
 
 #[test]

@@ -21,7 +21,8 @@ const LONGEST_DATAGRAM: usize = 1200;
 /// Within which backends report.
 const TTLS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
-const HTTP: &[&str] = &["method", "path", "host", "headers", "expect", "answer", "answer_regex"];
+const HTTP: &[&str] =
+    &["method", "path", "host", "headers", "expect", "answer", "answer_regex", "load_header"];
 const ANSWER: &[&str] = &["answer", "answer_regex"];
 
 const PADDED: &[&str] = &["padded"];
@@ -121,9 +122,11 @@ fn http(section: &mut Section<'_, '_>, secure: bool) -> Option<ProbeKind> {
         section.report().add(problem.at(answer.span()));
     }
     let answer = answer.map(Spanned::into_inner);
+    let load_header = section.optional(Key("load_header", "\"x-load\""), header_name);
+    let load_header = load_header.map(Spanned::into_inner);
     let host = host.map(Spanned::into_inner);
     let tls = if secure { Some(tls::tls(section, TlsProtocol::Http1, host.as_deref())?) } else { None };
-    Some(ProbeKind::Http(HttpProbe { tls, method, path, host, headers, expect, answer }))
+    Some(ProbeKind::Http(HttpProbe { tls, method, path, host, headers, expect, answer, load_header }))
 }
 
 fn grpc(section: &mut Section<'_, '_>) -> Option<ProbeKind> {
@@ -216,6 +219,13 @@ fn host(node: &Node<'_>) -> Read<String> {
         return Err(Problem::new(format!("{host:?} is not a host name")));
     }
     Ok(host.to_owned())
+}
+
+fn header_name(node: &Node<'_>) -> Read<String> {
+    let written = value::text(node)?;
+    let name = written.parse::<HeaderName>();
+    name.map(|name| name.to_string())
+        .map_err(|_not_a_name| Problem::new(format!("{written:?} is not the name of a header")))
 }
 
 fn headers(node: &Node<'_>) -> Read<Vec<(String, String)>> {

@@ -1,0 +1,32 @@
+# Boots systemd in namespaces of its own, on this machine's files with the unit and its configuration put in their places.
+# What is changed is in memory, and gone with it. Arguments: a directory, the program, the unit, the configuration.
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cd "$1/root"
+
+# Nothing of this machine's own is started.
+rm -rf etc/systemd/system lib/systemd/system/*.wants lib/systemd/system-generators/* etc/fstab
+rm -rf etc/meshlb var/lib/meshlb
+mkdir -p etc/systemd/system/meshlb.service.d etc/meshlb
+cp "$3" etc/systemd/system/meshlb.service
+cp "$4" etc/meshlb/meshlb.toml
+printf '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=meshlb.service\n' > etc/systemd/system/default.target
+# There is no journal.
+printf '[Service]\nStandardOutput=append:/var/log/meshlb.log\nStandardError=append:/var/log/meshlb.log\n' \
+    > etc/systemd/system/meshlb.service.d/log.conf
+rm -f usr/bin/meshlb
+touch usr/bin/meshlb
+mount --bind "$2" usr/bin/meshlb
+
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+# systemd does this itself where it is no container's.
+mount -t bpf bpf sys/fs/bpf
+mount --rbind /dev dev
+for directory in run tmp var/log; do mount -t tmpfs tmpfs $directory; done
+mkdir old
+pivot_root . old
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb /lib/systemd/systemd --system --log-target=null
