@@ -66,6 +66,15 @@ impl Signs {
         Self(flags as u16)
     }
 
+    /// The flags of a TCP segment; 0 of anything else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flags(self) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "the rest says what is no segment")]
+        let flags = self.0 as u8;
+        flags
+    }
+
     /// Whether it is a [`Segment::Opening`].
     #[inline(always)]
     #[must_use]

@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod lifecycle;
+pub mod notes;
 pub mod outcome;
 pub mod quic;
 pub mod reset;

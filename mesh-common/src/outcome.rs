@@ -15,12 +15,12 @@ pub enum Verdict {
 
 /// One list makes the enum, the metric's label, the verdict and the size of the counter array.
 macro_rules! outcomes {
-    ($(#[$about:meta])+ $list:ident: $($(#[$doc:meta])+ $name:ident = $label:literal => $verdict:ident,)+) => {
+    ($(#[$about:meta])+ $list:ident: $($(#[doc = $doc:literal])+ $name:ident = $label:literal => $verdict:ident,)+) => {
         $(#[$about])+
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $list {
-            $($(#[$doc])+ $name,)+
+            $($(#[doc = $doc])+ $name,)+
         }
 
         impl $list {
@@ -32,6 +32,14 @@ macro_rules! outcomes {
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$name => $label,)+
+                }
+            }
+
+            /// What it means, and whether it is normal, as the docs say.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)+
                 }
             }
 
@@ -144,6 +152,13 @@ mod tests {
     #[test]
     fn a_new_outcome_changes_the_abi() {
         assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (5, 21));
+    }
+
+    #[test]
+    fn an_outcome_says_what_it_means_in_one_line() {
+        assert_eq!(Outcome::Transmitted.about(), "Sent to a backend through the interface it came in by.");
+        let orphan = Outcome::OrphanFragment.about();
+        assert!(orphan.contains("not sent on. Normal") && !orphan.contains("  "), "{orphan}");
     }
 
     #[test]

@@ -139,6 +139,15 @@ impl Packet {
         unsafe { (*self.context).ingress_ifindex }
     }
 
+    /// Bytes of the whole frame.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^32 bytes")]
+    pub fn length(&self) -> u32 {
+        // SAFETY: as in `data`.
+        unsafe { (*self.context).length() as u32 }
+    }
+
     /// Copies `length` bytes from `offset` bytes on, wherever in the frame they are, to the beginning of `words`.
     /// There must be fewer than `words` have, and at least one (kernel 5.18).
     #[inline(always)]

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod desired;
 pub mod discovery;
 pub mod events;
+pub mod headers;
 pub mod health;
 mod http;
 pub mod logging;

@@ -129,6 +129,14 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(plan)
     }
 
+    /// What the maps would hold if something else were desired. Nothing is changed.
+    #[must_use]
+    pub fn prospect(&self, desired: &Desired, now: Instant) -> Actual {
+        let mut actual = self.actual.clone();
+        self.plan(desired, now).ops.iter().for_each(|op| actual.apply(op));
+        actual
+    }
+
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
         let Self { limits, tables, history, rest, sweep, .. } = self;
         let circumstances = Circumstances {

@@ -15,6 +15,8 @@ mod ceilings;
 mod decap;
 #[path = "packets/echo.rs"]
 mod echo;
+#[path = "packets/explain.rs"]
+mod explain;
 #[path = "packets/extensions.rs"]
 mod extensions;
 #[path = "packets/filter.rs"]
@@ -59,6 +61,8 @@ mod scale;
 mod schedulers;
 #[path = "packets/spread.rs"]
 mod spread;
+#[path = "packets/trace.rs"]
+mod trace;
 #[path = "packets/tracked.rs"]
 mod tracked;
 #[path = "packets/tracking.rs"]

@@ -23,6 +23,8 @@ pub(crate) const BASIC: &[Tool] = &[
     ("nsenter", "util-linux"),
     // Tests ping VIPs.
     ("ping", "iputils-ping"),
+    // Reads what `meshlb trace` has written.
+    ("tcpdump", "tcpdump"),
 ];
 
 /// What the comparison with other balancers needs.
@@ -101,7 +103,10 @@ mod tests {
     fn only_packages_of_missing_programs_are_wanted() {
         assert_eq!(missing(BASIC, |_| true), Vec::<String>::new());
         assert_eq!(missing(BASIC, |program| program != "ethtool"), ["ethtool"]);
-        assert_eq!(missing(BASIC, |_| false), ["iproute2", "ethtool", "curl", "util-linux", "iputils-ping"]);
+        assert_eq!(
+            missing(BASIC, |_| false),
+            ["iproute2", "ethtool", "curl", "util-linux", "iputils-ping", "tcpdump"]
+        );
     }
 
     #[test]

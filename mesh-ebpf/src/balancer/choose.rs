@@ -1,9 +1,9 @@
 //! Who gets a packet of a service: the owner of its slot, whom its record names, or whom the scheduler picks.
 
-use crate::{client::Client, flows, journey, maps, parse::Flow, schedule, tables::Tables};
+use crate::{client::Client, flows, journey, maps, notes, parse::Flow, schedule, tables::Tables};
 use mesh_common::{
     abi::{Journey, flag, programs},
-    flow::{Segment, decide, unrecorded},
+    flow::{FlowRecord, Segment, decide, unrecorded},
     outcome::Outcome,
     slot::Slot,
     table,
@@ -16,6 +16,8 @@ pub(crate) fn run() -> Result<u32, Outcome> {
     let choice = choose(journey)?;
     journey.backend = choice.backend;
     journey.opened = u8::from(choice.opened);
+    notes::records(choice.found, choice.written);
+    notes::chosen(journey);
     Ok(programs::DELIVER)
 }
 
@@ -24,12 +26,13 @@ fn choose(journey: &Journey) -> Result<Choice, Outcome> {
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     let (service, flow) = (&journey.service, journey::flow(journey));
     let slot = tables.slot(service, journey.slot_hash).ok_or(Outcome::NoBackend)?;
+    notes::slot(slot);
     if service.flags & (flag::SCHEDULER | flag::CAPPED) != 0 {
         return schedule::choose(tables, &flow, service, slot, journey.hash);
     }
     let owner = owner(tables, &flow, service.id, slot, journey.hash);
-    Ok(owner
-        .map_or_else(|| tracked(tables, &flow, service.id, slot, journey.hash), |owner| owned(&flow, owner)))
+    let tracked = || tracked(tables, &flow, service.id, slot, journey.hash, notes::writes());
+    Ok(owner.map_or_else(tracked, |owner| owned(&flow, owner)))
 }
 
 /// Who gets a packet.
@@ -38,6 +41,10 @@ pub(crate) struct Choice {
     pub(crate) backend: u32,
     /// Whether a flow begins.
     pub(crate) opened: bool,
+    /// The flow's record, if one was looked for and found.
+    pub(crate) found: Option<FlowRecord>,
+    /// What it is now, if that is something else.
+    pub(crate) written: Option<FlowRecord>,
 }
 
 /// Whom the slot names, if no record has a say: the slot does not consult the flow table, or the flow surely has none.
@@ -53,10 +60,10 @@ pub(crate) fn owner<C>(tables: Tables, flow: &Flow<C>, service: u32, slot: Slot,
 /// Who gets a packet without a record.
 #[inline(always)]
 pub(crate) fn owned<C>(flow: &Flow<C>, owner: u32) -> Choice {
-    Choice { backend: owner, opened: flow.signs.opens() }
+    Choice { backend: owner, opened: flow.signs.opens(), found: None, written: None }
 }
 
-/// Whom [`decide`] names, after a look at the flow's record, which is written anew.
+/// Whom [`decide`] names, after a look at the flow's record, which is written anew if this instance `writes`.
 #[inline(always)]
 pub(crate) fn tracked<C: Client>(
     tables: Tables,
@@ -64,19 +71,30 @@ pub(crate) fn tracked<C: Client>(
     service: u32,
     slot: Slot,
     hash: u64,
+    writes: bool,
 ) -> Choice {
     let segment = flow.signs.segment();
     let (key, now) = (table::key(hash, service), maps::now());
     let found = flows::find(tables, key, now);
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let decision = decide(slot, segment, known, now);
-    match (&decision.record, found) {
-        (Some(record), Some((place, _))) => place.write(key, record),
-        (Some(record), None) => {
-            flows::record(tables, key, record, now, &flow.client.named(key, service));
+    let stands = match (&decision.record, found) {
+        (Some(record), Some((place, _))) => {
+            if writes {
+                place.write(key, record);
+            }
+            true
         }
-        (None, _) => {}
-    }
+        (Some(record), None) => {
+            flows::record(tables, key, record, now, &flow.client.named(key, service), writes).is_some()
+        }
+        (None, _) => false,
+    };
     let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();
-    Choice { backend: decision.backend, opened: segment == Segment::Opening || first_datagram }
+    Choice {
+        backend: decision.backend,
+        opened: segment == Segment::Opening || first_datagram,
+        found: found.map(|(_, record)| record),
+        written: decision.record.filter(|_| stands),
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Client4, Client6},
-    forward, fragments, journey, maps,
+    forward, fragments, journey, maps, notes,
     tables::Tables,
     vlan,
 };
@@ -33,7 +33,9 @@ pub(crate) fn run(context: &XdpContext) -> Result<Outcome, Outcome> {
         vlan::put_back(context, journey).ok_or(Outcome::NoHeadroom)?;
     }
     fragments::note_sent(journey);
-    maps::count_sent(journey.backend, sent, journey.length, journey.opened != 0);
+    if notes::writes() {
+        maps::count_sent(journey.backend, sent, journey.length, journey.opened != 0);
+    }
     Ok(sent)
 }
 

@@ -123,7 +123,8 @@ fn find_in(bucket: *mut Bucket, tags: u64, key: u64, now: Ticks) -> Option<(Plac
 }
 
 /// Records a new flow: at a free place of its first bucket, else of its second, else at that of the most expendable flow of
-/// the first. A bucket full of active flows takes none.
+/// the first. A bucket full of active flows takes none. Where an instance does not write, only whether there is a place is
+/// found out.
 #[inline(always)]
 pub(crate) fn record(
     tables: Tables,
@@ -131,8 +132,12 @@ pub(crate) fn record(
     record: &FlowRecord,
     now: Ticks,
     client: &Client,
+    writes: bool,
 ) -> Option<()> {
-    let (index, place) = place_for(tables, key, now)?;
+    let (index, place) = place_for(tables, key, now, writes)?;
+    if !writes {
+        return Some(());
+    }
     // Before the flow is there, so that nobody who looks for it is told that it surely is not.
     note(tables, key);
     place.take(key, record);
@@ -141,7 +146,7 @@ pub(crate) fn record(
 }
 
 #[inline(always)]
-fn place_for(tables: Tables, key: u64, now: Ticks) -> Option<(u32, Place)> {
+fn place_for(tables: Tables, key: u64, now: Ticks, writes: bool) -> Option<(u32, Place)> {
     let [first, second] = table::buckets(key, tables::flow_buckets());
     let (full, tags) = bucket(tables, first)?;
     if let Some(at) = Found::tags(tags, 0).first() {
@@ -149,8 +154,10 @@ fn place_for(tables: Tables, key: u64, now: Ticks) -> Option<(u32, Place)> {
     }
     let (other, tags) = bucket(tables, second)?;
     if let Some(at) = Found::tags(tags, 0).first() {
-        // Before the flow is there, so that nobody looks for it in vain.
-        mark(full, 0, OVERFLOWED);
+        if writes {
+            // Before the flow is there, so that nobody looks for it in vain.
+            mark(full, 0, OVERFLOWED);
+        }
         return Some((second, Place::new(other, at)));
     }
     // SAFETY: as in `bucket`.

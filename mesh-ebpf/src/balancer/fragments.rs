@@ -1,6 +1,6 @@
 //! Fragments follow the first of their packet: to its backend, or into the host.
 
-use crate::{client::Client, maps, parse::Ip, tables::Tables};
+use crate::{client::Client, maps, notes, parse::Ip, tables::Tables};
 use mesh_common::{
     abi::Journey,
     fragment::{FragmentKey, FragmentRecord},
@@ -66,7 +66,7 @@ const NOBODYS: FragmentRecord =
 
 #[inline(always)]
 fn remember(journey: &Journey, record: FragmentRecord) {
-    if journey.first != 0 {
+    if journey.first != 0 && notes::writes() {
         maps::note_fragment(&journey.fragment, &FragmentRecord { seen: maps::now(), ..record });
     }
 }

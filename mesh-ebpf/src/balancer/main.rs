@@ -23,6 +23,7 @@ mod fragments;
 mod icmp;
 mod journey;
 mod maps;
+mod notes;
 mod parse;
 mod plain;
 mod quic;
@@ -45,13 +46,16 @@ use plain::End;
 /// The program that is attached to the interfaces: plain packets.
 #[xdp(frags)]
 fn meshlb(context: XdpContext) -> u32 {
+    if notes::begin(&context) {
+        maps::call::<{ programs::WHOLE }>(&context);
+        return end(Outcome::Unhandled);
+    }
     match plain::run(Packet::new(&context)) {
         Some(End::Sent(sent)) => return action(sent),
         Some(End::Chosen) => maps::call::<{ programs::DELIVER }>(&context),
         None => maps::call::<{ programs::WHOLE }>(&context),
     }
-    maps::count(Outcome::Unhandled);
-    action(Outcome::Unhandled)
+    end(Outcome::Unhandled)
 }
 
 /// Every other packet: what is it, and for which service?
@@ -76,7 +80,10 @@ fn choose(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn deliver(context: XdpContext) -> u32 {
     match deliver::run(&context) {
-        Ok(sent) => action(sent),
+        Ok(sent) => {
+            notes::end(sent);
+            action(sent)
+        }
         Err(outcome) => {
             if reject::is_asked_for(outcome) {
                 maps::call::<{ programs::REJECT }>(&context);
@@ -114,9 +121,20 @@ fn go_on(context: &XdpContext, next: Result<u32, Outcome>) -> u32 {
     };
     // Where an outer header took the tags' room, the packet is dropped.
     let _ = maps::journey().and_then(|journey| vlan::put_back(context, journey));
-    maps::count(outcome);
     if let Verdict::Pass = outcome.verdict() {
+        let action = end(outcome);
         maps::call_next(context);
+        return action;
+    }
+    end(outcome)
+}
+
+/// Counts the end of a journey that did not lead to a backend, and says what the kernel does with the packet.
+#[inline(always)]
+fn end(outcome: Outcome) -> u32 {
+    notes::end(outcome);
+    if notes::writes() {
+        maps::count(outcome);
     }
     action(outcome)
 }

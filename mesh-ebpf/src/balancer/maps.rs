@@ -3,6 +3,7 @@
 //! Sizes given here are placeholders: the agent sets them from its limits when it loads the program.
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
+use crate::notes;
 use aya_ebpf::{
     EbpfContext as _, Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
@@ -96,9 +97,12 @@ pub(crate) enum Answer {
     Echo,
 }
 
-/// Whether this CPU may send one more such answer now.
+/// Whether this CPU may send one more such answer now. An instance that does not write may always.
 #[inline(always)]
 pub(crate) fn may_send(answer: Answer) -> bool {
+    if !notes::writes() {
+        return true;
+    }
     let Some(spent) = ANSWERS.get_ptr_mut(answer as u32) else { return false };
     // SAFETY: the element belongs to this CPU.
     icmp::take(unsafe { *spent }, now()).map(|left| unsafe { *spent = left }).is_some()
@@ -181,14 +185,17 @@ pub(crate) fn add_load(index: u32, by: i64) {
     }
 }
 
-/// The number of this CPU's next turn at a service's table.
+/// The number of this CPU's next turn at a service's table; who `writes` takes it.
 #[inline(always)]
-pub(crate) fn turn(service: u32) -> Option<u64> {
+pub(crate) fn turn(service: u32, writes: bool) -> Option<u64> {
     let turns = TURNS.get_ptr_mut(service)?;
     // SAFETY: the element belongs to this CPU.
     unsafe {
-        *turns = (*turns).wrapping_add(1);
-        Some(*turns)
+        let turn = (*turns).wrapping_add(1);
+        if writes {
+            *turns = turn;
+        }
+        Some(turn)
     }
 }
 

@@ -58,7 +58,7 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<En
     let slot = tables.slot(service, hash)?;
     let Some(owner) = owner(tables, flow, service.id, slot, hash) else {
         // A line of its own to the end: what is needed here only would else be saved and restored on both.
-        let choice = tracked(tables, flow, service.id, slot, hash);
+        let choice = tracked(tables, flow, service.id, slot, hash, true);
         return send(packet, tables, flow, &choice, hash);
     };
     send(packet, tables, flow, &owned(flow, owner), hash)

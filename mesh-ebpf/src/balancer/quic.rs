@@ -1,12 +1,13 @@
 //! Packets of QUIC services, as far as they go by their connection id.
 
 use crate::{
-    maps,
+    maps, notes,
     parse::{BEYOND, IP},
     tables::Tables,
 };
 use mesh_common::{
     abi::programs,
+    notes::step,
     outcome::Outcome,
     quic::{self, Routed, ServerIdKey},
 };
@@ -24,9 +25,14 @@ pub(crate) fn run(packet: &Packet) -> Result<u32, Outcome> {
         Datagram { at: IP + usize::from(journey.headers) % BEYOND, end: IP + usize::from(journey.length) };
     let mut rotation = 0;
     let found = find(packet, &datagram, journey.service.id, &mut rotation);
-    maps::count_routed(found.err().unwrap_or(Routed::ConnectionId), rotation);
+    let routed = found.err().unwrap_or(Routed::ConnectionId);
+    notes::note(step::ROUTED, |notes| (notes.routed, notes.rotation) = (routed as u32, rotation));
+    if notes::writes() {
+        maps::count_routed(routed, rotation);
+    }
     let Ok(backend) = found else { return Ok(programs::CHOOSE) };
     (journey.backend, journey.opened) = (backend, 0);
+    notes::chosen(journey);
     Ok(programs::DELIVER)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Client4, Client6},
-    echo, fragments, journey, maps,
+    echo, fragments, journey, maps, notes,
     parse::{self, Flow, IP, Ip},
     tables::Tables,
     vlan, wide,
@@ -11,6 +11,7 @@ use aya_ebpf::programs::XdpContext;
 use mesh_common::{
     abi::{Journey, flag, programs},
     flow::Signs,
+    notes::step,
     outcome::Outcome,
     schedule::SOURCE,
 };
@@ -60,6 +61,8 @@ fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journ
     is_whole(packet, &flow)?;
     journey::note(journey, &flow);
     (journey.backend, journey.opened, journey.hash) = (first.backend, 0, first.hash);
+    notes::journey(step::FOLLOWED | step::CHOSEN, journey);
+    notes::note(0, |notes| notes.journey.service.id = first.service);
     Ok(programs::DELIVER)
 }
 
@@ -68,6 +71,7 @@ fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journ
 fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journey) -> Result<u32, Outcome> {
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     let mut flow = parse::flow::<C>(packet, ip)?;
+    notes::note(step::READ, |notes| journey::note(&mut notes.journey, &flow));
     let service = tables.service(flow.service).map_or_else(|| wide::adopt(&mut flow), Ok)?;
     is_whole(packet, &flow)?;
     let hash = wide::hash(&flow, service);
@@ -76,6 +80,7 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
     journey.slot_hash = if service.scheduler == SOURCE { flow.client.without_port().hash() } else { hash };
     journey::note(journey, &flow);
     journey.rejects = u8::from(service.reject != 0);
+    notes::journey(step::SERVICE, journey);
     let goes_by_id = service.flags & flag::QUIC != 0 && flow.signs == Signs::DATAGRAM;
     Ok(if goes_by_id { programs::QUIC } else { programs::CHOOSE })
 }

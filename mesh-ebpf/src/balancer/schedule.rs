@@ -5,7 +5,7 @@
 use crate::{
     choose::{Choice, owned},
     client::{Client as _, Client6},
-    flows, maps,
+    flows, maps, notes,
     parse::Flow,
     tables::{self, Tables},
 };
@@ -43,6 +43,7 @@ fn tracked(
     hash: u64,
 ) -> Result<Choice, Outcome> {
     let (key, segment, now) = (table::key(hash, service.id), flow.signs.segment(), maps::now());
+    let writes = notes::writes();
     let found = flows::find(tables, key, now);
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let before = found.map_or(0, |(_, record)| schedule::counted(&record));
@@ -53,23 +54,34 @@ fn tracked(
     let picks = begins && schedule::picks(service.scheduler);
     let picked = if picks { pick(tables, service)? } else { slot };
     let mut decision = decide(picked, segment, known, now);
+    let mut stands = false;
     if let Some(record) = &decision.record {
-        let stands = match found {
+        stands = match found {
             Some((place, _)) => {
-                place.write(key, record);
+                if writes {
+                    place.write(key, record);
+                }
                 true
             }
-            None => flows::record(tables, key, record, now, &flow.client.named(key, service.id)).is_some(),
+            None => {
+                let client = flow.client.named(key, service.id);
+                flows::record(tables, key, record, now, &client, writes).is_some()
+            }
         };
-        if stands {
+        if stands && writes {
             count(service, before, schedule::counted(record));
-        } else if picks {
+        } else if picks && !stands {
             // Nothing will be known of the flow but its hash.
             decision.backend = slot.untracked();
         }
     }
     let first_datagram = segment == Segment::Datagram && found.is_none() && decision.record.is_some();
-    Ok(Choice { backend: decision.backend, opened: segment == Segment::Opening || first_datagram })
+    Ok(Choice {
+        backend: decision.backend,
+        opened: segment == Segment::Opening || first_datagram,
+        found: found.map(|(_, record)| record),
+        written: decision.record.filter(|_| stands),
+    })
 }
 
 /// Whether the service has all the flows that it may have.
@@ -106,17 +118,19 @@ fn pick(tables: Tables, service: &ServiceEntry) -> Result<Slot, Outcome> {
     let chance = || tables.slot_at(service, schedule::random(maps::random(), service.size));
     let slot = match service.scheduler {
         LEAST_CONNECTIONS => chance().and_then(|first| Some(less_loaded(tables, first, chance()?))),
-        ROUND_ROBIN => maps::turn(service.id)
+        ROUND_ROBIN => maps::turn(service.id, notes::writes())
             .and_then(|turns| tables.slot_at(service, schedule::turn(turns, service.size))),
         _ => chance(),
     };
     let backend = slot.ok_or(Outcome::NoBackend)?.current();
+    notes::picked(backend);
     Ok(Slot::new(backend, backend, true, true))
 }
 
 /// The one of two slots whose owner has fewer flows for its weight.
 #[inline(always)]
 fn less_loaded(tables: Tables, first: Slot, second: Slot) -> Slot {
+    notes::compared(first.current(), second.current());
     let candidate = |slot: Slot| {
         let weight = tables.backend(slot.current()).map_or(0, |backend| backend.weight);
         Candidate { flows: maps::load(slot.current()), weight }

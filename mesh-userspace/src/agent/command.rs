@@ -9,10 +9,13 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::explain::{Bench, Case};
+use super::trace::{Admission, Names, Wanted};
 use crate::api::types::{
-    BackendView, DrainProgress, FlowView, MaintenanceReport, OrderReport, ReloadReport, ServiceView,
-    SplitReport, Status,
+    BackendView, DrainProgress, Explanation, FlowView, MaintenanceReport, OrderReport, ReloadReport,
+    ServiceView, SplitReport, Status,
 };
+use crate::dataplane::kernel::Tracer;
 use crate::events::{self, Event};
 use crate::health::Report;
 use crate::metrics::Snapshot;
@@ -41,6 +44,39 @@ pub enum Command {
         /// The way back.
         reply: oneshot::Sender<Vec<FlowView>>,
     },
+    /// What runs a packet that comes in by an interface, or by the first that packets are taken from: with that, its name
+    /// and index.
+    Bench {
+        /// The name of the interface.
+        interface: Option<String>,
+        /// The way back.
+        reply: oneshot::Sender<Result<(Bench, String, u32), CommandError>>,
+    },
+    /// What it means that this became of a packet.
+    Explain {
+        /// The packet, and what became of it.
+        case: Box<Case>,
+        /// The way back.
+        reply: oneshot::Sender<Result<Explanation, CommandError>>,
+    },
+    /// Let somebody watch packets, unless somebody does.
+    Watch {
+        /// Which.
+        wanted: Wanted,
+        /// The way back.
+        reply: oneshot::Sender<Result<Admission, CommandError>>,
+    },
+    /// Attach the programs that tell of packets, for somebody who may watch.
+    Trace {
+        /// The programs.
+        tracer: Box<Tracer>,
+        /// The way back.
+        reply: oneshot::Sender<Result<Names, CommandError>>,
+    },
+    /// The names of services and backends.
+    Names(oneshot::Sender<Names>),
+    /// Attach the plain programs again, if nobody watches any more.
+    TraceNoMore(oneshot::Sender<()>),
     /// Read the configuration again and act on it.
     Reload {
         /// Only say what that would do.

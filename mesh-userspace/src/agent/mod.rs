@@ -6,6 +6,7 @@
 mod clock;
 pub mod command;
 mod correlation;
+pub mod explain;
 mod fleet;
 mod inputs;
 mod measure;
@@ -13,6 +14,7 @@ mod orders;
 mod reload;
 mod state;
 mod telling;
+pub mod trace;
 mod views;
 mod watched;
 
@@ -149,12 +151,13 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
             _ = tick.tick() => { block_in_place(|| agent.on_tick())?; false }
         };
         if end {
-            return finish(&mut agent);
+            return block_in_place(|| finish(&mut agent));
         }
     }
 }
 
 fn finish(agent: &mut Agent) -> anyhow::Result<()> {
+    agent.stop_tracing();
     agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");

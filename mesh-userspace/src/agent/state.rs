@@ -3,10 +3,12 @@
 use super::{
     clock,
     command::{Command, CommandError},
+    explain::Bench,
     fleet::Fleet,
     inputs::{Inputs, News},
     orders,
     telling::{Known, Memoir},
+    trace::Watchers,
     watched::Watched,
 };
 use crate::{
@@ -53,6 +55,9 @@ pub(super) struct Agent {
     pub(super) config: Config,
     /// Which source backends are from; those that are missing are configured.
     pub(super) origins: BTreeMap<health::Key, String>,
+    /// What explains packets, once somebody asked.
+    pub(super) bench: Option<Bench>,
+    pub(super) watchers: Watchers,
     /// What of the discovered is left out or overruled.
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
@@ -107,6 +112,8 @@ impl Agent {
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
+            bench: None,
+            watchers: Watchers::default(),
             remarks: Vec::new(),
             reconciler,
             inputs,
@@ -217,6 +224,7 @@ impl Agent {
             self.reconcile();
         }
         self.attach_again();
+        self.trace_no_more();
         Ok(())
     }
 
@@ -348,6 +356,15 @@ impl Agent {
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Events { question, reply } => answer(reply, self.memoir.answer(&question)),
             Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
+            Command::Bench { interface, reply } => answer(reply, self.bench(interface.as_deref())),
+            Command::Watch { wanted, reply } => answer(reply, self.admit(&wanted)),
+            Command::Trace { tracer, reply } => answer(reply, self.trace_by(*tracer)),
+            Command::Names(reply) => answer(reply, self.names()),
+            Command::TraceNoMore(reply) => {
+                self.trace_no_more();
+                answer(reply, ());
+            }
+            Command::Explain { case, reply } => answer(reply, self.account(&case)),
             Command::Reload { dry_run: false, reply } => answer(reply, self.reload()),
             Command::Reload { dry_run: true, reply } => answer(reply, self.reload_plan()),
             Command::Order { service, backend, order, reply } => {

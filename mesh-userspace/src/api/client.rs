@@ -12,13 +12,16 @@ use serde::de::DeserializeOwned;
 
 use super::client_error::ClientError;
 use super::types::{
-    BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, SplitReport, Status,
+    BackendView, DrainProgress, Explanation, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
+    ReloadReport, ServiceView, SplitReport, Status, TraceLine,
 };
 use crate::events::Event;
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(35);
+
+/// As long as somebody wants to watch.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The host in the URL is for form only: the socket decides who answers.
 const BASE: &str = "http://meshlb/v1/";
@@ -74,6 +77,25 @@ impl Client {
     /// When the agent does not answer or refuses.
     pub async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, ClientError> {
         self.send(Method::GET, &["flows"], Some(("limit", limit.to_string()))).await
+    }
+
+    /// What would become of a packet, in hexadecimal digits, and what if `down` and `weights`, such as `10.0.1.1=50`, were
+    /// otherwise.
+    ///
+    /// # Errors
+    /// When the agent does not answer, cannot run the packet, or knows no such interface or backend.
+    pub async fn explain(
+        &self,
+        packet: String,
+        interface: Option<&str>,
+        down: &[IpAddr],
+        weights: &[String],
+    ) -> Result<Explanation, ClientError> {
+        let interface = interface.map(|name| ("interface", name.to_owned()));
+        let down = down.iter().map(|address| ("down", address.to_string()));
+        let weights = weights.iter().map(|weight| ("weight", weight.clone()));
+        let query = [("packet", packet)].into_iter().chain(interface).chain(down).chain(weights);
+        self.send(Method::GET, &["explain"], query).await
     }
 
     /// What happened, oldest first: at most `limit` events, with a larger number than `after`, not older than `since`, of
@@ -210,6 +232,21 @@ impl Client {
         self.send(Method::DELETE, &["maintenance", &backend.to_string()], None).await
     }
 
+    /// Packets as they are balanced, which the parameters say.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses: somebody may be watching already.
+    pub async fn trace(&self, parameters: &[(&str, String)]) -> Result<Trace, ClientError> {
+        let url = self.url(&["trace"], parameters.iter().cloned())?;
+        let response = self.http.get(url).timeout(FOREVER).send().await.map_err(|e| self.failed(&e))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Trace { client: self.clone(), response, bytes: Vec::new() });
+        }
+        let body = response.bytes().await.map_err(|e| self.failed(&e))?;
+        Err(ClientError::Refusal { status: status.as_u16(), body: self.decode(status.as_u16(), &body)? })
+    }
+
     /// Asks or says something about a backend of a service.
     async fn about<T: DeserializeOwned>(
         &self,
@@ -277,6 +314,34 @@ impl Client {
 
     fn connection(&self, reason: String) -> ClientError {
         ClientError::Connection { socket: self.socket.clone(), reason }
+    }
+}
+
+/// Packets that are watched, until this is dropped.
+#[derive(Debug)]
+pub struct Trace {
+    client: Client,
+    response: reqwest::Response,
+    /// What has arrived and is no whole line yet.
+    bytes: Vec<u8>,
+}
+
+impl Trace {
+    /// The next line; none when the agent has said all. Nothing is lost where the future is dropped.
+    ///
+    /// # Errors
+    /// When the connection breaks, or what it says is not understood.
+    pub async fn next(&mut self) -> Result<Option<TraceLine>, ClientError> {
+        loop {
+            if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                return self.client.decode(self.response.status().as_u16(), &line).map(Some);
+            }
+            match self.response.chunk().await.map_err(|e| self.client.failed(&e))? {
+                Some(chunk) => self.bytes.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

@@ -65,6 +65,11 @@ impl AgentHandle {
         !self.commands.is_closed()
     }
 
+    /// Tells the loop something that has no answer. Where it has no room for that, it finds out by itself.
+    pub(crate) fn tell(&self, command: Command) {
+        drop(self.commands.try_send(command));
+    }
+
     pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,

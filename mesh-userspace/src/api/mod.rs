@@ -5,15 +5,17 @@
 
 pub mod client;
 mod client_error;
+mod explain;
 pub(crate) mod failure;
 pub mod handle;
 pub(crate) mod listener;
 pub(crate) mod probes;
 pub mod server;
 pub mod socket;
+mod trace;
 pub mod types;
 
-pub use client::Client;
+pub use client::{Client, Trace};
 pub use client_error::ClientError;
 pub use handle::{AgentHandle, Readiness, Timeouts};
 pub use server::serve;
@@ -24,6 +26,9 @@ pub const MAX_FLOWS: usize = 100_000;
 
 /// Events listed when nobody says how many.
 pub const DEFAULT_EVENTS: usize = 100;
+
+/// Bytes of the longest packet that is explained: what a line of a request has room for.
+pub const LONGEST_PACKET: usize = 16_384;
 
 /// Flows listed when nobody says how many.
 pub const DEFAULT_FLOWS: usize = 100;

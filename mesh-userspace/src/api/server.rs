@@ -16,11 +16,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::explain;
 use super::failure::Failure;
 use super::handle::AgentHandle;
 use super::listener::Bounded;
 use super::probes;
 use super::socket::ApiSocket;
+use super::trace;
 use super::types::{
     BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
     ServiceView, SplitReport, Status,
@@ -35,7 +37,7 @@ use crate::overrides::Maintenance;
 /// Answers under way get this long to finish when the agent stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Serves the API on `socket` until `shutdown`, then removes the socket.
 ///
@@ -72,6 +74,8 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
+        .route("/v1/explain", get(explain::explain))
+        .route("/v1/trace", get(trace::trace))
         .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
@@ -317,11 +321,19 @@ fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
     Ok((service, address_of(&address)?))
 }
 
-fn address_of(address: &str) -> Result<IpAddr, Failure> {
+pub(super) fn address_of(address: &str) -> Result<IpAddr, Failure> {
     address.parse().map_err(|_not_an_address| {
         Failure::bad_request(format!("{address} is not an IP address"))
             .advise("name the backend by its address, as meshlb backends lists it")
     })
+}
+
+/// The parameters of a request, decoded; some may come more than once.
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Failure> {
+    let Query(pairs) = Query::try_from_uri(
+        &format!("/?{query}").parse::<Uri>().map_err(|error| Failure::bad_request(error.to_string()))?,
+    )?;
+    Ok(pairs)
 }
 
 pub(crate) async fn no_such_path(uri: Uri) -> Failure {

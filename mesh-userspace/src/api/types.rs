@@ -8,6 +8,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod explain;
+mod trace;
+
+pub use explain::{
+    BackendSlots, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedRecord, ExplainedService,
+    ExplainedSlot, Explanation, NotChosen, PacketView, PickView, Prospect, ProspectiveFlow, RecordView,
+    StepView,
+};
+
+pub use trace::{TraceLine, TraceView};
+
 /// The agent at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -32,6 +43,9 @@ pub struct Status {
     /// Packets of QUIC services, by what led them to their backends. None from agents that know no QUIC.
     #[serde(default)]
     pub quic: QuicPackets,
+    /// Whether somebody watches packets. Not from agents that cannot be watched.
+    #[serde(default)]
+    pub watched: bool,
     /// Where services are defined beside the file, if anywhere; and sources of backends, in the order of the configuration.
     /// None from agents that know no discovery.
     #[serde(default)]

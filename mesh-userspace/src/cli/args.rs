@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
+use mesh_common::outcome::{Outcome, Verdict};
 
 use crate::api::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
@@ -96,6 +98,10 @@ pub enum Ask {
         #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = parse_limit)]
         limit: usize,
     },
+    /// Say what would become of a packet now, step by step, and why. Changes nothing.
+    Explain(ExplainArgs),
+    /// Show packets as they are balanced, and what becomes of them, until it is interrupted.
+    Trace(TraceArgs),
     /// Show what happened, and why: what the agent and the operator did, and what became of backends.
     Events(EventsArgs),
     /// Have the agent read its configuration again; an invalid one changes nothing.
@@ -152,6 +158,163 @@ pub struct BackendArgs {
     pub service: String,
     /// Address of the backend.
     pub backend: IpAddr,
+}
+
+/// Which packets are shown, and for how long.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TraceArgs {
+    /// Only of this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only from this client, or from clients in this prefix.
+    #[arg(long, value_name = "ADDR|PREFIX", value_parser = parse_vip)]
+    pub client: Option<IpNet>,
+    /// Only to this backend.
+    #[arg(long, value_name = "ADDR")]
+    pub backend: Option<IpAddr>,
+    /// Only with these outcomes, such as no_backend,too_big.
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = parse_outcome)]
+    pub outcome: Vec<Outcome>,
+    /// Only packets that are dropped, for whatever reason.
+    #[arg(long, conflicts_with = "outcome")]
+    pub drops: bool,
+    /// Only TCP segments with all of these flags.
+    #[arg(long, value_enum, value_name = "FLAGS", value_delimiter = ',')]
+    pub flags: Vec<Flag>,
+    /// One of so many packets, by chance.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: u32,
+    /// End after so many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time, such as 10s.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    pub lasting: Option<Duration>,
+    /// Write packets to a file that Wireshark opens, instead of showing them.
+    #[arg(short, long, value_name = "FILE.pcapng")]
+    pub write: Option<PathBuf>,
+}
+
+impl TraceArgs {
+    /// The outcomes that are wanted; none: all.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let is_drop = |outcome: &Outcome| self.drops && outcome.verdict() == Verdict::Drop;
+        self.outcome.iter().copied().chain(Outcome::ALL.iter().copied().filter(is_drop)).collect()
+    }
+}
+
+fn parse_outcome(text: &str) -> Result<Outcome, String> {
+    let found = Outcome::ALL.iter().find(|outcome| outcome.label() == text);
+    found.copied().ok_or_else(|| {
+        let all: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
+        format!("none of the outcomes, which are {}", all.join(", "))
+    })
+}
+
+/// A packet, and what may be otherwise.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ExplainArgs {
+    /// The client, such as 198.51.100.7:40000 or [2001:db8::7]:40000; without ports, an address will do.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(required_unless_present = "packet", requires = "to")]
+    pub from: Option<SocketAddr>,
+    /// Whom the packet is to, such as 203.0.113.10:80.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(required_unless_present = "packet", requires = "from")]
+    pub to: Option<SocketAddr>,
+    /// The protocol; udp for QUIC.
+    #[arg(long, value_name = "tcp|udp|NUMBER", default_value = "tcp")]
+    pub proto: Proto,
+    /// Flags of the TCP segment; without any, it is none of the first nor the last.
+    #[arg(long, value_enum, value_name = "FLAGS", value_delimiter = ',', default_value = "syn")]
+    pub flags: Vec<Flag>,
+    /// Bytes of payload, of a packet that is not TCP.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=9000))]
+    pub payload: u16,
+    /// The packet itself: hexadecimal digits from the Ethernet header on, or a capture (pcap, pcapng).
+    #[arg(long, value_name = "HEX|FILE", conflicts_with_all = ["from", "to", "proto", "flags", "payload"])]
+    pub packet: Option<String>,
+    /// The interface that it comes in by, if not the first that is configured.
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Also say who would get the flow if this backend were down.
+    #[arg(long, value_name = "BACKEND")]
+    pub if_down: Vec<IpAddr>,
+    /// Also say who would get the flow if this backend had this weight.
+    #[arg(long, value_name = "BACKEND=N", value_parser = parse_weighted)]
+    pub if_weight: Vec<(IpAddr, u16)>,
+}
+
+/// What follows the IP header of a packet that is asked about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proto {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Another protocol, by its number.
+    Number(u8),
+}
+
+impl FromStr for Proto {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            number => number
+                .parse()
+                .map(Self::Number)
+                .map_err(|_not_a_number| "neither tcp nor udp nor a number from 0 to 255".to_owned()),
+        }
+    }
+}
+
+/// A flag of a TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flag {
+    /// The connection begins.
+    Syn,
+    /// Something is acknowledged.
+    Ack,
+    /// The sender has said all.
+    Fin,
+    /// The connection is over.
+    Rst,
+    /// There is data for the application.
+    Psh,
+}
+
+impl Flag {
+    /// Its bit (RFC 9293 §3.1).
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Fin => 0x01,
+            Self::Syn => 0x02,
+            Self::Rst => 0x04,
+            Self::Psh => 0x08,
+            Self::Ack => 0x10,
+        }
+    }
+}
+
+/// An address with a port, or without one: then it is 0.
+fn parse_end(text: &str) -> Result<SocketAddr, String> {
+    let alone = |_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    text.parse().or_else(alone).map_err(|_neither| {
+        "not an address with a port, such as 203.0.113.10:80 or [2001:db8::10]:80".to_owned()
+    })
+}
+
+fn parse_weighted(text: &str) -> Result<(IpAddr, u16), String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(address, weight)| Some((address.parse().ok()?, weight.parse().ok()?)));
+    parts.ok_or_else(|| "not the address of a backend and a weight, such as 10.0.1.1=50".to_owned())
 }
 
 /// A drain, and how long to watch it.
@@ -304,6 +467,15 @@ mod tests {
             "meshlb backends",
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
+            "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:80",
+            "meshlb explain --from 2001:db8::7 --to 2001:db8::10 --proto 50 --payload 40 --interface eth0",
+            "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:53 --proto udp --if-down 10.0.1.1",
+            "meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --flags ack,fin --if-weight 10.0.1.1=50",
+            "meshlb explain --packet 00ff",
+            "meshlb trace",
+            "meshlb trace --service web --client 198.51.100.0/24 --backend 10.0.1.1 --flags syn,ack",
+            "meshlb trace --drops --for 10s -w drops.pcapng",
+            "meshlb trace --outcome no_backend,too_big --sample 100 --count 5",
             "meshlb events",
             "meshlb events --since 1h --service web --limit 5 --follow",
             "meshlb reload",
@@ -357,6 +529,17 @@ mod tests {
             ("meshlb maintenance web", ErrorKind::ValueValidation),
             ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
             ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),
+            ("meshlb trace --outcome lost", ErrorKind::ValueValidation),
+            ("meshlb trace --drops --outcome too_big", ErrorKind::ArgumentConflict),
+            ("meshlb trace --sample 0", ErrorKind::ValueValidation),
+            ("meshlb trace --client web", ErrorKind::ValueValidation),
+            ("meshlb explain", ErrorKind::MissingRequiredArgument),
+            ("meshlb explain --from 1.1.1.1:1", ErrorKind::MissingRequiredArgument),
+            ("meshlb explain --from 1.1.1.1:1 --to web", ErrorKind::ValueValidation),
+            ("meshlb explain --packet 00 --to 1.1.1.1:1", ErrorKind::ArgumentConflict),
+            ("meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --proto sctp", ErrorKind::ValueValidation),
+            ("meshlb explain --from 1.1.1.1:1 --to 2.2.2.2:2 --flags all", ErrorKind::InvalidValue),
+            ("meshlb explain --packet 00 --if-weight 10.0.1.1", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0", ErrorKind::MissingRequiredArgument),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --mode fast", ErrorKind::InvalidValue),
             ("meshlb decap --interface eth0 --vip 1.1.1.1/24", ErrorKind::ValueValidation),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, drain, events, screens};
+use super::{connect, drain, events, explain, screens, trace};
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -27,6 +27,8 @@ pub(super) async fn ask<W: Write>(
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))
         }
         Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
+        Ask::Trace(args) => trace::trace(&agent, &args, output).await,
+        Ask::Explain(args) => explain::explain(&agent, &args, output).await,
         Ask::Events(arguments) => events::events(&agent, &arguments, output).await,
         Ask::Reload { dry_run: false } => output.show(&agent.reload().await?, screens::reloaded),
         Ask::Reload { dry_run: true } => output.show(&agent.reload_plan().await?, screens::reloaded),

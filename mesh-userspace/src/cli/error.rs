@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::explain::PacketError;
+use super::trace::CaptureError;
 use crate::api::ClientError;
 use crate::config::ConfigError;
 
@@ -25,6 +27,12 @@ pub enum CliError {
     /// The agent could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is no packet to ask about.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// Packets cannot be written to a file.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -98,6 +106,8 @@ impl CliError {
             Self::Config(error) => Some(error),
             Self::Agent(error) => error.downcast_ref(),
             Self::Client(_)
+            | Self::Packet(_)
+            | Self::Capture(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Undrained { .. }
@@ -114,9 +124,16 @@ impl CliError {
                 "it stays drained; wait on with the same command, or stop the backend and lose these flows"
                     .to_owned(),
             ),
-            Self::Config(_) | Self::Agent(_) | Self::Undrained { .. } | Self::Unwell | Self::Output(_) => {
-                None
-            }
+            Self::Packet(_) => Some(
+                "give --from CLIENT:PORT --to VIP:PORT, or --packet with digits or a capture of Ethernet frames"
+                    .to_owned(),
+            ),
+            Self::Config(_)
+            | Self::Capture(_)
+            | Self::Agent(_)
+            | Self::Undrained { .. }
+            | Self::Unwell
+            | Self::Output(_) => None,
         }
     }
 }

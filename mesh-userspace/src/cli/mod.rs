@@ -11,20 +11,24 @@ mod dispatch;
 mod drain;
 mod error;
 mod events;
+mod explain;
 mod format;
 mod local;
 mod manual;
 mod output;
 mod screens;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, Format};
+pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, Format, TraceArgs};
 pub use error::CliError;
+pub use explain::PacketError;
 pub use output::Output;
+pub use trace::CaptureError;
 
 /// Parses the command line, does what it says, reports, and says how it went.
 #[must_use]

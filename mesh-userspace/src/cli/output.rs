@@ -33,17 +33,19 @@ impl<W: Write> Output<W> {
         self.print(&text)
     }
 
-    /// Prints `value` on a line of its own: as JSON, or as the line that `screen` makes of it.
-    pub(super) fn line<T: Serialize>(
+    /// Prints `value` on a line of its own: as JSON, or as the line that `screen` makes of it, if any.
+    pub(super) fn line<T: Serialize, S: Into<Option<String>>>(
         &mut self,
         value: &T,
-        screen: impl FnOnce(&T) -> String,
+        screen: impl FnOnce(&T) -> S,
     ) -> Result<(), CliError> {
         let text = match self.format {
-            Format::Table => screen(value),
-            Format::Json => serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?,
+            Format::Table => screen(value).into(),
+            Format::Json => {
+                Some(serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?)
+            }
         };
-        self.print(&text)
+        text.map_or(Ok(()), |text| self.print(&text))
     }
 
     /// Prints bytes that are what was asked for, in whatever format.

@@ -29,11 +29,11 @@ const KEY: u128 = 0x8f95_f092_4576_5f80_2569_34e5_0c66_207f;
 
 /// A connection id, how it is read, and the server id in it.
 #[derive(Clone, Debug)]
-struct Id {
+pub(crate) struct Id {
     about: &'static str,
-    parameters: Parameters,
-    server_id: Vec<u8>,
-    bytes: Vec<u8>,
+    pub(crate) parameters: Parameters,
+    pub(crate) server_id: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 fn parameters(server_id: usize, nonce: usize, key: Option<Key>) -> Parameters {
@@ -41,7 +41,7 @@ fn parameters(server_id: usize, nonce: usize, key: Option<Key>) -> Parameters {
     Parameters { server_id_length, nonce_length, key }
 }
 
-fn plain(rotation: u8, nonce: &[u8]) -> Id {
+pub(crate) fn plain(rotation: u8, nonce: &[u8]) -> Id {
     let bytes = [&[rotation << 5 | 0x11], SERVER_ID.as_slice(), nonce].concat();
     let parameters = parameters(SERVER_ID.len(), nonce.len(), None);
     Id { about: "plain", parameters, server_id: SERVER_ID.to_vec(), bytes }
@@ -87,7 +87,7 @@ fn rotation(id: &Id) -> u32 {
 }
 
 /// A packet with a short header (RFC 9000 §17.3).
-fn short(id: &[u8]) -> Vec<u8> {
+pub(crate) fn short(id: &[u8]) -> Vec<u8> {
     [&[0x43], id].concat()
 }
 
@@ -97,7 +97,7 @@ const V2: u32 = 0x6b33_43cf;
 const UNKNOWN: u32 = 0x1a2a_3a4a;
 
 /// A packet with a long header (RFC 8999 §5.1) and a source connection id of eight bytes.
-fn long(kind: u8, version: u32, id: &[u8]) -> Vec<u8> {
+pub(crate) fn long(kind: u8, version: u32, id: &[u8]) -> Vec<u8> {
     let length = u8::try_from(id.len()).unwrap();
     [&[0xc0 | kind << 4], version.to_be_bytes().as_slice(), &[length], id, &[8], &[0xee; 8]].concat()
 }

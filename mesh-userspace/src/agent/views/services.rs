@@ -109,7 +109,7 @@ impl Agent {
         backends.find(|(_, entry)| (entry.service, entry.address) == (service, address)).map(|(id, _)| *id)
     }
 
-    pub(super) fn entry(&self, key: ServiceKey) -> Option<&ServiceEntry> {
+    pub(in crate::agent) fn entry(&self, key: ServiceKey) -> Option<&ServiceEntry> {
         self.reconciler.actual().services.get(&abi_key(key))
     }
 

@@ -44,6 +44,7 @@ impl Agent {
             flows: self.flow_use(),
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
+            watched: self.is_watched(),
             discovery: self.source_views(),
             backends_down: self.backends_down(),
             slots_changing: self.reconciler.slots_changing(),

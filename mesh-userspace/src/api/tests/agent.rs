@@ -88,6 +88,18 @@ pub(super) fn usual(command: Command) {
             reply.send(Log::default().note(vec![happening], SystemTime::UNIX_EPOCH)).unwrap();
         }
         Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
+        Command::Bench { interface, reply } => {
+            // There is no kernel here.
+            let refused = CommandError::not_found(format!("no {interface:?}"));
+            assert!(reply.send(Err(refused)).is_ok());
+        }
+        Command::Watch { wanted, reply } => {
+            let refused = CommandError::not_found(format!("no {wanted:?}"));
+            assert!(reply.send(Err(refused)).is_ok());
+        }
+        Command::Explain { .. } | Command::Trace { .. } | Command::Names(_) | Command::TraceNoMore(_) => {
+            unreachable!("nothing was run")
+        }
         Command::Reload { dry_run, reply } => {
             reply.send(Ok(ReloadReport { dry_run, ..report() })).unwrap();
         }

@@ -3,13 +3,17 @@
 mod backends;
 mod changes;
 mod events;
+mod explain;
 mod flows;
 mod services;
 mod status;
+mod trace;
 
 pub(super) use backends::backends;
 pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, split, weighed};
 pub(super) use events::{event, events};
+pub(super) use explain::explained;
 pub(super) use flows::flows;
 pub(super) use services::services;
 pub(super) use status::status;
+pub(super) use trace::{fate, missed, packet, traced};

@@ -136,6 +136,7 @@ mod tests {
             panic,
         };
         Status {
+            watched: false,
             version: env!("CARGO_PKG_VERSION").into(),
             ready: true,
             uptime_seconds: 11_520.0,

@@ -177,7 +177,20 @@ fn replace(program: &mut Xdp, path: &Path) -> Result<(), String> {
     let unusable = |error: LinkError| error.to_string();
     let link = FdLink::from(PinnedLink::from_pin(path).map_err(unusable)?);
     let link = XdpLink::try_from(link).map_err(unusable)?;
-    program.attach_to_link(link).map_err(|error| root_cause(&error).text)?;
+    let link = program.attach_to_link(link).map_err(|error| root_cause(&error).text)?;
+    // The pin holds the link; the descriptor is closed.
+    drop(program.take_link(link).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// Replaces the program behind every pinned link. One whose interface went away is left out.
+pub(super) fn replace_all(program: &mut Xdp, pins: &Pins) -> Result<(), String> {
+    for name in pins.link_names().map_err(|error| error.to_string())? {
+        let interface = name.rsplit_once('-').map_or(String::new(), |(interface, _)| unescape(interface));
+        if if_nametoindex(interface.as_str()).is_ok() {
+            replace(program, &pins.links().join(&name)).map_err(|reason| format!("{interface}: {reason}"))?;
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Loading the program, with new maps or with those that an earlier agent left.
 
 use super::{
-    CLOCK, Kernel, PROGRAM, Plain, WAY,
+    CLOCK, Kernel, PROGRAM, Plain, Recipe, WAY,
     filter::{self, Filter},
     flows::{self, FlowTable},
     mapped::{Mapped, Memory, Words},
@@ -9,6 +9,7 @@ use super::{
     pins::{PinError, Pins},
     quic::QuicMaps,
     services::{self, ServiceTable},
+    trace,
     vips::Vips,
     wide::{self, WideMaps},
 };
@@ -25,6 +26,7 @@ use mesh_common::{
     abi::{ABI_VERSION, Layout, Meta, programs},
     filter::HEAD,
     fragment,
+    notes::instance,
     outcome::Outcome,
     quic::{ROTATIONS, Routed},
 };
@@ -105,8 +107,8 @@ pub enum LoadError {
         /// The reason.
         source: Box<ProgramError>,
     },
-    /// The object lacks something: it is of another build.
-    #[error("the embedded object has no {what} {name}")]
+    /// The object lacks something: it is of another build. Or somebody took a pin away.
+    #[error("there is no {what} {name}")]
     Missing {
         /// A map or a program.
         what: &'static str,
@@ -240,7 +242,7 @@ pub(super) const VIPS: &str = "VIPS";
 /// The map that counts flows.
 pub(super) const LOADS: &str = "LOADS";
 
-/// Every map of the programs; all are pinned.
+/// The maps that outlive the agent; all are pinned.
 const MAPS: [&str; 17] = [
     "META",
     TABLES,
@@ -261,6 +263,18 @@ const MAPS: [&str; 17] = [
     QuicMaps::PACKETS,
 ];
 
+/// What an instance that is not attached has for itself: where its programs are, and what they know of their packet.
+const OWN: [&str; 3] = ["META", "PROGRAMS", "JOURNEY"];
+
+/// The maps that an instance shares with the one that is attached. They must be there.
+pub(super) fn shared(pins: &Pins) -> Result<Vec<&'static str>, LoadError> {
+    let maps: Vec<_> = MAPS.into_iter().filter(|map| !OWN.contains(map)).collect();
+    match maps.iter().find(|map| !pins.map(map).exists()) {
+        Some(map) => Err(LoadError::Missing { what: "pin of map", name: (*map).to_owned() }),
+        None => Ok(maps),
+    }
+}
+
 /// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`.
 pub(super) const MAPPED: u32 = 1 << 10;
 const GROWING: u32 = 1;
@@ -275,17 +289,19 @@ impl Kernel {
         let next = choices.next_program.as_deref().map(Next::open).transpose()?;
         let known = adoptable(&pins, sizes)?;
         let seed = choose_seed(known, choices.seed)?;
-        let mut ebpf = open(&pins, sizes, seed, choices)?;
-        let names = iter::once(PROGRAM).chain(WAY.map(|(name, _)| name));
-        let programs = names.map(|name| load_program(&mut ebpf, name)).collect::<Result<_, _>>()?;
+        make_tables(&pins, sizes.layout())?;
+        let recipe = Recipe { pins, sizes, choices: choices.clone(), seed };
+        let mut ebpf = open(&recipe, instance::PLAIN, &MAPS)?;
+        let programs = load_programs(&mut ebpf)?;
         load_program(&mut ebpf, CLOCK)?;
         let loaded = Loaded { programs, seed, adopted: known.is_some() };
         put_in_place(&mut ebpf, next.as_ref())?;
         write_meta(&mut ebpf, Meta { abi: ABI_VERSION, places: sizes.layout().places, seed })?;
-        Self::assemble(ebpf, pins, sizes, loaded)
+        Self::assemble(ebpf, recipe, loaded)
     }
 
-    fn assemble(mut ebpf: Ebpf, pins: Pins, sizes: Sizes, loaded: Loaded) -> Result<Self, LoadError> {
+    fn assemble(mut ebpf: Ebpf, recipe: Recipe, loaded: Loaded) -> Result<Self, LoadError> {
+        let sizes = recipe.sizes;
         let layout = sizes.layout();
         let tables = memory(&mut ebpf, TABLES, layout.bytes())?;
         let services = Mapped::new("services", &tables, 0, layout.places);
@@ -313,7 +329,7 @@ impl Kernel {
         };
         Ok(Self {
             ebpf,
-            pins,
+            recipe,
             loaded,
             services,
             vips,
@@ -329,7 +345,9 @@ impl Kernel {
     }
 }
 
-fn open(pins: &Pins, sizes: Sizes, seed: u64, choices: &Choices) -> Result<Ebpf, LoadError> {
+/// Opens the object for an instance that shares these maps with the others.
+pub(super) fn open(recipe: &Recipe, instance: u32, shared: &[&str]) -> Result<Ebpf, LoadError> {
+    let Recipe { pins, sizes, choices, seed } = recipe;
     let layout = sizes.layout();
     let too_large = |_| LoadError::TooLarge { bytes: layout.bytes() };
     let globals = [
@@ -345,18 +363,21 @@ fn open(pins: &Pins, sizes: Sizes, seed: u64, choices: &Choices) -> Result<Ebpf,
         ("FILTER_WORDS_AT", u32::try_from(layout.filter_words_at()).map_err(too_large)?),
         ("ANSWER_ECHO", choices.answer_echo.into()),
         ("HAS_NEXT", choices.next_program.is_some().into()),
+        ("INSTANCE", instance),
     ];
     let jiffy = jiffy()?;
-    make_tables(pins, layout)?;
     let mut loader = EbpfLoader::new();
-    loader.override_global("SEED", &seed, true).override_global("JIFFY", &jiffy, true);
+    loader.override_global("SEED", seed, true).override_global("JIFFY", &jiffy, true);
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
     for (map, _, entries) in sizes.entries() {
         loader.map_max_entries(map, entries);
     }
-    for map in MAPS {
+    if let Some(bytes) = trace::ring_bytes(instance) {
+        loader.map_max_entries("EVENTS", bytes);
+    }
+    for map in shared {
         loader.map_pin_path(map, pins.map(map));
     }
     Ok(loader.load(OBJECT)?)
@@ -470,6 +491,12 @@ fn choose_seed(known: Option<Meta>, configured: Option<u64>) -> Result<u64, Load
     }
 }
 
+/// Loads all programs of the way.
+pub(super) fn load_programs(ebpf: &mut Ebpf) -> Result<Vec<LoadedProgram>, LoadError> {
+    let names = iter::once(PROGRAM).chain(WAY.map(|(name, _)| name));
+    names.map(|name| load_program(ebpf, name)).collect()
+}
+
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, LoadError> {
     let started = Instant::now();
     let xdp = program(ebpf, name)?;
@@ -481,15 +508,15 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, Lo
 }
 
 /// Puts the programs where they call each other, from the last to the first, and the next program where they call that.
-/// They stay there after the agent's end, for the map is pinned.
-fn put_in_place(ebpf: &mut Ebpf, next: Option<&Next>) -> Result<(), LoadError> {
+/// They stay there as long as the map is pinned, or what is answered is kept.
+pub(super) fn put_in_place(ebpf: &mut Ebpf, next: Option<&Next>) -> Result<ProgramArray<MapData>, LoadError> {
     let mut places: ProgramArray<_> = typed(ebpf, "PROGRAMS", ProgramArray::try_from)?;
     next::put_in_place(&mut places, next)?;
     for (name, place) in WAY.into_iter().rev() {
         let fd = program(ebpf, name)?.fd().map_err(|source| refused(name, source))?;
         places.set(place, fd, 0).map_err(|source| map_error("PROGRAMS", source))?;
     }
-    Ok(())
+    Ok(places)
 }
 
 fn write_meta(ebpf: &mut Ebpf, value: Meta) -> Result<(), LoadError> {
@@ -506,7 +533,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
     ebpf.take_map(name).ok_or_else(|| LoadError::Missing { what: "map", name: name.to_owned() })
 }
 
-fn typed<T>(
+pub(super) fn typed<T>(
     ebpf: &mut Ebpf,
     name: &'static str,
     make: impl Fn(Map) -> Result<T, MapError>,
@@ -527,7 +554,10 @@ fn mapped<T: Words>(ebpf: &mut Ebpf, name: &'static str, size: u32) -> Result<Ma
     Ok(Mapped::new(name, &memory, 0, size))
 }
 
-fn map_error(map: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {
+pub(super) fn map_error(
+    map: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> LoadError {
     LoadError::Map { map, source: Box::new(source) }
 }
 

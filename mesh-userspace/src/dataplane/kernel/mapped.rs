@@ -6,6 +6,7 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
+    notes::{Event, Filter},
     quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
@@ -24,6 +25,10 @@ use std::{
 unsafe impl aya::Pod for Plain<BackendCounters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Meta> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Event> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Filter> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ServiceEntry> {}
 
@@ -53,6 +58,19 @@ unsafe impl Words for u64 {}
 unsafe impl Words for Bucket {}
 // SAFETY: 224 bytes of integers without padding, both asserted by the sizes where it is defined.
 unsafe impl Words for Clients {}
+// SAFETY: made of integers, a multiple of 8 bytes, both asserted where it is defined.
+unsafe impl Words for Event {}
+
+/// A value of its words, if there are as many.
+pub(super) fn from_words<T: Words>(words: &mut impl Iterator<Item = u64>) -> Option<T> {
+    let mut value = T::default();
+    let to = (&raw mut value).cast::<u64>();
+    for at in 0..size_of::<T>() / 8 {
+        // SAFETY: `value` has so many words, and any words make a valid value.
+        unsafe { to.add(at).write_unaligned(words.next()?) };
+    }
+    words.next().is_none().then_some(value)
+}
 
 /// The memory of a BPF array.
 #[derive(Clone)]

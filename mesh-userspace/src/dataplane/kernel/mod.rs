@@ -4,6 +4,7 @@
 //! checking that it is what it expects.
 
 mod attach;
+mod explain;
 mod filter;
 mod flows;
 mod load;
@@ -14,15 +15,19 @@ mod pins;
 mod quic;
 mod services;
 mod syscalls;
+mod trace;
 mod vips;
 mod wide;
 
 pub(crate) use attach::attach_best;
 pub use attach::{AttachError, Attached, Mode};
+pub use explain::{ExplainError, Explained, Explainer};
 pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use next::NextError;
 pub use pins::{PinError, Pins};
+pub(crate) use syscalls::wait_for_packets;
+pub use trace::{Followed, Told, Tracer};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
 use crate::config::XdpMode;
@@ -45,7 +50,7 @@ use mesh_common::{
 use quic::QuicMaps;
 use services::ServiceTable;
 use std::{collections::BTreeMap, error::Error, io, os::fd::AsFd as _};
-use syscalls::{read_per_cpu, wait_for_packets};
+use syscalls::read_per_cpu;
 use vips::Vips;
 use wide::WideMaps;
 
@@ -72,10 +77,19 @@ const CLOCK: &str = "clock";
 /// The word of a backend's entry that says that there is one.
 const BACKEND_MARK: usize = 1;
 
+/// What it takes to load another instance of the programs over the same maps.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pins: Pins,
+    sizes: Sizes,
+    choices: Choices,
+    seed: u64,
+}
+
 /// The kernel's maps and program.
 pub struct Kernel {
     ebpf: Ebpf,
-    pins: Pins,
+    recipe: Recipe,
     loaded: Loaded,
     services: ServiceTable,
     vips: Vips,
@@ -96,6 +110,12 @@ impl Kernel {
         &self.loaded
     }
 
+    /// What it takes to load another instance of the programs over the same maps.
+    #[must_use]
+    pub const fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
     /// The program, for test runs.
     ///
     /// # Errors
@@ -112,7 +132,7 @@ impl Kernel {
     /// The interface is not there, belongs to somebody else's program, or cannot be attached to in this mode.
     pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, AttachError> {
         let program = load::program(&mut self.ebpf, PROGRAM).map_err(Box::new)?;
-        attach::attach(program, &self.pins, interface, mode)
+        attach::attach(program, &self.recipe.pins, interface, mode)
     }
 
     /// Records a flow with the age that it has, unless its bucket is full.
@@ -143,13 +163,15 @@ impl Kernel {
         Ok(counters.iter().fold(BackendCounters::default(), |sum, words| sum.plus(&(*words).into())))
     }
 
-    /// Detaches from every interface but these.
+    /// Detaches from every interface but these, which the plain instance is attached to.
     ///
     /// # Errors
     ///
     /// A pin cannot be read or removed.
     pub fn keep_only(&self, interfaces: &[String]) -> Result<(), PinError> {
-        attach::keep_only(&self.pins, interfaces)
+        attach::keep_only(&self.recipe.pins, interfaces)?;
+        trace::forget(&self.recipe.pins);
+        Ok(())
     }
 }
 

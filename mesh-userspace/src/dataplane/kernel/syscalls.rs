@@ -1,6 +1,7 @@
 //! System calls that no library wraps.
 #![expect(unsafe_code, reason = "raw system calls take raw pointers")]
 
+use aya::maps::{MapData, RingBuf};
 use nix::libc;
 use std::{
     ffi::CString,
@@ -12,6 +13,7 @@ use std::{
     path::Path,
     time::Duration,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Of `enum bpf_cmd` (include/uapi/linux/bpf.h): `BPF_OBJ_GET` and `BPF_LINK_DETACH` (kernels 4.4 and 5.9).
 const OBJECT_GET: libc::c_long = 7;
@@ -105,9 +107,15 @@ pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What becomes readable when the kernel has written to a ring buffer.
+pub(super) fn follow(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring buffer owns its map's descriptor, which is open as long as it lives and never another.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
+}
+
 /// Waits until every packet is through that may have seen the maps as they were: an RCU grace period, which
 /// `membarrier(MEMBARRIER_CMD_GLOBAL)` is (kernel 4.3). Where it is refused, a time far longer than any packet takes.
-pub(super) fn wait_for_packets() {
+pub(crate) fn wait_for_packets() {
     // SAFETY: the call takes no pointers.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if answer != 0 {
