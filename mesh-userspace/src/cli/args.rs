@@ -85,6 +85,8 @@ pub enum Command {
 pub enum Ask {
     /// Show how the agent is, and its problems. Exit status 3 where there are any.
     Status,
+    /// Watch services, backends and rates in a terminal; drain from there.
+    Top,
     /// List services.
     Services,
     /// List backends.
@@ -464,6 +466,7 @@ mod tests {
             "meshlb status -o json",
             "meshlb -o json --socket /tmp/s status",
             "meshlb services --output table",
+            "meshlb top",
             "meshlb backends",
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
@@ -547,7 +550,7 @@ mod tests {
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --gue-port 65536", ErrorKind::ValueValidation),
             ("meshlb decap --interface eth0 --vip 1.1.1.1 --metrics localhost", ErrorKind::ValueValidation),
             ("meshlb completions dos", ErrorKind::InvalidValue),
-            ("meshlb top", ErrorKind::InvalidSubcommand),
+            ("meshlb tip", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");
         }

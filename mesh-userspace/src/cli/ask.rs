@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, drain, events, explain, screens, trace};
+use super::{connect, drain, events, explain, screens, top, trace};
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -22,6 +22,7 @@ pub(super) async fn ask<W: Write>(
             output.show(&status, screens::status)?;
             if status.ready && status.problems.is_empty() { Ok(()) } else { Err(CliError::Unwell) }
         }
+        Ask::Top => top::top(&agent).await,
         Ask::Services => output.show(&agent.services().await?, |list| screens::services(list)),
         Ask::Backends { service } => {
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))

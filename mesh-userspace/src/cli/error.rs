@@ -64,6 +64,9 @@ pub enum CliError {
     /// The agent has said that something is wrong; the screen shows it.
     #[error("the agent is not ready, or has problems")]
     Unwell,
+    /// Somebody redirects what only a terminal can show.
+    #[error("standard output is no terminal")]
+    NoTerminal,
     /// Standard output failed.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -112,6 +115,7 @@ impl CliError {
             | Self::DrainDeadline { .. }
             | Self::Undrained { .. }
             | Self::Unwell
+            | Self::NoTerminal
             | Self::Output(_) => None,
         }
     }
@@ -119,6 +123,7 @@ impl CliError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Client(error) => error.advice(),
+            Self::NoTerminal => Some("for programs: meshlb status, services and backends, with -o json".to_owned()),
             Self::AgentRunning { .. } => Some("stop it first: systemctl stop meshlb".to_owned()),
             Self::DrainDeadline { .. } => Some(
                 "it stays drained; wait on with the same command, or stop the backend and lose these flows"

@@ -18,6 +18,7 @@ mod manual;
 mod output;
 mod screens;
 mod table;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
