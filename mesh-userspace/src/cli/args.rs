@@ -217,7 +217,7 @@ fn parse_outcome(text: &str) -> Result<Outcome, String> {
 /// A packet, and what may be otherwise.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ExplainArgs {
-    /// The client, such as 198.51.100.7:40000 or [2001:db8::7]:40000; without ports, an address will do.
+    /// The client, such as `198.51.100.7:40000` or `[2001:db8::7]:40000`; without ports, an address will do.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
     #[arg(required_unless_present = "packet", requires = "to")]
     pub from: Option<SocketAddr>,
