@@ -21,6 +21,8 @@ pub(crate) const BASIC: &[Tool] = &[
     // What the demo suggests to try.
     ("curl", "curl"),
     ("nsenter", "util-linux"),
+    // A terminal for what only a terminal shows.
+    ("script", "bsdutils"),
     // Tests ping VIPs.
     ("ping", "iputils-ping"),
     // Reads what `meshlb trace` has written.
@@ -105,7 +107,7 @@ mod tests {
         assert_eq!(missing(BASIC, |program| program != "ethtool"), ["ethtool"]);
         assert_eq!(
             missing(BASIC, |_| false),
-            ["iproute2", "ethtool", "curl", "util-linux", "iputils-ping", "tcpdump"]
+            ["iproute2", "ethtool", "curl", "util-linux", "bsdutils", "iputils-ping", "tcpdump"]
         );
     }
 
