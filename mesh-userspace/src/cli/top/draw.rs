@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 
-use super::model::{Action, Mode, Model, Row, Sort};
+use super::model::{Action, HISTORY, Mode, Model, Row, Sort};
 use crate::cli::format::{age, count};
 
 /// Lines of problems and drops that are shown at most.
@@ -47,12 +47,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
         Constraint::Min(3),
         Constraint::Length(u16::try_from(outcomes.len()).unwrap_or(0)),
         Constraint::Length(1),
+        Constraint::Length(1),
     ];
-    let [head, trouble, table, drops, foot] = Layout::vertical(heights).areas(frame.area());
+    let [head, trouble, table, drops, why, foot] = Layout::vertical(heights).areas(frame.area());
     frame.render_widget(Paragraph::new(headline(model, palette)), head);
     frame.render_widget(Paragraph::new(problems), trouble);
     rows(frame, table, model, palette);
     frame.render_widget(Paragraph::new(outcomes), drops);
+    frame.render_widget(Paragraph::new(explanation(model)), why);
     frame.render_widget(Paragraph::new(footer(model)), foot);
 }
 
@@ -99,19 +101,17 @@ fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
         mark("BIT/S", Sort::Bytes),
         mark("FLOW/S", Sort::Flows),
         "FLOWS".to_owned(),
-        "LAST MINUTE".to_owned(),
-        "WHY".to_owned(),
+        "LAST SECONDS".to_owned(),
     ];
     let widths = [
-        Constraint::Fill(2),
-        Constraint::Length(10),
+        Constraint::Fill(1),
+        Constraint::Length(11),
         Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(7),
         Constraint::Length(6),
-        Constraint::Length(12),
-        Constraint::Fill(2),
+        Constraint::Length(6),
+        Constraint::Length(7),
+        Constraint::Length(5),
+        Constraint::Length(HISTORY),
     ];
     let lines = model.rows();
     let table = Table::new(lines.iter().map(|row| line(row, palette)), widths)
@@ -130,8 +130,7 @@ fn line(row: &Row, palette: Palette) -> TableRow<'static> {
         Cell::from(rate(row.rates.bytes * 8.0)),
         Cell::from(rate(row.rates.flows)),
         Cell::from(count(row.recorded)),
-        Cell::from(sparkline(&row.history, 12)),
-        Cell::from(row.reason.clone()),
+        Cell::from(sparkline(&row.history)),
     ])
 }
 
@@ -144,16 +143,15 @@ fn rate(per_second: f64) -> String {
     count(per_second.round() as u64)
 }
 
-/// The last so many values as bars; nothing is the lowest.
-fn sparkline(values: &[u64], width: usize) -> String {
-    let shown = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
-    let most = shown.iter().copied().max().unwrap_or(0).max(1);
+/// Values as bars; nothing is the lowest.
+fn sparkline(values: &[u64]) -> String {
+    let most = values.iter().copied().max().unwrap_or(0).max(1);
     let last = BARS.len() - 1;
     let bar = |value: &u64| {
         let height = u128::from(*value) * u128::try_from(last).unwrap_or(0) / u128::from(most);
         BARS.get(usize::try_from(height).unwrap_or(last)).copied().unwrap_or(' ')
     };
-    shown.iter().map(bar).collect()
+    values.iter().map(bar).collect()
 }
 
 fn outcomes(model: &Model) -> Vec<Line<'static>> {
@@ -164,6 +162,13 @@ fn outcomes(model: &Model) -> Vec<Line<'static>> {
         lines.insert(0, Line::styled("OUTCOME           PACKETS", Style::new().add_modifier(Modifier::BOLD)));
     }
     lines
+}
+
+/// The whole name of what is pointed at, and why it is as it is.
+fn explanation(model: &Model) -> Line<'static> {
+    let rows = model.rows();
+    let row = rows.get(model.selected()).filter(|row| !row.reason.is_empty());
+    Line::from(row.map(|row| format!("{}: {}", row.name, row.reason)).unwrap_or_default())
 }
 
 fn footer(model: &Model) -> Line<'static> {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::api::types::{BackendView, ServiceView, Status};
 
-/// Samples that sparklines go back.
-pub(super) const HISTORY: usize = 60;
+/// Samples that sparklines go back, a column each.
+pub(super) const HISTORY: u16 = 12;
 
 /// All that the agent says at a moment.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl Model {
             let line = history.entry(key.clone()).or_default();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are counts")]
             line.push_back(rates.packets.round() as u64);
-            line.drain(..line.len().saturating_sub(HISTORY));
+            line.drain(..line.len().saturating_sub(HISTORY.into()));
         }
     }
 
