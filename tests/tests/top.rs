@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::num::NonZeroU16;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use mesh_userspace::api::types::BackendView;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A terminal of 80 columns and 24 lines, which `script` makes and whose output it writes to a file.
+const COLUMNS: NonZeroU16 = NonZeroU16::new(80).unwrap();
+const LINES: NonZeroU16 = NonZeroU16::new(24).unwrap();
+
+/// A terminal, which `script` makes and whose output it writes to a file.
 struct Screen {
     script: Child,
     file: std::path::PathBuf,
@@ -22,7 +26,8 @@ impl Screen {
     fn open(scene: &Scene) -> Self {
         let file = scene.topology.directory().join("screen");
         let (program, socket) = (scene.agent.binary().display(), scene.agent.socket());
-        let top = format!("stty cols 80 rows 24; exec {program} top --socket {}", socket.display());
+        let top =
+            format!("stty cols {COLUMNS} rows {LINES}; exec {program} top --socket {}", socket.display());
         let mut command: Command = scene.topology.balancer().command("script");
         command.args(["--quiet", "--flush", "--return", "--command", &top]).arg(&file);
         let script =
@@ -30,10 +35,16 @@ impl Screen {
         Self { script, file }
     }
 
+    /// What stands on it now.
+    fn text(&self) -> String {
+        let mut terminal = vt100::Parser::new(LINES, COLUMNS, 0);
+        terminal.process(&fs::read(&self.file).unwrap_or_default());
+        terminal.screen().contents()
+    }
+
     fn shows(&self, what: &str) {
-        let seen = || String::from_utf8_lossy(&fs::read(&self.file).unwrap_or_default()).contains(what);
-        let is_seen = eventually(&format!("{what:?} is shown"), SOON, seen);
-        assert!(is_seen.is_ok(), "{is_seen:?}: {}", String::from_utf8_lossy(&fs::read(&self.file).unwrap()));
+        let is_seen = eventually(&format!("{what:?} is shown"), SOON, || self.text().contains(what));
+        assert!(is_seen.is_ok(), "{is_seen:?}: {}", self.text());
     }
 
     fn press(&mut self, keys: &str) {
