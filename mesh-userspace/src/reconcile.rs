@@ -29,8 +29,6 @@ pub struct Reconciler<D> {
     history: History,
     rest: Rest,
     sweep: Sweep,
-    /// When the sweep began that the last plan knew.
-    planned_with: Option<Instant>,
     /// Counters of a backend's id when the backend got it.
     baselines: BTreeMap<u32, BackendCounters>,
     problems: Vec<String>,
@@ -55,19 +53,7 @@ impl<D: Dataplane> Reconciler<D> {
         let history = History::new(&actual, now);
         let (tables, rest, sweep) = (Tables::default(), Rest::default(), Sweep::default());
         let (baselines, problems) = (BTreeMap::new(), Vec::new());
-        let planned_with = None;
-        Ok(Self {
-            dataplane,
-            limits,
-            actual,
-            tables,
-            history,
-            rest,
-            sweep,
-            planned_with,
-            baselines,
-            problems,
-        })
+        Ok(Self { dataplane, limits, actual, tables, history, rest, sweep, baselines, problems })
     }
 
     /// What the maps hold.
@@ -125,7 +111,6 @@ impl<D: Dataplane> Reconciler<D> {
         applied.inspect_err(|_| self.rest.forget())?;
         self.history.conclude(&plan, &self.sweep, now);
         self.rest.conclude(&plan, desired, &self.sweep);
-        self.planned_with = self.sweep.started;
         Ok(plan)
     }
 
@@ -174,18 +159,10 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(now.since(&before))
     }
 
-    /// Whether time alone may bring further ops: slots that are not steady, ids that rest, things that did not fit.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.history.is_waiting() || !self.problems.is_empty()
-    }
-
     /// Whether a call of [`Self::reconcile`] may find something to do though nothing else changed.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
-        let swept = self.sweep.started != self.planned_with;
-        !self.problems.is_empty()
-            || (self.history.is_waiting() && (swept || self.rest.is_due(&self.sweep, now)))
+        !self.problems.is_empty() || (self.history.is_waiting() && self.rest.is_due(&self.sweep, now))
     }
 
     /// Looks through the flow table and throws away records that say nothing any more.
@@ -357,7 +334,7 @@ mod tests {
         memory.actual = first.actual().clone();
         let mut second = Reconciler::new(memory, before.limits, now).unwrap();
         assert_eq!(second.reconcile(&wish(&before), now).unwrap(), 0);
-        assert!(!second.is_waiting());
+        assert!(!second.history.is_waiting());
     }
 
     #[test]
@@ -369,7 +346,7 @@ mod tests {
         reconciler.reconcile(&wish(&config(&[1, 2, 3])), now).unwrap();
         reconciler.reconcile(&wish(&after), now).unwrap();
         assert!(phases(&reconciler, Phase::Migrating) > 0);
-        assert!(reconciler.is_waiting());
+        assert!(reconciler.history.is_waiting());
         for _ in 0..6 {
             now += Duration::from_secs(1801);
             reconciler.sweep(&after, now).unwrap();
@@ -377,7 +354,7 @@ mod tests {
         }
         assert_eq!(phases(&reconciler, Phase::Steady), reconciler.actual().slots.len());
         assert_eq!(reconciler.actual().backends.len(), 2);
-        assert!(!reconciler.is_waiting());
+        assert!(!reconciler.history.is_waiting());
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn a_missing_agent_is_a_failure_that_says_how_to_start_it() {
 #[test]
 fn bad_usage_exits_with_2_and_help_with_0() {
     for (arguments, code) in
-        [(&["top"][..], 2), (&[][..], 2), (&["drain", "web", "x"][..], 2), (&["drain", "--help"][..], 0)]
+        [(&["fly"][..], 2), (&[][..], 2), (&["drain", "web", "x"][..], 2), (&["drain", "--help"][..], 0)]
     {
         assert_eq!(run(arguments).0, Some(code), "{arguments:?}");
     }

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mesh_tests::LoggedChild;
 use mesh_tests::scene::{Plot, Scene, Way};
 use mesh_tests::wait::eventually;
-use mesh_userspace::metrics::{Snapshot, render};
+use mesh_tests::{LoggedChild, metrics};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -40,18 +39,6 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// Names of metrics as they are scraped.
-fn names() -> BTreeSet<String> {
-    let text = render(&Snapshot::default());
-    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let name = |(family, kind): (&str, &str)| match kind {
-        "counter" => format!("{family}_total"),
-        "info" => format!("{family}_info"),
-        _ => family.to_owned(),
-    };
-    families.map(name).collect()
-}
-
 /// The names of metrics in a text.
 fn mentioned(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -63,7 +50,7 @@ fn alerts_and_panels_ask_for_metrics_that_there_are() {
     let alerts = std::fs::read_to_string(rules()).unwrap();
     let asked: BTreeSet<String> =
         mentioned(&alerts).union(&mentioned(&queries().join(" "))).cloned().collect();
-    let missing: Vec<_> = asked.difference(&names()).cloned().collect();
+    let missing: Vec<_> = asked.difference(&metrics::names()).cloned().collect();
     assert!(asked.len() > 15 && missing.is_empty(), "{missing:?}");
 }
 

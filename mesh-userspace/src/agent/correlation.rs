@@ -21,28 +21,20 @@ impl Agent {
             let (failing, action) = (failing.len(), self.config.probing.correlated.action);
             let message = match &event {
                 Event::Began(_) => {
+                    self.incidents += 1;
+                    warn!(%cause, failing, of, %action, "probes of many backends began to fail at once");
                     format!("probes of {failing} of {of} backends began to fail at once, {cause}")
                 }
                 Event::Recovered(_) => {
+                    info!(%cause, failing, most, "most of the backends that failed at once answer again");
                     format!("most of {most} backends that failed at once answer again, {cause}")
                 }
                 Event::Expired(_) => {
+                    warn!(%cause, failing, most, "backends that failed at once fail still, they are down now");
                     format!("{failing} backends that failed at once fail still, they are down now, {cause}")
                 }
             };
             happenings.push(Happening::new(Kind::Incident, message));
-            match event {
-                Event::Began(_) => {
-                    self.incidents += 1;
-                    warn!(%cause, failing, of, %action, "probes of many backends began to fail at once");
-                }
-                Event::Recovered(_) => {
-                    info!(%cause, failing, most, "most of the backends that failed at once answer again");
-                }
-                Event::Expired(_) => {
-                    warn!(%cause, failing, most, "backends that failed at once fail still, they are down now");
-                }
-            }
         }
         self.tell(happenings);
     }

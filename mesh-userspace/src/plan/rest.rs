@@ -51,10 +51,10 @@ impl Rest {
         self.services.clear();
     }
 
-    /// Whether time alone brings ops for a service that was planned.
+    /// Whether a sweep or time alone brings ops for what was planned.
     #[must_use]
     pub fn is_due(&self, sweep: &Sweep, now: Instant) -> bool {
-        self.services.values().any(|(_, due)| self.has_come(*due, sweep, now))
+        sweep.started != self.swept || self.services.values().any(|(_, due)| self.has_come(*due, sweep, now))
     }
 
     /// Whether a plan would find nothing to do for a service.

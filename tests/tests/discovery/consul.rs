@@ -252,12 +252,7 @@ fn consul_is_asked_over_tls_with_a_token() {
     let traffic = stage.traffic();
 
     // Whoever is not believed is told so, in words; what was said last stays.
-    let fails = |of: &str| {
-        let is_said = || stage.source().last_error.is_some_and(|error| error.contains(of));
-        eventually(of, SOON, is_said).unwrap_or_else(|error| panic!("{error:#}: {:?}", stage.source()));
-        assert_eq!(stage.source_becomes("stale").instances, 1);
-        stage.serves(&[0]);
-    };
+    let fails = |of: &str| stage.fails(of);
     asked(&other, "");
     fails(
         "TLS with https://127.0.0.1:8501 failed: the certificate is from nobody that `ca_file` or this host trusts",

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mesh_tests::scene::{PORT, Plot, Scene, Way};
 use mesh_tests::wait::eventually;
-use mesh_tests::{Client, Download, Downloads};
+use mesh_tests::{Client, Download, Downloads, Requests};
 use mesh_userspace::api::types::{BackendView, SourceView, Status};
 
 const VIP: &str = "192.0.2.10";
@@ -17,35 +14,14 @@ const VIP: &str = "192.0.2.10";
 /// Until a source has noticed and its backend has been probed.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Requests without an end, each over a connection of its own; none may fail.
-pub(crate) struct Steady {
-    end: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    thread: JoinHandle<Vec<String>>,
-}
+/// Requests without an end, of which none may fail.
+pub(crate) struct Steady(Requests);
 
 impl Steady {
-    fn start(scene: &Scene) -> Self {
-        let (end, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (client, service) = (scene.client().unwrap(), scene.service());
-        let (is_over, count) = (Arc::clone(&end), Arc::clone(&done));
-        let thread = thread::spawn(move || {
-            let mut failures = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                failures.extend(client.get(service).err().map(|error| format!("{error:#}")));
-                count.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(5));
-            }
-            failures
-        });
-        Self { end, done, thread }
-    }
-
     /// Ends them.
     pub(crate) fn finish(self) {
-        self.end.store(true, Ordering::Relaxed);
-        let done = self.done.load(Ordering::Relaxed);
-        assert_eq!(self.thread.join().unwrap(), [""; 0], "of {done} requests");
+        let (done, failures) = self.0.finish().unwrap();
+        assert_eq!(failures, [""; 0], "of {done} requests");
         assert!(done > 50, "{done} requests are no traffic");
     }
 }
@@ -133,6 +109,15 @@ impl Stage {
         source
     }
 
+    /// Waits until the source of one backend fails for this reason; what it said last stays.
+    pub(crate) fn fails(&self, of: &str) {
+        let is_said = || self.source().last_error.is_some_and(|error| error.contains(of));
+        let outcome = eventually(of, SOON, is_said);
+        assert!(outcome.is_ok(), "{outcome:?}: {:?}", self.source());
+        assert_eq!(self.source_becomes("stale").instances, 1);
+        self.serves(&[0]);
+    }
+
     /// Waits until the only source is in this state, and says why if it is not live.
     pub(crate) fn source_becomes(&self, state: &str) -> SourceView {
         eventually(&format!("the source is {state}"), SOON, || self.source().state == state).unwrap();
@@ -141,7 +126,7 @@ impl Stage {
 
     /// Requests without an end.
     pub(crate) fn traffic(&self) -> Steady {
-        Steady::start(&self.scene)
+        Steady(Requests::start(self.scene.client().unwrap(), self.scene.service()))
     }
 
     /// Connections that stay where they are for so many seconds.

@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_tests::scene::{PORT, Plot, Scene, Way};
 use mesh_tests::wait::eventually;
-use mesh_tests::{Client, Download, Downloads};
+use mesh_tests::{Client, Download, Downloads, Requests};
 use mesh_userspace::api;
 use mesh_userspace::api::types::{ServiceView, Status};
 
@@ -161,37 +159,6 @@ impl Wanted {
     }
 }
 
-/// Requests one after the other, each over a connection of its own, until it is told to end.
-struct Requests {
-    end: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    thread: thread::JoinHandle<Vec<String>>,
-}
-
-impl Requests {
-    fn start(client: Client, scene: &Scene) -> Self {
-        let (end, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (service, is_over, count) = (scene.service(), Arc::clone(&end), Arc::clone(&done));
-        let thread = thread::spawn(move || {
-            let mut failures = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                failures.extend(client.get(service).err().map(|error| format!("{error:#}")));
-                count.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(5));
-            }
-            failures
-        });
-        Self { end, done, thread }
-    }
-
-    /// How many there were, and how some failed.
-    fn finish(self) -> (usize, Vec<String>) {
-        self.end.store(true, Ordering::Relaxed);
-        let failures = self.thread.join().unwrap();
-        (self.done.load(Ordering::Relaxed), failures)
-    }
-}
-
 fn start(client: &Client, scene: &Scene, count: usize) -> Downloads {
     Downloads::start(client, count, Download::lasting(scene.service(), LASTING))
 }
@@ -238,7 +205,7 @@ fn hundreds_of_random_reloads_lose_no_flow_of_an_untouched_backend() {
 
     let mut downloads = vec![start(&client, &scene, FIRST)];
     downloads[0].flowing(SOON).unwrap();
-    let requests = Requests::start(scene.client().unwrap(), &scene);
+    let requests = Requests::start(scene.client().unwrap(), scene.service());
     let begin = Instant::now();
     for step in 0..reloads {
         let change = wanted.change(&mut random, &scene);
@@ -264,7 +231,7 @@ fn hundreds_of_random_reloads_lose_no_flow_of_an_untouched_backend() {
     let silent = received(&downloads).iter().zip(&before).filter(|(now, then)| now == then).count();
     let ended = downloads.iter().map(Downloads::ended).sum::<usize>();
     assert!(silent <= ended, "{silent} are silent, and {ended} have ended");
-    let (done, failures) = requests.finish();
+    let (done, failures) = requests.finish().unwrap();
     // A request that is under way when its backend is found to be ill goes on at another, which knows nothing of it.
     assert!(failures.len() <= wanted.illnesses, "{} of {done} requests failed: {failures:?}", failures.len());
     assert!(failures.iter().all(|failure| !failure.contains("timed out")), "{failures:?}");

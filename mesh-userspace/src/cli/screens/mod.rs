@@ -15,5 +15,5 @@ pub(super) use events::{event, events};
 pub(super) use explain::explained;
 pub(super) use flows::flows;
 pub(super) use services::services;
-pub(super) use status::status;
+pub(super) use status::{state, status};
 pub(super) use trace::{fate, missed, packet, traced};

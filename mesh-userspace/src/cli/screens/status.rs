@@ -98,7 +98,8 @@ fn sources(sources: &[SourceView]) -> String {
     if sources.is_empty() { String::new() } else { table(&columns, sources.iter().map(row).collect()) }
 }
 
-fn state(s: &ServiceHealth) -> &'static str {
+/// What a service is, in a word.
+pub(in crate::cli) fn state(s: &ServiceHealth) -> &'static str {
     match s {
         ServiceHealth { panic: true, .. } => "panic",
         ServiceHealth { up: 0, .. } => "down",

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::api::types::{BackendView, ServiceView, Status};
+use crate::api::types::{BackendView, ServiceHealth, ServiceView, Status};
+use crate::cli::screens;
 
 /// Samples that sparklines go back, a column each.
 pub(super) const HISTORY: u16 = 12;
@@ -232,15 +233,10 @@ impl Model {
 
     fn service(&self, service: &ServiceView, status: &Status) -> Row {
         let down = status.services.iter().find(|it| it.service == service.name).map_or(0, |it| it.down);
-        let state = match (service.panic, service.up, down) {
-            (true, ..) => "panic",
-            (false, 0, _) => "down",
-            (false, _, 1..) => "degraded",
-            (false, ..) => "ok",
-        };
+        let health = ServiceHealth { up: service.up, down, panic: service.panic, ..ServiceHealth::default() };
         let changing = service.slots.migrating + service.slots.settling;
         Row {
-            state: state.to_owned(),
+            state: screens::state(&health).to_owned(),
             share: format!("{}/{}", service.up, service.backends),
             recorded: service.recorded_flows,
             reason: if changing > 0 { format!("{changing} slots change over") } else { service.key.clone() },
