@@ -17,6 +17,7 @@ mod http;
 pub mod logging;
 pub mod maglev;
 pub mod metrics;
+mod nearest;
 pub mod nexthop;
 pub mod overrides;
 pub mod performance;

@@ -218,21 +218,18 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(())
     }
 
-    /// Up to `limit` recorded flows, and the time by which they are stamped.
+    /// Visits all recorded flows, and returns the time by which they are stamped.
     ///
     /// # Errors
     ///
     /// The kernel does not tell its time.
-    pub fn flows(&mut self, limit: usize) -> Result<(Vec<Flow>, Ticks), DataplaneError> {
-        let mut flows = Vec::new();
+    pub fn each_flow(&mut self, mut visit: impl FnMut(&Flow)) -> Result<Ticks, DataplaneError> {
         let now = self.dataplane.now()?;
         self.dataplane.retain_flows(now, &mut |flow| {
-            if flows.len() < limit {
-                flows.push(*flow);
-            }
+            visit(flow);
             true
         });
-        Ok((flows, now))
+        Ok(now)
     }
 
     /// Recorded flows that a backend has and that are not closing, as the packets have it now.
@@ -242,11 +239,9 @@ impl<D: Dataplane> Reconciler<D> {
     /// The kernel does not tell its time.
     pub fn flows_of(&mut self, backend: u32) -> Result<u64, DataplaneError> {
         let mut flows = 0;
-        let now = self.dataplane.now()?;
-        self.dataplane.retain_flows(now, &mut |flow| {
+        self.each_flow(|flow| {
             flows += u64::from(flow.record.backend == backend && flow.record.state != state::CLOSING);
-            true
-        });
+        })?;
         Ok(flows)
     }
 
@@ -412,9 +407,14 @@ mod tests {
         let record = mesh_common::flow::FlowRecord { backend: 1, seen: 0, state: 2 };
         memory.flows.push(Flow { client: ([192, 0, 2, 1], 1).into(), service: 77, hash: 0, record });
         let mut reconciler = Reconciler::new(memory, config.limits, now).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap().0.len(), 1);
+        let flows = |reconciler: &mut Reconciler<Memory>| {
+            let mut flows = 0;
+            reconciler.each_flow(|_| flows += 1).unwrap();
+            flows
+        };
+        assert_eq!(flows(&mut reconciler), 1);
         reconciler.sweep(&config, now).unwrap();
-        assert_eq!(reconciler.flows(10).unwrap().0, vec![]);
+        assert_eq!(flows(&mut reconciler), 0);
     }
 
     /// A configuration with three backends and these lines in its service.

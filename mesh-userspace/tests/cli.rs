@@ -87,9 +87,9 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let (runtime, directory) = (Runtime::new().unwrap(), TempDir::new().unwrap());
     let (closed, is_closed) = sync_mpsc::channel();
     let socket = api(&runtime, &directory, move |command| {
-        let Command::Flows { limit, reply } = command else { panic!("{command:?}") };
+        let Command::Flows { limit, reply, .. } = command else { panic!("{command:?}") };
         is_closed.recv().unwrap();
-        reply.send(vec![FlowView::default(); limit]).unwrap();
+        reply.send(Ok(vec![FlowView::default(); limit])).unwrap();
     });
     let mut child = meshlb(&["flows", "--limit", "5000", "--socket", text(&socket)])
         .stdout(Stdio::piped())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mesh_tests::scene::{Plot, Scene, Way};
 use mesh_tests::wait::eventually;
 use mesh_tests::{Download, Downloads};
-use mesh_userspace::api::types::{BackendView, ServiceView};
+use mesh_userspace::api::types::{BackendView, FlowCount, FlowView, ServiceView};
 
 const V4: &str = "192.0.2.10";
 const V6: &str = "2001:db8::10";
@@ -110,13 +110,30 @@ fn with_every_flow_recorded_flows_are_listed_and_survive_too() {
     let downloads = start(&scene);
     let before = downloads.spread().unwrap();
     scene.must(&["drain", "web", &scene.backend(0).unwrap().to_string()]).unwrap();
-    let flows: Vec<mesh_userspace::api::types::FlowView> =
-        scene.agent.cli_json(&["flows", "--limit", "1000"]).unwrap();
+    let flows: Vec<FlowView> = scene.agent.cli_json(&["flows", "--limit", "1000"]).unwrap();
     let mut listed = BTreeMap::<String, u32>::new();
     for flow in flows.iter().filter(|flow| flow.state == "established") {
         *listed.entry(flow.backend.clone()).or_default() += 1;
     }
     assert_eq!(listed, before, "every download is in the list");
+    let counted = |more: &[&str]| -> Vec<FlowCount> {
+        let usual = ["flows", "--service", "we", "--state", "established"];
+        scene.agent.cli_json(&[&usual, more].concat()).unwrap()
+    };
+    let by_backend = counted(&["--by", "backend"]).into_iter();
+    let by_backend = by_backend.map(|it| (it.backend.unwrap(), u32::try_from(it.flows).unwrap()));
+    assert_eq!(by_backend.collect::<BTreeMap<_, _>>(), before, "they are counted");
+    let all: u64 = before.values().copied().map(u64::from).sum();
+    let last = scene.backend(2).unwrap().to_string();
+    let ending = last.rsplit_once('.').map(|(_, end)| format!(".{end}")).unwrap();
+    for (filter, flows) in [
+        (vec!["--by", "service"], all),
+        (vec!["--by", "client"], all),
+        (vec!["--by", "service", "--backend", &ending], before[&last].into()),
+    ] {
+        assert_eq!(counted(&filter).iter().map(|it| it.flows).collect::<Vec<_>>(), [flows], "{filter:?}");
+    }
+    assert_eq!(counted(&["--by", "service", "--client", "203.0.113.0/24"]), []);
     let summary = downloads.finish(LONG).unwrap();
     assert_eq!(summary.completed, DOWNLOADS, "{:?}", summary.failures);
 }

@@ -97,6 +97,30 @@ fn weight_zero_takes_new_flows_away_and_a_reload_does_not_give_them_back() {
 }
 
 #[test]
+fn names_may_be_abbreviated_and_unknown_ones_are_guessed() {
+    let scene = plain();
+    let [first, ..] = [0, 1, 2].map(|number| scene.backend(number).unwrap().to_string());
+    let ending = first.rsplit_once('.').map(|(_, end)| format!(".{end}")).unwrap();
+    scene.must(&["drain", "w", &ending]).unwrap();
+    assert_eq!(states(&scene), ["draining", "up", "up"]);
+    scene.must(&["undrain", "web", &first]).unwrap();
+    assert_eq!(states(&scene), ["up"; 3]);
+    let refused = |arguments: &[&str], because: &str| {
+        let output = scene.agent.cli(arguments).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(because), "{arguments:?}: {said}");
+    };
+    let (network, mean) = (first.rsplit_once('.').unwrap().0, "did you mean ");
+    refused(&["drain", "wbe", &first], "did you mean web? See: meshlb services");
+    refused(&["backends", "wbe"], "did you mean web? See: meshlb services");
+    refused(&["drain", "web", &format!("{network}.199")], mean);
+    refused(&["flows", "--backend", &format!("{network}.199")], mean);
+    refused(&["drain", "web", ".199"], "no backend of web ends with .199");
+    refused(&["maintenance", "f"], "no backend ends with f");
+    assert_eq!(states(&scene), ["up"; 3]);
+}
+
+#[test]
 fn a_service_without_backends_refuses_at_once_where_it_is_told_to() {
     for vip in [V4, "2001:db8::10"] {
         let mut plot = Plot::new(vip, Way::IpipV4).unwrap();

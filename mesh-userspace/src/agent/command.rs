@@ -10,10 +10,11 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::explain::{Bench, Case};
+use super::flows::{FlowFilter, FlowKey};
 use super::trace::{Admission, Names, Wanted};
 use crate::api::types::{
-    BackendView, DrainProgress, Explanation, FlowView, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, SplitReport, Status,
+    BackendView, DrainProgress, Explanation, FlowCount, FlowView, MaintenanceReport, OrderReport,
+    ReloadReport, ServiceView, SplitReport, Status,
 };
 use crate::dataplane::kernel::Tracer;
 use crate::events::{self, Event};
@@ -39,10 +40,23 @@ pub enum Command {
     },
     /// Flows that have an entry.
     Flows {
+        /// Which of them.
+        filter: FlowFilter,
         /// The most flows to return.
         limit: usize,
         /// The way back.
-        reply: oneshot::Sender<Vec<FlowView>>,
+        reply: oneshot::Sender<Result<Vec<FlowView>, CommandError>>,
+    },
+    /// How many flows have an entry.
+    FlowCounts {
+        /// Which of them.
+        filter: FlowFilter,
+        /// What they are counted by.
+        by: FlowKey,
+        /// The most lines to return.
+        limit: usize,
+        /// The way back.
+        reply: oneshot::Sender<Result<Vec<FlowCount>, CommandError>>,
     },
     /// What runs a packet that comes in by an interface, or by the first that packets are taken from: with that, its name
     /// and index.

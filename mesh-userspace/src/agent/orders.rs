@@ -117,13 +117,8 @@ impl Agent {
         backend: IpAddr,
         work: Option<Maintenance>,
     ) -> Result<MaintenanceReport, CommandError> {
-        let stands = |service: &&Service| service.backends.iter().any(|it| it.address == backend);
         let services: Vec<_> =
-            self.config.services.iter().filter(stands).map(|service| service.name.clone()).collect();
-        if services.is_empty() {
-            let message = format!("no service has a backend {backend}");
-            return Err(CommandError::not_found(message).advise("see: meshlb backends"));
-        }
+            self.services_with(backend)?.into_iter().map(|service| service.name.clone()).collect();
         let (begins, reason) = (work.is_some(), work.as_ref().map(|work| work.reason.clone()));
         let changed = match work {
             Some(work) => self.overrides.begin_maintenance(backend, work),

@@ -2,7 +2,7 @@
 
 use super::{
     clock,
-    command::{Command, CommandError},
+    command::Command,
     explain::Bench,
     fleet::Fleet,
     inputs::{Inputs, News},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::Readiness,
-    config::{Config, OnExit, Service, Source},
+    config::{Config, OnExit, Source},
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
@@ -28,7 +28,6 @@ use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -355,7 +354,10 @@ impl Agent {
             Command::Services(reply) => answer(reply, self.service_views()),
             Command::Backends(reply) => answer(reply, self.backend_views()),
             Command::Events { question, reply } => answer(reply, self.memoir.answer(&question)),
-            Command::Flows { limit, reply } => answer(reply, self.flow_views(limit)),
+            Command::Flows { filter, limit, reply } => answer(reply, self.flow_views(&filter, limit)),
+            Command::FlowCounts { filter, by, limit, reply } => {
+                answer(reply, self.flow_counts(&filter, by, limit));
+            }
             Command::Bench { interface, reply } => answer(reply, self.bench(interface.as_deref())),
             Command::Watch { wanted, reply } => answer(reply, self.admit(&wanted)),
             Command::Trace { tracer, reply } => answer(reply, self.trace_by(*tracer)),
@@ -387,22 +389,6 @@ impl Agent {
         if self.is_ready() {
             self.reconcile();
         }
-    }
-
-    pub(super) fn find_service(&self, name: &str) -> Result<&Service, CommandError> {
-        let service = self.config.services.iter().find(|service| service.name == name);
-        service.ok_or_else(|| {
-            CommandError::not_found(format!("there is no service {name:?}")).advise("see: meshlb services")
-        })
-    }
-
-    pub(super) fn find(&self, name: &str, backend: IpAddr) -> Result<health::Key, CommandError> {
-        let service = self.find_service(name)?;
-        if service.backends.iter().any(|known| known.address == backend) {
-            return Ok(health::Key { service: service.key(), address: backend });
-        }
-        let message = format!("service {name:?} has no backend {backend}");
-        Err(CommandError::not_found(message).advise(format!("see: meshlb backends {name}")))
     }
 }
 

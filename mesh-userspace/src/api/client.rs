@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::client_error::ClientError;
 use super::types::{
-    BackendView, DrainProgress, Explanation, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
-    ReloadReport, ServiceView, SplitReport, Status, TraceLine,
+    BackendView, DrainProgress, Explanation, FlowCount, FlowView, HeartbeatReport, MaintenanceReport,
+    OrderReport, ReloadReport, ServiceView, SplitReport, Status, TraceLine,
 };
+use crate::agent::flows::{FlowFilter, FlowKey};
 use crate::events::Event;
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
@@ -74,9 +75,22 @@ impl Client {
     /// At most `limit` flows.
     ///
     /// # Errors
-    /// When the agent does not answer or refuses.
-    pub async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, ClientError> {
-        self.send(Method::GET, &["flows"], Some(("limit", limit.to_string()))).await
+    /// When the agent does not answer, or knows no such service or backend.
+    pub async fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<Vec<FlowView>, ClientError> {
+        self.send(Method::GET, &["flows"], of_flows(filter, limit)).await
+    }
+
+    /// How many flows there are by something, most first: at most `limit` lines.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such service or backend.
+    pub async fn flow_counts(
+        &self,
+        filter: &FlowFilter,
+        by: FlowKey,
+        limit: usize,
+    ) -> Result<Vec<FlowCount>, ClientError> {
+        self.send(Method::GET, &["flows", "by", by.name()], of_flows(filter, limit)).await
     }
 
     /// What would become of a packet, in hexadecimal digits, and what if `down` and `weights`, such as `10.0.1.1=50`, were
@@ -343,6 +357,16 @@ impl Trace {
             }
         }
     }
+}
+
+fn of_flows(filter: &FlowFilter, limit: usize) -> impl Iterator<Item = (&'static str, String)> {
+    let FlowFilter { service, client, backend, state } = filter;
+    [("limit", limit.to_string())]
+        .into_iter()
+        .chain(service.clone().map(|service| ("service", service)))
+        .chain(client.map(|client| ("client", client.to_string())))
+        .chain(backend.map(|backend| ("backend", backend.to_string())))
+        .chain(state.map(|state| ("state", state.name().to_owned())))
 }
 
 /// The chain of causes, outermost first.

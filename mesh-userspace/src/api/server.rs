@@ -13,6 +13,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
+use ipnet::IpNet;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -24,14 +25,16 @@ use super::probes;
 use super::socket::ApiSocket;
 use super::trace;
 use super::types::{
-    BackendView, DrainProgress, FlowView, HeartbeatReport, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, SplitReport, Status,
+    BackendView, DrainProgress, FlowCount, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
+    ReloadReport, ServiceView, SplitReport, Status,
 };
 use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
 use crate::agent::command::Order;
+use crate::agent::flows::{FlowFilter, FlowKey, FlowState};
 use crate::events::{Event, Question};
 use crate::health::{self, MOST_LOAD, Report};
+use crate::nearest;
 use crate::overrides::Maintenance;
 
 /// Answers under way get this long to finish when the agent stops.
@@ -74,6 +77,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
+        .route("/v1/flows/by/{key}", get(flow_counts))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/trace", get(trace::trace))
         .route("/v1/events", get(events))
@@ -123,12 +127,24 @@ async fn require_service(agent: &AgentHandle, name: &str) -> Result<(), Failure>
     if services.iter().any(|s| s.name == name) {
         return Ok(());
     }
-    Err(Failure::not_found(format!("no service is called {name}")).advise("meshlb services lists them"))
+    let advice = nearest::advice(name, services.iter().map(|s| s.name.as_str()), "meshlb services");
+    Err(Failure::not_found(format!("there is no service {name:?}")).advise(advice))
 }
 
 #[derive(Deserialize)]
 struct FlowsQuery {
     limit: Option<usize>,
+    service: Option<String>,
+    client: Option<IpNet>,
+    backend: Option<IpAddr>,
+    state: Option<FlowState>,
+}
+
+impl FlowsQuery {
+    fn split(self) -> (FlowFilter, usize) {
+        let Self { limit, service, client, backend, state } = self;
+        (FlowFilter { service, client, backend, state }, limit.unwrap_or(DEFAULT_FLOWS).min(MAX_FLOWS))
+    }
 }
 
 async fn flows(
@@ -136,10 +152,19 @@ async fn flows(
     query: Result<Query<FlowsQuery>, QueryRejection>,
 ) -> Answer<Vec<FlowView>> {
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(DEFAULT_FLOWS).min(MAX_FLOWS);
-    let mut flows = agent.ask(|reply| Command::Flows { limit, reply }).await?;
-    flows.truncate(limit);
-    Ok(Json(flows))
+    let (filter, limit) = query.split();
+    Ok(Json(agent.ask(|reply| Command::Flows { filter, limit, reply }).await??))
+}
+
+async fn flow_counts(
+    State(agent): State<AgentHandle>,
+    by: Result<Path<FlowKey>, PathRejection>,
+    query: Result<Query<FlowsQuery>, QueryRejection>,
+) -> Answer<Vec<FlowCount>> {
+    let Query(query) = query?;
+    let Path(by) = by?;
+    let (filter, limit) = query.split();
+    Ok(Json(agent.ask(|reply| Command::FlowCounts { filter, by, limit, reply }).await??))
 }
 
 #[derive(Deserialize)]

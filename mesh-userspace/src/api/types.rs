@@ -350,6 +350,27 @@ pub struct FlowView {
     pub idle_seconds: f64,
 }
 
+/// How many flows have an entry that have something in common; without any of the names: all that were too many to tell
+/// apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowCount {
+    /// Name of their service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Address of the backend they are kept at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// Address of their client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// `opening`, `established` or `closing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// How many.
+    pub flows: u64,
+}
+
 /// What a reload did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {

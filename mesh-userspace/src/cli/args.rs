@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use mesh_common::encap::{GENEVE_PORT, GUE_PORT};
 use mesh_common::outcome::{Outcome, Verdict};
 
+use crate::agent::flows::{FlowKey, FlowState};
 use crate::api::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
 
@@ -94,12 +95,8 @@ pub enum Ask {
         /// Only of this service.
         service: Option<String>,
     },
-    /// List flows that have an entry in the flow table.
-    Flows {
-        /// Most flows to list.
-        #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = parse_limit)]
-        limit: usize,
-    },
+    /// List flows that have an entry in the flow table, or count them.
+    Flows(FlowsArgs),
     /// Say what would become of a packet now, step by step, and why. Changes nothing.
     Explain(ExplainArgs),
     /// Show packets as they are balanced, and what becomes of them, until it is interrupted.
@@ -156,10 +153,59 @@ pub enum Ask {
 /// A backend of a service.
 #[derive(Debug, clap::Args)]
 pub struct BackendArgs {
-    /// Name of the service.
+    /// Name of the service; its beginning will do.
     pub service: String,
-    /// Address of the backend.
-    pub backend: IpAddr,
+    /// Address of the backend; its end will do, such as .11 of 10.0.1.11.
+    pub backend: Abbreviated,
+}
+
+/// The address of a backend, or how it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Abbreviated {
+    /// All of it.
+    Address(IpAddr),
+    /// Its last parts.
+    Ending(String),
+}
+
+impl FromStr for Abbreviated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+        match text.parse() {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_not_an_address) if !text.is_empty() && text.chars().all(is_part) => {
+                Ok(Self::Ending(text.to_ascii_lowercase()))
+            }
+            Err(_not_an_address) => {
+                Err("neither an address, such as 10.0.1.11, nor the end of one, such as .11".to_owned())
+            }
+        }
+    }
+}
+
+/// Which flows, and whether they are counted.
+#[derive(Debug, clap::Args)]
+pub struct FlowsArgs {
+    /// Only of this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only from this client, or from clients in this prefix.
+    #[arg(long, value_name = "ADDR|PREFIX", value_parser = parse_vip)]
+    pub client: Option<IpNet>,
+    /// Only kept at this backend.
+    #[arg(long, value_name = "ADDR")]
+    pub backend: Option<Abbreviated>,
+    /// Only in this state.
+    #[arg(long, value_enum)]
+    pub state: Option<FlowState>,
+    /// Count them by this, most first, instead of listing them.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub by: Option<FlowKey>,
+    /// Most lines to list.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = parse_limit)]
+    pub limit: usize,
 }
 
 /// Which packets are shown, and for how long.
@@ -173,7 +219,7 @@ pub struct TraceArgs {
     pub client: Option<IpNet>,
     /// Only to this backend.
     #[arg(long, value_name = "ADDR")]
-    pub backend: Option<IpAddr>,
+    pub backend: Option<Abbreviated>,
     /// Only with these outcomes, such as no_backend,too_big.
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = parse_outcome)]
     pub outcome: Vec<Outcome>,
@@ -242,7 +288,7 @@ pub struct ExplainArgs {
     pub interface: Option<String>,
     /// Also say who would get the flow if this backend were down.
     #[arg(long, value_name = "BACKEND")]
-    pub if_down: Vec<IpAddr>,
+    pub if_down: Vec<Abbreviated>,
     /// Also say who would get the flow if this backend had this weight.
     #[arg(long, value_name = "BACKEND=N", value_parser = parse_weighted)]
     pub if_weight: Vec<(IpAddr, u16)>,
@@ -356,8 +402,8 @@ pub struct EventsArgs {
 /// Work on a host.
 #[derive(Debug, clap::Args)]
 pub struct MaintenanceArgs {
-    /// Address of the host's backends.
-    pub backend: IpAddr,
+    /// Address of the host's backends; its end will do.
+    pub backend: Abbreviated,
     /// Until this has passed, such as 2h; without it, until it is ended.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time, conflicts_with = "end")]
     pub lasting: Option<Duration>,
@@ -470,6 +516,10 @@ mod tests {
             "meshlb backends",
             "meshlb backends web --socket /tmp/s",
             "meshlb flows --limit 5",
+            "meshlb flows --service web --client 198.51.100.0/24 --backend .11 --state opening",
+            "meshlb flows --by backend",
+            "meshlb drain w .11",
+            "meshlb undrain web :1a",
             "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:80",
             "meshlb explain --from 2001:db8::7 --to 2001:db8::10 --proto 50 --payload 40 --interface eth0",
             "meshlb explain --from 198.51.100.7:40000 --to 203.0.113.10:53 --proto udp --if-down 10.0.1.1",
@@ -518,6 +568,8 @@ mod tests {
             ("meshlb events --since yesterday", ErrorKind::ValueValidation),
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),
             ("meshlb flows --limit 100001", ErrorKind::ValueValidation),
+            ("meshlb flows --by port", ErrorKind::InvalidValue),
+            ("meshlb flows --state lost", ErrorKind::InvalidValue),
             ("meshlb drain web backend-1", ErrorKind::ValueValidation),
             ("meshlb drain web 10.0.0.1 --deadline 5m", ErrorKind::MissingRequiredArgument),
             ("meshlb drain web 10.0.0.1 --wait --deadline 5", ErrorKind::ValueValidation),

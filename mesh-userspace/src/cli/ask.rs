@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::args::{Ask, DrainArgs, MaintenanceArgs, Weight};
+use super::args::{Ask, DrainArgs, FlowsArgs, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
-use super::{connect, drain, events, explain, screens, top, trace};
+use super::{connect, drain, events, explain, names, screens, top, trace};
+use crate::agent::flows::FlowFilter;
 use crate::api::Client;
 
 /// Asks the agent at `socket` and prints its answer.
@@ -25,38 +26,64 @@ pub(super) async fn ask<W: Write>(
         Ask::Top => top::top(&agent).await,
         Ask::Services => output.show(&agent.services().await?, |list| screens::services(list)),
         Ask::Backends { service } => {
+            let service = names::service_if_any(&agent, service.as_deref()).await?;
             output.show(&agent.backends(service.as_deref()).await?, |list| screens::backends(list))
         }
-        Ask::Flows { limit } => output.show(&agent.flows(limit).await?, |list| screens::flows(list)),
+        Ask::Flows(args) => flows(&agent, args, output).await,
         Ask::Trace(args) => trace::trace(&agent, &args, output).await,
         Ask::Explain(args) => explain::explain(&agent, &args, output).await,
         Ask::Events(arguments) => events::events(&agent, &arguments, output).await,
         Ask::Reload { dry_run: false } => output.show(&agent.reload().await?, screens::reloaded),
         Ask::Reload { dry_run: true } => output.show(&agent.reload_plan().await?, screens::reloaded),
-        Ask::Drain(DrainArgs { of, wait: false, .. }) => {
+        Ask::Drain(DrainArgs { of, wait, deadline, quiet }) => {
+            let of = names::target(&agent, &of).await?;
+            if wait {
+                return drain::drain_and_wait(&agent, &of, deadline, quiet, output).await;
+            }
             output.show(&agent.drain(&of.service, of.backend).await?, screens::drained)
         }
-        Ask::Drain(DrainArgs { of, wait: true, deadline, quiet }) => {
-            drain::drain_and_wait(&agent, &of, deadline, quiet, output).await
+        Ask::Undrain(of) => {
+            let of = names::target(&agent, &of).await?;
+            output.show(&agent.undrain(&of.service, of.backend).await?, screens::drained)
         }
-        Ask::Undrain(of) => output.show(&agent.undrain(&of.service, of.backend).await?, screens::drained),
         Ask::Weight { of, weight: Weight(weight) } => {
+            let of = names::target(&agent, &of).await?;
             output.show(&agent.weight(&of.service, of.backend, weight).await?, screens::weighed)
         }
-        Ask::Split { service, reset: true, .. } => {
-            output.show(&agent.reset_split(&service).await?, screens::split)
+        Ask::Split { service, shares, reset } => {
+            let service = names::service(&agent, &service).await?;
+            let report = if reset {
+                agent.reset_split(&service).await?
+            } else {
+                agent.split(&service, &shares.into_iter().collect()).await?
+            };
+            output.show(&report, screens::split)
         }
-        Ask::Split { service, shares, reset: false } => {
-            output.show(&agent.split(&service, &shares.into_iter().collect()).await?, screens::split)
-        }
-        Ask::Maintenance(MaintenanceArgs { backend, end: true, .. }) => {
-            output.show(&agent.end_maintenance(backend).await?, screens::maintained)
-        }
-        Ask::Maintenance(MaintenanceArgs { backend, lasting, reason, end: false }) => {
-            output.show(&agent.begin_maintenance(backend, reason, lasting).await?, screens::maintained)
+        Ask::Maintenance(MaintenanceArgs { backend, lasting, reason, end }) => {
+            let backend = names::address(&agent, None, &backend).await?;
+            let report = if end {
+                agent.end_maintenance(backend).await?
+            } else {
+                agent.begin_maintenance(backend, reason, lasting).await?
+            };
+            output.show(&report, screens::maintained)
         }
         Ask::Heartbeat { of, failing, load } => {
+            let of = names::target(&agent, &of).await?;
             output.show(&agent.heartbeat(&of.service, of.backend, failing, load).await?, screens::reported)
+        }
+    }
+}
+
+async fn flows<W: Write>(agent: &Client, args: FlowsArgs, output: &mut Output<W>) -> Result<(), CliError> {
+    let FlowsArgs { service, client, backend, state, by, limit } = args;
+    let service = names::service_if_any(agent, service.as_deref()).await?;
+    let backend = names::address_if_any(agent, service.as_deref(), backend.as_ref()).await?;
+    let filter = FlowFilter { service, client, backend, state };
+    match by {
+        None => output.show(&agent.flows(&filter, limit).await?, |list| screens::flows(list)),
+        Some(by) => {
+            output.show(&agent.flow_counts(&filter, by, limit).await?, |list| screens::counts(list, by))
         }
     }
 }

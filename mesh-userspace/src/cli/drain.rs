@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::args::BackendArgs;
 use super::error::CliError;
+use super::names::Target;
 use super::output::Output;
 use super::screens;
 use crate::api::Client;
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The deadline passed before, somebody ended the drain, or the agent does not answer.
 pub(super) async fn drain_and_wait<W: Write>(
     agent: &Client,
-    of: &BackendArgs,
+    of: &Target,
     deadline: Option<Duration>,
     quiet: Duration,
     output: &mut Output<W>,

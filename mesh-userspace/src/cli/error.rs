@@ -21,6 +21,14 @@ fn age(time: Duration) -> String {
     super::format::age(time.as_secs_f64())
 }
 
+/// The first of many names.
+fn shortened(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let more = names.len().saturating_sub(MOST);
+    let first = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -44,6 +52,24 @@ pub enum CliError {
     AgentRunning {
         /// Where it answers.
         socket: PathBuf,
+    },
+    /// An abbreviation may stand for several.
+    #[error("{given} may be any {kind} of: {}", shortened(.found))]
+    Ambiguous {
+        /// Of what.
+        kind: &'static str,
+        /// What was given.
+        given: String,
+        /// What it may stand for.
+        found: Vec<String>,
+    },
+    /// An abbreviation stands for nothing.
+    #[error("no backend{} ends with {ending}", service.as_ref().map(|name| format!(" of {name}")).unwrap_or_default())]
+    NobodyEnds {
+        /// What was given.
+        ending: String,
+        /// Whose backends were looked at; none: all.
+        service: Option<String>,
     },
     /// A drain was watched for as long as was asked.
     #[error("the deadline has passed: {flows} recorded flows are left, the last packet was {} ago", age(*.silence))]
@@ -113,6 +139,8 @@ impl CliError {
             | Self::Capture(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
+            | Self::Ambiguous { .. }
+            | Self::NobodyEnds { .. }
             | Self::Undrained { .. }
             | Self::Unwell
             | Self::NoTerminal
@@ -133,6 +161,8 @@ impl CliError {
                 "give --from CLIENT:PORT --to VIP:PORT, or --packet with digits or a capture of Ethernet frames"
                     .to_owned(),
             ),
+            Self::Ambiguous { .. } => Some("write more of it".to_owned()),
+            Self::NobodyEnds { .. } => Some("see: meshlb backends".to_owned()),
             Self::Config(_)
             | Self::Capture(_)
             | Self::Agent(_)
@@ -155,8 +185,9 @@ mod tests {
 
     #[test]
     fn an_error_says_what_is_wrong_and_what_to_do() {
-        let error = refusal("no service is called wbe", Some("meshlb services lists them"));
-        assert_eq!(error.text(false), "error: no service is called wbe\nhelp: meshlb services lists them\n");
+        let error = refusal("there is no service \"wbe\"", Some("did you mean web? See: meshlb services"));
+        let expected = "error: there is no service \"wbe\"\nhelp: did you mean web? See: meshlb services\n";
+        assert_eq!(error.text(false), expected);
         assert_eq!(refusal("no", None).text(false), "error: no\n");
     }
 

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::args::EventsArgs;
 use super::error::CliError;
 use super::output::Output;
-use super::screens;
+use super::{names, screens};
 use crate::api::{Client, ClientError};
 use crate::events::Event;
 
@@ -25,6 +25,7 @@ pub(super) async fn events<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CliError> {
     let EventsArgs { since, service, limit, follow } = arguments;
+    let service = &names::service_if_any(agent, service.as_deref()).await?;
     // Asked for first: what happens in between is in the list, and not told twice.
     let newest = newest(agent).await?;
     let first = agent.events(None, *since, service.as_deref(), *limit).await?;

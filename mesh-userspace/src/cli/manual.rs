@@ -4,17 +4,16 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::args::Args;
 use super::error::CliError;
+use super::examples;
 use super::output::Output;
 
 /// Prints what a shell reads to complete commands.
 pub(super) fn completions<W: Write>(shell: Shell, output: &mut Output<W>) -> Result<(), CliError> {
-    let (mut command, mut script) = (Args::command(), Vec::new());
+    let (mut command, mut script) = (examples::command(), Vec::new());
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
     output.raw(&script)
@@ -23,14 +22,14 @@ pub(super) fn completions<W: Write>(shell: Shell, output: &mut Output<W>) -> Res
 /// Prints the manual page of `meshlb` itself.
 pub(super) fn page<W: Write>(output: &mut Output<W>) -> Result<(), CliError> {
     let mut page = Vec::new();
-    Man::new(Args::command()).render(&mut page).map_err(CliError::Output)?;
+    Man::new(examples::command()).render(&mut page).map_err(CliError::Output)?;
     output.raw(&page)
 }
 
 /// Writes a manual page for each command into a directory, which is made.
 pub(super) fn pages(directory: &Path) -> Result<(), CliError> {
     let written = std::fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(Args::command(), directory));
+        .and_then(|()| clap_mangen::generate_to(examples::command(), directory));
     Ok(written.with_context(|| format!("cannot write manual pages into {}", directory.display()))?)
 }
 
@@ -47,7 +46,7 @@ mod tests {
             let mut script = Vec::new();
             completions(*shell, &mut Output::new(Format::Table, &mut script)).unwrap();
             let script = String::from_utf8(script).unwrap();
-            for command in Args::command().get_subcommands() {
+            for command in examples::command().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
             }
         }
@@ -58,7 +57,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let below = directory.path().join("man1");
         pages(&below).unwrap();
-        for command in Args::command().get_subcommands() {
+        for command in examples::command().get_subcommands() {
             let text =
                 std::fs::read_to_string(below.join(format!("meshlb-{}.1", command.get_name()))).unwrap();
             assert!(text.contains(".SH SYNOPSIS"), "{text}");

@@ -11,10 +11,12 @@ mod dispatch;
 mod drain;
 mod error;
 mod events;
+mod examples;
 mod explain;
 mod format;
 mod local;
 mod manual;
+mod names;
 mod output;
 mod screens;
 mod table;
@@ -23,9 +25,11 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 
-pub use args::{Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, Format, TraceArgs};
+pub use args::{
+    Abbreviated, Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format, TraceArgs,
+};
 pub use error::CliError;
 pub use explain::PacketError;
 pub use output::Output;
@@ -34,7 +38,8 @@ pub use trace::CaptureError;
 /// Parses the command line, does what it says, reports, and says how it went.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let matches = examples::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut output = Output::new(args.output, std::io::stdout().lock());
     match dispatch::dispatch(args, &mut output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use super::Assumption;
 use crate::{
-    agent::{clock, command::CommandError, state::Agent},
+    agent::{clock, command::CommandError, finding::unknown, state::Agent},
     api::types::{Prospect, ProspectiveFlow},
     config::{self, Config, Standing},
     dataplane::Actual,
@@ -86,7 +86,7 @@ fn assume(
     let Some(backend) = backends.find(|backend| backend.address == address) else {
         let name = &service.name;
         let message = format!("service {name:?}, which the packet is for, has no backend {address}");
-        return Err(CommandError::not_found(message).advise(format!("see: meshlb backends {name}")));
+        return Err(unknown(message, address, [service], &format!("meshlb backends {name}")));
     };
     match assumption {
         Assumption::Down(_) => backend.standing = Standing::Failing,

@@ -29,23 +29,13 @@ impl Agent {
     pub(super) fn filter(&self, wanted: &Wanted) -> Result<Filter, CommandError> {
         let mut filter = wanted.filter();
         if let Some(name) = &wanted.service {
-            let service = self.config.services.iter().find(|service| service.name == *name);
-            let service = service.ok_or_else(|| {
-                CommandError::not_found(format!("there is no service {name:?}"))
-                    .advise("see: meshlb services")
-            })?;
-            let entry = self.entry(service.key()).ok_or_else(|| {
+            let entry = self.entry(self.find_service(name)?.key()).ok_or_else(|| {
                 CommandError::failed(format!("service {name:?} is not in the kernel's tables"))
                     .advise("meshlb status says why")
             })?;
             filter.service = entry.id;
         }
-        if let Some(address) = wanted.backend
-            && !self.config.services.iter().flat_map(|it| &it.backends).any(|it| it.address == address)
-        {
-            let message = format!("no service has a backend {address}");
-            return Err(CommandError::not_found(message).advise("see: meshlb backends"));
-        }
+        wanted.backend.map(|address| self.services_with(address)).transpose()?;
         Ok(filter)
     }
 }

@@ -3,7 +3,6 @@
 mod backends;
 mod composition;
 mod discovery;
-mod flows;
 mod services;
 mod status;
 

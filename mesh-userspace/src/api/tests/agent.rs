@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command::Order;
 use crate::agent::{Command, CommandError};
 use crate::api::types::{
-    ApiError, BackendView, DrainProgress, FlowView, GroupView, MaintenanceReport, OrderReport, ReloadReport,
-    ServiceView, SplitReport, Status,
+    ApiError, BackendView, DrainProgress, FlowCount, FlowView, GroupView, MaintenanceReport, OrderReport,
+    ReloadReport, ServiceView, SplitReport, Status,
 };
 use crate::api::{AgentHandle, ApiSocket, Client, ClientError, Readiness, Timeouts, serve};
 use crate::events::{Happening, Kind, Log};
@@ -87,7 +87,15 @@ pub(super) fn usual(command: Command) {
             let happening = Happening::new(Kind::Agent, format!("{question:?}"));
             reply.send(Log::default().note(vec![happening], SystemTime::UNIX_EPOCH)).unwrap();
         }
-        Command::Flows { limit, reply } => reply.send(flows(limit)).unwrap(),
+        Command::Flows { limit, reply, .. } => reply.send(Ok(flows(limit))).unwrap(),
+        Command::FlowCounts { filter, by, limit, reply } => {
+            let count = FlowCount {
+                service: Some(format!("{filter:?}")),
+                state: Some(format!("{by:?}")),
+                ..FlowCount::default()
+            };
+            reply.send(Ok(vec![FlowCount { flows: limit as u64, ..count }])).unwrap();
+        }
         Command::Bench { interface, reply } => {
             // There is no kernel here.
             let refused = CommandError::not_found(format!("no {interface:?}"));

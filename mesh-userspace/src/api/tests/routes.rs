@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 
 use super::agent::{backend, progress, refused, report, served, service, status, usual};
 use crate::agent::command::Order;
+use crate::agent::flows::{FlowFilter, FlowKey, FlowState};
 use crate::agent::{Command, CommandError};
 use crate::api::types::{HeartbeatReport, MaintenanceReport, OrderReport};
 use crate::api::{ClientError, Readiness};
@@ -32,8 +33,7 @@ async fn backends_of_one_service_are_told_from_those_of_none() {
     let client = served.client();
     assert_eq!(client.backends(Some("web")).await.unwrap().len(), 2);
     assert_eq!(client.backends(Some("empty")).await.unwrap(), []);
-    let expected =
-        (404, "no service is called a&b".to_owned(), Some("meshlb services lists them".to_owned()));
+    let expected = (404, "there is no service \"a&b\"".to_owned(), Some("see: meshlb services".to_owned()));
     assert_eq!(refusal(client.backends(Some("a&b")).await), expected);
 }
 
@@ -51,7 +51,26 @@ async fn flows_are_limited() {
     assert_eq!(count("/v1/flows").await, 100);
     assert_eq!(count("/v1/flows?limit=3").await, 3);
     assert_eq!(count("/v1/flows?limit=4000000000").await, 150);
-    assert_eq!(served.client().flows(7).await.unwrap().len(), 7);
+    assert_eq!(served.client().flows(&FlowFilter::default(), 7).await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn flows_are_counted_as_the_client_wants() {
+    let served = served(usual);
+    let filter = FlowFilter {
+        service: Some("a&b".to_owned()),
+        client: Some("2001:db8::/32".parse().unwrap()),
+        backend: Some("fd00::1".parse().unwrap()),
+        state: Some(FlowState::Opening),
+    };
+    for by in [FlowKey::Service, FlowKey::Backend, FlowKey::Client, FlowKey::State] {
+        let counts = served.client().flow_counts(&filter, by, 7).await.unwrap();
+        assert_eq!(counts[0].service.as_deref(), Some(format!("{filter:?}").as_str()));
+        assert_eq!((counts[0].state.as_deref(), counts[0].flows), (Some(format!("{by:?}").as_str()), 7));
+    }
+    for path in ["/v1/flows/by/port", "/v1/flows/by/state?state=lost", "/v1/flows?client=web"] {
+        assert_eq!(served.failure(Method::GET, path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::args::ExplainArgs;
 use super::error::CliError;
 use super::output::Output;
-use super::screens;
+use super::{names, screens};
 use crate::api::Client;
 use crate::api::types::Explanation;
 
@@ -67,10 +67,14 @@ pub(super) async fn explain<W: Write>(
     };
     let weights: Vec<String> =
         args.if_weight.iter().map(|(address, weight)| format!("{address}={weight}")).collect();
+    let mut down = Vec::new();
+    for backend in &args.if_down {
+        down.push(names::address(agent, None, backend).await?);
+    }
     let mut answers: Vec<Explanation> = Vec::new();
     for packet in &packets {
         let interface = args.interface.as_deref();
-        answers.push(agent.explain(hex(packet), interface, &args.if_down, &weights).await?);
+        answers.push(agent.explain(hex(packet), interface, &down, &weights).await?);
     }
     output.show(&answers, |answers| screens::explained(answers))
 }

@@ -13,7 +13,7 @@ pub(super) use backends::backends;
 pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe_to_stop, split, weighed};
 pub(super) use events::{event, events};
 pub(super) use explain::explained;
-pub(super) use flows::flows;
+pub(super) use flows::{counts, flows};
 pub(super) use services::services;
 pub(super) use status::{state, status};
 pub(super) use trace::{fate, missed, packet, traced};

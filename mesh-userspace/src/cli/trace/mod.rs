@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::TraceArgs;
 use super::error::CliError;
 use super::output::Output;
-use super::screens;
+use super::{names, screens};
 use crate::api::types::{TraceLine, TraceView};
 use crate::api::{Client, Trace};
 
@@ -50,7 +50,7 @@ pub(super) async fn trace<W: Write>(
     let capture = args.write.as_deref().map(Capture::create).transpose()?;
     // Before anybody is asked: whoever interrupts is told what was seen.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Output)?;
-    let mut trace = agent.trace(&parameters(args)).await?;
+    let mut trace = agent.trace(&parameters(agent, args).await?).await?;
     let mut sink = Sink { output, capture, seen: Seen::default() };
     while args.count.is_none_or(|count| sink.seen.packets() < count) {
         let line = tokio::select! {
@@ -101,12 +101,14 @@ impl<W: Write> Sink<'_, W> {
 }
 
 /// What is asked of the agent.
-fn parameters(args: &TraceArgs) -> Vec<(&'static str, String)> {
+async fn parameters(agent: &Client, args: &TraceArgs) -> Result<Vec<(&'static str, String)>, CliError> {
+    let service = names::service_if_any(agent, args.service.as_deref()).await?;
+    let backend = names::address_if_any(agent, service.as_deref(), args.backend.as_ref()).await?;
     let mut parameters = Vec::new();
     let mut ask = |key, value: Option<String>| parameters.extend(value.map(|value| (key, value)));
-    ask("service", args.service.clone());
+    ask("service", service);
     ask("client", args.client.map(|net| net.to_string()));
-    ask("backend", args.backend.map(|address| address.to_string()));
+    ask("backend", backend.map(|address| address.to_string()));
     for outcome in args.outcomes() {
         ask("outcome", Some(outcome.label().to_owned()));
     }
@@ -114,5 +116,5 @@ fn parameters(args: &TraceArgs) -> Vec<(&'static str, String)> {
     ask("flags", (flags != 0).then(|| flags.to_string()));
     ask("sample", (args.sample != 1).then(|| args.sample.to_string()));
     ask("seconds", args.lasting.map(|lasting| lasting.as_secs().to_string()));
-    parameters
+    Ok(parameters)
 }

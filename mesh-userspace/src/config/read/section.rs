@@ -9,9 +9,7 @@ use super::report::Report;
 use super::value::{Node, Read, kind};
 use crate::config::Problem;
 use crate::config::source::SMALLEST;
-
-/// Comparing takes memory by the product of the lengths; no key is nearly as long: bytes.
-const LONGEST_MISSPELLING: usize = 64;
+use crate::nearest::nearest;
 
 /// A key's name and a value that would be right, as it is written in TOML.
 #[derive(Clone, Copy)]
@@ -201,21 +199,11 @@ fn unknown_key_advice(path: &str, key: &str, known: &[&'static str]) -> String {
     if (path, key) == ("service.backend", "port") {
         "leave it away: a backend is sent packets on the service's port, which no way to forward changes"
             .to_owned()
-    } else if let Some(nearest) = nearest(key, known) {
+    } else if let Some(nearest) = nearest(key, known.iter().copied()) {
         format!("did you mean `{nearest}`?")
     } else {
         format!("the keys here are {}", list(known))
     }
-}
-
-/// The name that `key` probably is a misspelling of: at most a third of its letters are wrong.
-fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    if key.len() > LONGEST_MISSPELLING {
-        return None;
-    }
-    let edits = |name: &&'static str| (strsim::damerau_levenshtein(name, key), *name);
-    let (edits, name) = known.iter().map(edits).min()?;
-    (edits <= (name.len() / 3).max(1)).then_some(name)
 }
 
 /// The names in backquotes, with commas.
