@@ -10,6 +10,7 @@ pub mod decap;
 pub mod delivery;
 pub mod desired;
 pub mod discovery;
+pub mod durations;
 pub mod events;
 pub mod headers;
 pub mod health;

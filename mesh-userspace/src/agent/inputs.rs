@@ -1,9 +1,10 @@
 //! What the world says: probes and next hops, on watch channels.
 
 use crate::{
-    config::{Config, Definitions, Health, ProbeKind, ProbeTo, Service, ServicesFrom},
+    config::{Config, Definitions, Health, ProbeKind, ProbeTo, Service, ServiceKey, ServicesFrom},
     delivery::Delivery,
     discovery::{self, Reports, Sources},
+    durations::Outcomes,
     health::{self, NotAwaited, Paths, Prober, Report, State, Verdict},
     nexthop::{Resolution, Resolver},
 };
@@ -127,6 +128,11 @@ impl Inputs {
 
     pub(super) fn latencies(&self) -> BTreeMap<health::Key, Duration> {
         self.prober.latencies()
+    }
+
+    /// How long the probes of each service took.
+    pub(super) fn probe_durations(&self) -> BTreeMap<ServiceKey, Outcomes> {
+        self.prober.durations()
     }
 
     pub(super) fn loads(&self) -> BTreeMap<health::Key, f64> {

@@ -65,8 +65,7 @@ impl Agent {
             Ok((source, config, defined))
         });
         let (source, config, defined) = valid.map_err(|error| {
-            self.reloads.failed += 1;
-            self.reloads.last_failed = true;
+            self.reloads.count(false);
             self.refused = Some(error.summary());
             let message = format!("the configuration was refused: {}", error.summary());
             self.tell(vec![Happening::new(Kind::Reload, message)]);
@@ -79,8 +78,7 @@ impl Agent {
         let Config { include, services_from, services, .. } = config;
         let config = Config { include, services_from, services, ..self.written.clone() };
         self.take_over(source, config, defined);
-        self.reloads.ok += 1;
-        self.reloads.last_failed = false;
+        self.reloads.count(true);
         for key in &report.restart_needed {
             warn!(key, "takes effect with a restart only");
         }

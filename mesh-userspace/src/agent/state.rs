@@ -17,9 +17,10 @@ use crate::{
     dataplane::kernel::{Attached, Kernel},
     desired::{self, Desired, desired},
     discovery::{Combined, combine},
+    durations,
     events::{self, Happening, Kind},
     health::{self, Correlator},
-    metrics::{Reconciles, Reloads},
+    metrics::Reloads,
     overrides::{Overrides, OverridesFile},
     performance::Factors,
     reconcile::Reconciler,
@@ -77,7 +78,10 @@ pub(super) struct Agent {
     pub(super) memoir: Memoir,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
-    pub(super) reconciles: Reconciles,
+    /// How long bringing the maps up to date took.
+    pub(super) reconciles: durations::Outcomes,
+    /// A hash of the configuration in force.
+    pub(super) fingerprint: String,
     pub(super) started: Instant,
     readiness: watch::Sender<Readiness>,
     /// Until when the first answers of probes and next hops are waited for; `None` once tables are loaded.
@@ -101,6 +105,7 @@ impl Agent {
         let overrides_file = OverridesFile::within(config.agent.state_directory.clone());
         let memoir = Memoir::recall(config.agent.state_directory.clone());
         let (overrides, forgetful) = orders::remembered(&overrides_file, &config);
+        let fingerprint = config.fingerprint();
         let mut agent = Self {
             starting: Some(now + Inputs::patience(&config)),
             correlator: Correlator::new(config.probing.correlated),
@@ -123,8 +128,9 @@ impl Agent {
             forgetful,
             memoir,
             attached: Vec::new(),
-            reloads: Reloads::default(),
-            reconciles: Reconciles::default(),
+            reloads: Reloads::at_start(),
+            reconciles: durations::Outcomes::default(),
+            fingerprint,
             started: now,
             readiness,
             swept: now,
@@ -141,6 +147,7 @@ impl Agent {
     /// Goes by a configuration from now on, and hears its new sources out.
     pub(super) fn go_by(&mut self, config: Config) {
         self.written = config;
+        self.fingerprint = self.written.fingerprint();
         self.inputs.ask(&self.written);
         // Or a service whose backends move from the file to a source would have none in between. A start waits anyway.
         if self.is_ready() {
@@ -323,12 +330,7 @@ impl Agent {
             Err(error) => error!(%error, "could not bring the maps up to date, trying again"),
         }
         self.failed = done.is_err();
-        self.reconciles.seconds += now.elapsed().as_secs_f64();
-        if self.failed {
-            self.reconciles.failed += 1
-        } else {
-            self.reconciles.ok += 1
-        }
+        self.reconciles.observe(done.is_ok(), now.elapsed());
         self.tell(changes);
     }
 

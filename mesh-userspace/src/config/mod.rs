@@ -15,6 +15,7 @@ pub mod difference;
 mod discovery;
 mod error;
 mod faces;
+mod fingerprint;
 mod health;
 mod key;
 mod limits;

@@ -3,7 +3,7 @@
 //! Invariants: no more probes are under way than may be; dropping the prober ends every task; the channel is
 //! written to only when there is news (a state, a failure's text, a key that came or went).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::measured::Measured;
 use super::task::{Shared, Task};
 use super::{Key, NotAwaited, Paths, Report, State, Verdict};
-use crate::config::{Health, ProbeKind};
+use crate::config::{Health, ProbeKind, ServiceKey};
+use crate::durations;
 
 /// Reports of a backend that may wait for its task; those beyond are late news.
 const REPORTS: usize = 16;
@@ -23,6 +24,8 @@ const REPORTS: usize = 16;
 pub struct Prober {
     shared: Shared,
     running: BTreeMap<Key, Running>,
+    /// How long the probes of each service take.
+    durations: BTreeMap<ServiceKey, durations::Shared>,
     /// Whether anything has been wanted yet: what comes later is new.
     has_begun: bool,
 }
@@ -42,7 +45,7 @@ impl Prober {
     pub fn new(tx: watch::Sender<BTreeMap<Key, Verdict>>, at_once: usize, paths: Paths) -> Self {
         let permits = Arc::new(Semaphore::new(at_once));
         let shared = Shared { tx: Arc::new(tx), permits, paths };
-        Self { shared, running: BTreeMap::new(), has_begun: false }
+        Self { shared, running: BTreeMap::new(), durations: BTreeMap::new(), has_begun: false }
     }
 
     /// Probes exactly what is wanted. An unchanged entry keeps its task; a changed one is probed in the new way
@@ -52,10 +55,13 @@ impl Prober {
     /// Outside of a tokio runtime.
     pub fn update(&mut self, wanted: &BTreeMap<Key, Arc<Health>>) {
         self.running.retain(|key, running| wanted.get(key) == Some(&running.health));
+        let services: BTreeSet<ServiceKey> = wanted.keys().map(|key| key.service).collect();
+        self.durations.retain(|service, _| services.contains(service));
         self.publish_keys(wanted);
         for (key, health) in wanted {
             if !self.running.contains_key(key) {
-                self.running.insert(*key, self.start(*key, health));
+                let durations = self.durations.entry(key.service).or_default().clone();
+                self.running.insert(*key, self.start(*key, health, durations));
             }
         }
         self.has_begun = true;
@@ -82,6 +88,12 @@ impl Prober {
         self.running.iter().filter_map(|(key, running)| Some((*key, running.measured.latency()?))).collect()
     }
 
+    /// How long the probes of each service took since it is probed, this host's own failures and heartbeats left out.
+    #[must_use]
+    pub fn durations(&self) -> BTreeMap<ServiceKey, durations::Outcomes> {
+        self.durations.iter().map(|(service, durations)| (*service, durations.read())).collect()
+    }
+
     /// What backends last said of their load, if that was a load.
     #[must_use]
     pub fn loads(&self) -> BTreeMap<Key, f64> {
@@ -104,12 +116,12 @@ impl Prober {
         });
     }
 
-    fn start(&self, key: Key, health: &Arc<Health>) -> Running {
+    fn start(&self, key: Key, health: &Arc<Health>, durations: durations::Shared) -> Running {
         let measured = Measured::default();
         let state = self.shared.tx.borrow().get(&key).map_or(State::Unknown, |verdict| verdict.state);
         let (reports, reported) = mpsc::channel(REPORTS);
         let health = Arc::clone(health);
-        let task = Task::new(key, Arc::clone(&health), state, measured.clone(), reported);
+        let task = Task::new(key, Arc::clone(&health), state, measured.clone(), durations, reported);
         let task = tokio::spawn(task.run(self.shared.clone()));
         Running { health, measured, reports, _task: AbortOnDropHandle::new(task) }
     }

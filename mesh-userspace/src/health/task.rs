@@ -15,6 +15,7 @@ use super::{
     Answer, Key, LoadError, Machine, Path, Paths, ProbeError, Report, Rules, State, Target, Verdict, once,
 };
 use crate::config::{Health, ProbeKind, ProbeTo};
+use crate::durations;
 
 /// What all tasks use.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(super) struct Task {
     health: Arc<Health>,
     machine: Machine,
     measured: Measured,
+    /// How long the probes of the service take.
+    durations: durations::Shared,
     reports: mpsc::Receiver<Report>,
     /// Why the last answer did not say the backend's load.
     load_error: Option<LoadError>,
@@ -44,10 +47,11 @@ impl Task {
         health: Arc<Health>,
         state: State,
         measured: Measured,
+        durations: durations::Shared,
         reports: mpsc::Receiver<Report>,
     ) -> Self {
         let machine = Machine::resume(state, rules(&health));
-        Self { key, health, machine, measured, reports, load_error: None, shortage: None }
+        Self { key, health, machine, measured, durations, reports, load_error: None, shortage: None }
     }
 
     pub(super) async fn run(self, shared: Shared) {
@@ -88,8 +92,14 @@ impl Task {
         let target = target(self.key, &self.health, path.as_ref());
         // Waiting for a permit is no part of the probe: a busy prober must not make backends look slow.
         let _permit = shared.permits.acquire().await.ok()?;
+        let begin = Instant::now();
         let result = once(kind, target, *timeout).await;
-        Some(path.iter().fold(result, |result, path| path.judge(result)))
+        let took = begin.elapsed();
+        let result = path.iter().fold(result, |result, path| path.judge(result));
+        if !result.as_ref().is_err_and(ProbeError::is_local) {
+            self.durations.observe(result.is_ok(), took);
+        }
+        Some(result)
     }
 
     async fn listen(mut self, shared: Shared, ttl: Duration) {

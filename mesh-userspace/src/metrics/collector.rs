@@ -1,19 +1,21 @@
 //! From a snapshot to text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::Snapshot;
+use super::{Program, Snapshot};
 use crate::api::types::{BackendView, ServiceView, SourceView};
+use crate::durations::{Durations, Outcomes};
 
 /// All metrics of `snapshot`, as OpenMetrics text.
 #[must_use]
@@ -37,9 +39,12 @@ struct All(Arc<Snapshot>);
 impl Collector for All {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
         agent(&self.0, &mut to)?;
+        config(&self.0, &mut to)?;
+        programs(&self.0.programs, &mut to)?;
         traffic(&self.0, &mut to)?;
         services(&self.0.services, &mut to)?;
         backends(&self.0.backends, &mut to)?;
+        probes(&self.0.probes, &mut to)?;
         sources(&self.0.discovery, &mut to)
     }
 }
@@ -49,21 +54,45 @@ fn agent(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     build.encode(to.encode_descriptor("build", "Version of the agent", None, build.metric_type())?)?;
     scalar(to, "ready", "Whether the tables are loaded and packets are balanced", u64::from(s.ready))?;
     scalar(to, "problems", "What somebody should look at: lines of `meshlb status`", s.problems)?;
-    let reconciles = [([("result", "ok")], s.reconciles.ok), ([("result", "failed")], s.reconciles.failed)];
-    counter(
-        to,
-        "reconciles",
-        "How often the maps were brought up to date since the agent started",
-        reconciles,
-    )?;
-    let seconds = ConstCounter::new(s.reconciles.seconds);
-    let help = "Time that bringing the maps up to date has taken";
-    seconds.encode(to.encode_descriptor("reconcile_seconds", help, None, seconds.metric_type())?)?;
+    let reconciles = results(&s.reconciles).map(|(result, durations)| ([("result", result)], durations));
+    histogram(to, "reconcile_duration_seconds", "How long bringing the maps up to date took", reconciles)?;
+    total(to, "correlated_failures", "How often probes of many backends began to fail at once", s.incidents)
+}
+
+fn config(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let hash = Info::new([("hash", s.config_hash.as_str())]);
+    let help = "Hash of the configuration in force, in which secrets have no part";
+    hash.encode(to.encode_descriptor("config", help, None, hash.metric_type())?)?;
     let last_ok = u64::from(!s.reloads.last_failed);
     scalar(to, "config_last_reload_ok", "Whether the last reload was taken over", last_ok)?;
     let reloads = [([("result", "ok")], s.reloads.ok), ([("result", "failed")], s.reloads.failed)];
     counter(to, "config_reloads", "Reloads of the configuration since the agent started", reloads)?;
-    total(to, "correlated_failures", "How often probes of many backends began to fail at once", s.incidents)
+    let help = "When the configuration was last read, at the start or by a reload, whatever came of it";
+    scalar(to, "config_last_reload_timestamp_seconds", help, s.reloads.last_time)
+}
+
+fn programs(programs: &[Program], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let verified = programs.iter().filter_map(|program| {
+        Some(([("program", program.name.as_str())], program.verified_instructions?.into()))
+    });
+    gauge(to, "program_verified_instructions", "Instructions that the verifier walked through", verified)?;
+    let runs = || programs.iter().filter_map(|it| Some(([("program", it.name.as_str())], it.runs?)));
+    let help = "How often the kernel ran the program, while it counts that";
+    counter(to, "program_runs", help, runs().map(|(labels, runs)| (labels, runs.count)))?;
+    let help = "Time that the program ran, with what it calls, while the kernel counts that";
+    let mut family = to.encode_descriptor("program_run_seconds", help, None, MetricType::Counter)?;
+    let mut each = runs();
+    each.try_for_each(|(labels, runs)| {
+        ConstCounter::new(runs.took.as_secs_f64()).encode(family.encode_family(&labels)?)
+    })
+}
+
+fn probes(probes: &BTreeMap<String, Outcomes>, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let durations = probes.iter().flat_map(|(service, outcomes)| {
+        let labels = |result| [("service", service.as_str()), ("result", result)];
+        results(outcomes).map(|(result, durations)| (labels(result), durations))
+    });
+    histogram(to, "probe_duration_seconds", "How long probes of the service's backends took", durations)
 }
 
 fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -132,6 +161,12 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))?;
     let reachable = each(|b| u64::from(b.next_hop.is_some()));
     gauge(to, "backend_reachable", "Whether the next hop to the backend is known", reachable)?;
+    let judged = backends.iter().filter_map(|b| {
+        let state = b.health.as_ref()?.state.as_str();
+        let labels = [("service", b.service.as_str()), ("backend", b.address.as_str())];
+        (state != "unknown").then(|| (labels, u64::from(state == "up")))
+    });
+    gauge(to, "backend_healthy", "Whether the backend's probes say that it is up", judged)?;
     let held = each(|b| b.health.as_ref().is_some_and(|health| health.held).into());
     gauge(to, "backend_held", "Whether the backend's probes fail and it stays up, since many fail", held)?;
     let recorded = each(|b| b.recorded_flows);
@@ -176,6 +211,25 @@ fn gauge<'a, const N: usize>(
     samples
         .into_iter()
         .try_for_each(|(labels, value)| ConstGauge::new(value).encode(family.encode_family(&labels)?))
+}
+
+/// Lengths, by what became of it.
+const fn results(outcomes: &Outcomes) -> [(&'static str, &Durations); 2] {
+    [("ok", &outcomes.ok), ("failed", &outcomes.failed)]
+}
+
+/// Histograms that differ in their labels.
+fn histogram<'a, const N: usize>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = ([(&'a str, &'a str); N], &'a Durations)>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    samples.into_iter().try_for_each(|(labels, durations)| {
+        let (seconds, count, buckets) = (durations.seconds(), durations.count(), durations.buckets());
+        family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+    })
 }
 
 /// Counters that differ in their labels. The text gets `_total` behind the name.

@@ -11,4 +11,4 @@ mod snapshot;
 pub use collector::render;
 pub(crate) use collector::{counter, encode};
 pub use server::{CONTENT_TYPE, MetricsError, bind, serve};
-pub use snapshot::{Reconciles, Reloads, Snapshot};
+pub use snapshot::{Program, Reloads, Snapshot};

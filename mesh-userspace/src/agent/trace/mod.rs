@@ -54,6 +54,13 @@ pub(super) struct Watchers {
     tracer: Option<Tracer>,
 }
 
+impl Watchers {
+    /// The instance that is attached while somebody watches.
+    pub(super) const fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+}
+
 impl Agent {
     /// Lets somebody watch, unless somebody does.
     pub(super) fn admit(&mut self, wanted: &Wanted) -> Result<Admission, CommandError> {

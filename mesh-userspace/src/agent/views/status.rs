@@ -8,10 +8,14 @@ use crate::{
     },
     api::types::{BackendDown, FlowUse, InterfaceView, ProgramView, QuicPackets, ServiceHealth, Status},
     config,
-    dataplane::{Dataplane as _, kernel::LoadedProgram},
+    dataplane::{
+        Dataplane as _,
+        kernel::{LoadedProgram, PROGRAM},
+    },
     desired::Role,
+    durations::Outcomes,
     health,
-    metrics::Snapshot,
+    metrics::{Program, Snapshot},
     nexthop::Resolution,
 };
 use mesh_common::quic::Routed;
@@ -205,6 +209,27 @@ impl Agent {
         )
     }
 
+    fn probe_durations(&self) -> BTreeMap<String, Outcomes> {
+        let mut durations = self.inputs.probe_durations();
+        let services = self.config.services.iter();
+        services.filter_map(|it| Some((it.name.clone(), durations.remove(&it.key())?))).collect()
+    }
+
+    /// What the kernel says of the programs. It counts runs of what is attached only, and with it what that calls.
+    fn programs(&mut self) -> Vec<Program> {
+        let kernel = self.reconciler.dataplane();
+        let runs = kernel.runs();
+        let program = |program: &LoadedProgram| Program {
+            name: program.name.to_owned(),
+            verified_instructions: program.verified_instructions,
+            runs: runs.filter(|_| program.name == PROGRAM),
+        };
+        let mut programs: Vec<Program> = kernel.loaded().programs.iter().map(program).collect();
+        let tracing = |runs| Program { name: "tracing".to_owned(), runs, ..Program::default() };
+        programs.extend(self.watchers.tracer().map(|tracer| tracing(tracer.runs())));
+        programs
+    }
+
     pub(in crate::agent) fn snapshot(&mut self) -> Snapshot {
         Snapshot {
             version: VERSION.to_owned(),
@@ -216,7 +241,10 @@ impl Agent {
             flows: self.flow_use(),
             discovery: self.source_views(),
             problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
-            reconciles: self.reconciles,
+            reconciles: self.reconciles.clone(),
+            probes: self.probe_durations(),
+            programs: self.programs(),
+            config_hash: self.fingerprint.clone(),
             reloads: self.reloads,
             incidents: self.incidents,
         }

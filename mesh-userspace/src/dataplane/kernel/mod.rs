@@ -13,6 +13,7 @@ mod memory;
 mod next;
 mod pins;
 mod quic;
+mod runs;
 mod services;
 mod syscalls;
 mod trace;
@@ -26,6 +27,7 @@ pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use next::NextError;
 pub use pins::{PinError, Pins};
+pub use runs::Runs;
 pub(crate) use syscalls::wait_for_packets;
 pub use trace::{Followed, Told, Tracer};
 
@@ -60,7 +62,7 @@ use wide::WideMaps;
 struct Plain<T: Copy>(T);
 
 /// The program that is attached, by its name in the object.
-const PROGRAM: &str = "meshlb";
+pub(crate) const PROGRAM: &str = "meshlb";
 
 /// The programs of the whole way, in the order in which they call each other, and their places.
 const WAY: [(&str, u32); 5] = [

@@ -29,7 +29,7 @@ const PIN: &str = "TRACE_PROGRAMS";
 
 /// The instance of the programs that tells of packets.
 pub struct Tracer {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     pin: PathBuf,
 }
 

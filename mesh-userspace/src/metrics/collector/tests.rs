@@ -1,8 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::api::types::{FlowUse, GroupView, QuicPackets, SlotPhases};
-use crate::metrics::{Reconciles, Reloads};
+use crate::api::types::{FlowUse, GroupView, HealthView, QuicPackets, SlotPhases};
+use crate::dataplane::kernel::Runs;
+use crate::metrics::Reloads;
+
+/// By milliseconds.
+fn outcomes(ok: &[u64], failed: &[u64]) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    ok.iter().for_each(|took| outcomes.observe(true, Duration::from_millis(*took)));
+    failed.iter().for_each(|took| outcomes.observe(false, Duration::from_millis(*took)));
+    outcomes
+}
 
 fn snapshot() -> Snapshot {
     let service = ServiceView {
@@ -29,6 +38,10 @@ fn snapshot() -> Snapshot {
         new_flows: 2,
         next_hop: (state == "up").then(|| "eth0".into()),
         recorded_flows: 3,
+        health: Some(HealthView {
+            state: if state == "up" { "up" } else { "unknown" }.into(),
+            ..HealthView::default()
+        }),
         ..BackendView::default()
     };
     Snapshot {
@@ -54,8 +67,18 @@ fn snapshot() -> Snapshot {
             SourceView { source: "file /b".into(), state: "silent".into(), ..SourceView::default() },
         ],
         problems: 6,
-        reconciles: Reconciles { ok: 8, failed: 1, seconds: 0.25 },
-        reloads: Reloads { ok: 4, failed: 1, last_failed: true },
+        reconciles: outcomes(&[1, 1, 300], &[]),
+        probes: BTreeMap::from([("web".into(), outcomes(&[2], &[12_000]))]),
+        programs: vec![
+            Program {
+                name: "meshlb".into(),
+                verified_instructions: Some(9000),
+                runs: Some(Runs { count: 5, took: Duration::from_micros(1) }),
+            },
+            Program { name: "whole".into(), ..Program::default() },
+        ],
+        config_hash: "0123456789abcdef".into(),
+        reloads: Reloads { ok: 4, failed: 1, last_failed: true, last_time: 1_700_000_000 },
         incidents: 2,
     }
 }
@@ -69,13 +92,50 @@ meshlb_ready 1
 # HELP meshlb_problems What somebody should look at: lines of `meshlb status`
 # TYPE meshlb_problems gauge
 meshlb_problems 6
-# HELP meshlb_reconciles How often the maps were brought up to date since the agent started
-# TYPE meshlb_reconciles counter
-meshlb_reconciles_total{result="ok"} 8
-meshlb_reconciles_total{result="failed"} 1
-# HELP meshlb_reconcile_seconds Time that bringing the maps up to date has taken
-# TYPE meshlb_reconcile_seconds counter
-meshlb_reconcile_seconds_total 0.25
+# HELP meshlb_reconcile_duration_seconds How long bringing the maps up to date took
+# TYPE meshlb_reconcile_duration_seconds histogram
+meshlb_reconcile_duration_seconds_sum{result="ok"} 0.302
+meshlb_reconcile_duration_seconds_count{result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="0.0001",result="ok"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.0005",result="ok"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.001",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.0025",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.005",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.01",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.025",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.05",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.1",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.25",result="ok"} 2
+meshlb_reconcile_duration_seconds_bucket{le="0.5",result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="1.0",result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="2.5",result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="5.0",result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="10.0",result="ok"} 3
+meshlb_reconcile_duration_seconds_bucket{le="+Inf",result="ok"} 3
+meshlb_reconcile_duration_seconds_sum{result="failed"} 0.0
+meshlb_reconcile_duration_seconds_count{result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.0001",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.0005",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.001",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.0025",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.005",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.01",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.025",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.05",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.1",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.25",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="0.5",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="1.0",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="2.5",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="5.0",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="10.0",result="failed"} 0
+meshlb_reconcile_duration_seconds_bucket{le="+Inf",result="failed"} 0
+# HELP meshlb_correlated_failures How often probes of many backends began to fail at once
+# TYPE meshlb_correlated_failures counter
+meshlb_correlated_failures_total 2
+# HELP meshlb_config Hash of the configuration in force, in which secrets have no part
+# TYPE meshlb_config info
+meshlb_config_info{hash="0123456789abcdef"} 1
 # HELP meshlb_config_last_reload_ok Whether the last reload was taken over
 # TYPE meshlb_config_last_reload_ok gauge
 meshlb_config_last_reload_ok 0
@@ -83,9 +143,18 @@ meshlb_config_last_reload_ok 0
 # TYPE meshlb_config_reloads counter
 meshlb_config_reloads_total{result="ok"} 4
 meshlb_config_reloads_total{result="failed"} 1
-# HELP meshlb_correlated_failures How often probes of many backends began to fail at once
-# TYPE meshlb_correlated_failures counter
-meshlb_correlated_failures_total 2
+# HELP meshlb_config_last_reload_timestamp_seconds When the configuration was last read, at the start or by a reload, whatever came of it
+# TYPE meshlb_config_last_reload_timestamp_seconds gauge
+meshlb_config_last_reload_timestamp_seconds 1700000000
+# HELP meshlb_program_verified_instructions Instructions that the verifier walked through
+# TYPE meshlb_program_verified_instructions gauge
+meshlb_program_verified_instructions{program="meshlb"} 9000
+# HELP meshlb_program_runs How often the kernel ran the program, while it counts that
+# TYPE meshlb_program_runs counter
+meshlb_program_runs_total{program="meshlb"} 5
+# HELP meshlb_program_run_seconds Time that the program ran, with what it calls, while the kernel counts that
+# TYPE meshlb_program_run_seconds counter
+meshlb_program_run_seconds_total{program="meshlb"} 0.000001
 # HELP meshlb_packets Packets by the outcome of their journey
 # TYPE meshlb_packets counter
 meshlb_packets_total{outcome="forwarded_ipip"} 5
@@ -144,6 +213,9 @@ meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
 # TYPE meshlb_backend_reachable gauge
 meshlb_backend_reachable{service="web",backend="10.0.1.1"} 1
 meshlb_backend_reachable{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_healthy Whether the backend's probes say that it is up
+# TYPE meshlb_backend_healthy gauge
+meshlb_backend_healthy{service="web",backend="10.0.1.1"} 1
 # HELP meshlb_backend_held Whether the backend's probes fail and it stays up, since many fail
 # TYPE meshlb_backend_held gauge
 meshlb_backend_held{service="web",backend="10.0.1.1"} 0
@@ -152,6 +224,44 @@ meshlb_backend_held{service="web",backend="fd00::2"} 0
 # TYPE meshlb_backend_recorded_flows gauge
 meshlb_backend_recorded_flows{service="web",backend="10.0.1.1"} 3
 meshlb_backend_recorded_flows{service="web",backend="fd00::2"} 3
+# HELP meshlb_probe_duration_seconds How long probes of the service's backends took
+# TYPE meshlb_probe_duration_seconds histogram
+meshlb_probe_duration_seconds_sum{service="web",result="ok"} 0.002
+meshlb_probe_duration_seconds_count{service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.0001",service="web",result="ok"} 0
+meshlb_probe_duration_seconds_bucket{le="0.0005",service="web",result="ok"} 0
+meshlb_probe_duration_seconds_bucket{le="0.001",service="web",result="ok"} 0
+meshlb_probe_duration_seconds_bucket{le="0.0025",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.005",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.01",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.025",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.05",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.1",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.25",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="0.5",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="1.0",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="2.5",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="5.0",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="10.0",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_bucket{le="+Inf",service="web",result="ok"} 1
+meshlb_probe_duration_seconds_sum{service="web",result="failed"} 12.0
+meshlb_probe_duration_seconds_count{service="web",result="failed"} 1
+meshlb_probe_duration_seconds_bucket{le="0.0001",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.0005",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.001",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.0025",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.005",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.01",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.025",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.05",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.1",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.25",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="0.5",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="1.0",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="2.5",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="5.0",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="10.0",service="web",result="failed"} 0
+meshlb_probe_duration_seconds_bucket{le="+Inf",service="web",result="failed"} 1
 # HELP meshlb_discovery_up Whether the source answers
 # TYPE meshlb_discovery_up gauge
 meshlb_discovery_up{source="file /a"} 0
