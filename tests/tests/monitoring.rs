@@ -93,13 +93,138 @@ fn ask(scene: &Scene, path: &str, query: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
-#[test]
-fn prometheus_scrapes_an_agent_and_understands_every_query() {
+/// A scene whose agent listens for who scrapes.
+fn scraped_scene() -> Scene {
     let mut scene = Plot::new("192.0.2.10", Way::L2).unwrap().set().unwrap();
     let config = std::fs::read_to_string(scene.agent.config_path()).unwrap();
     let listens = config.replace("listen = \"off\"", &format!("listen = \"{METRICS}\""));
     scene.agent.write_config_verbatim(&listens).unwrap();
     scene.agent.restart().unwrap();
+    scene
+}
+
+fn scrape(scene: &Scene) -> String {
+    let mut curl = scene.topology.balancer().command("curl");
+    let output =
+        curl.args(["-sf", "--max-time", "5", &format!("http://{METRICS}/metrics")]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The value of a sample, labels and all; nothing if it is not there.
+fn sample(scene: &Scene, name: &str) -> Option<f64> {
+    let text = scrape(scene);
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    lines.next().map(|value| value.parse().unwrap())
+}
+
+/// The hash of the configuration in force.
+fn config_hash(scene: &Scene) -> String {
+    let text = scrape(scene);
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("meshlb_config_info{hash=\""));
+    lines.next().unwrap().split('"').next().unwrap().to_owned()
+}
+
+/// The kernel counts runs of programs until this is dropped.
+struct Counting(String);
+
+impl Counting {
+    const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn set(value: &str) -> Self {
+        let before = std::fs::read_to_string(Self::SWITCH).unwrap();
+        std::fs::write(Self::SWITCH, value).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        std::fs::write(Self::SWITCH, &self.0).unwrap();
+    }
+}
+
+/// The text in Prometheus' own format, which is what `promtool` reads.
+fn in_prometheus_format(text: &str) -> String {
+    let mut renamed = std::collections::BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.strip_prefix("# TYPE ").into_iter().flat_map(str::split_whitespace);
+        match (words.next(), words.next()) {
+            (Some(name), Some("counter")) => renamed.insert(name, (format!("{name}_total"), "counter")),
+            (Some(name), Some("info")) => renamed.insert(name, (format!("{name}_info"), "gauge")),
+            _ => None,
+        };
+    }
+    let line = |line: &str| {
+        let mut words = line.splitn(4, ' ');
+        let (Some("#"), Some(what), Some(name), Some(rest)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return line.to_owned();
+        };
+        match (renamed.get(name), what) {
+            (Some((name, kind)), "TYPE") => format!("# TYPE {name} {kind}"),
+            (Some((name, _)), _) => format!("# {what} {name} {rest}"),
+            (None, _) => line.to_owned(),
+        }
+    };
+    text.lines().filter(|line| *line != "# EOF").map(|it| line(it) + "\n").collect()
+}
+
+#[test]
+fn promtool_finds_no_fault_with_names_and_help() {
+    let scene = scraped_scene();
+    let text = in_prometheus_format(&scrape(&scene));
+    let path = scene.topology.directory().join("metrics.txt");
+    std::fs::write(&path, &text).unwrap();
+    let mut promtool = Command::new("promtool");
+    let promtool = promtool.args(["check", "metrics"]).stdin(std::fs::File::open(&path).unwrap());
+    let output = promtool.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn probes_reloads_and_runs_of_the_program_are_measured() {
+    let scene = scraped_scene();
+    let probes =
+        |result| format!("meshlb_probe_duration_seconds_count{{service=\"web\",result=\"{result}\"}}");
+    eventually("probes are measured", SOON, || sample(&scene, &probes("ok")) > Some(3.0)).unwrap();
+    assert_eq!(sample(&scene, &probes("failed")), Some(0.0));
+    let healthy =
+        format!("meshlb_backend_healthy{{service=\"web\",backend=\"{}\"}}", scene.backend(0).unwrap());
+    assert_eq!(sample(&scene, &healthy), Some(1.0));
+    scene.topology.backend(1).unwrap().link_down().unwrap();
+    eventually("failures are measured", SOON, || sample(&scene, &healthy) == Some(0.0)).unwrap();
+    assert!(sample(&scene, &probes("failed")) >= Some(1.0));
+    assert!(sample(&scene, "meshlb_reconcile_duration_seconds_count{result=\"ok\"}") >= Some(1.0));
+
+    let (before, loaded) = (config_hash(&scene), "meshlb_config_last_reload_timestamp_seconds");
+    let started = sample(&scene, loaded).unwrap();
+    scene.must(&["reload"]).unwrap();
+    assert_eq!(config_hash(&scene), before, "nothing has changed");
+    let config = std::fs::read_to_string(scene.agent.config_path()).unwrap();
+    scene.agent.write_config_verbatim(&config.replace("200ms", "250ms")).unwrap();
+    scene.must(&["reload"]).unwrap();
+    assert_ne!(config_hash(&scene), before);
+    assert!(sample(&scene, loaded) >= Some(started) && started > 1.7e9);
+
+    let runs = "meshlb_program_runs_total{program=\"meshlb\"}";
+    let client = scene.client().unwrap();
+    let get_some = || (0..20).for_each(|_| drop(client.get(scene.service())));
+    assert!(sample(&scene, "meshlb_program_verified_instructions{program=\"meshlb\"}") > Some(100.0));
+    {
+        let _counting = Counting::set("1");
+        get_some();
+        assert!(sample(&scene, runs) >= Some(20.0), "packets are counted");
+        assert!(sample(&scene, "meshlb_program_run_seconds_total{program=\"meshlb\"}") > Some(0.0));
+    }
+    let _off = Counting::set("0");
+    assert_eq!(sample(&scene, runs), None, "what is not counted is not told");
+}
+
+#[test]
+fn prometheus_scrapes_an_agent_and_understands_every_query() {
+    let scene = scraped_scene();
     let prometheus = prometheus(&scene);
     let is_scraped = || ask(&scene, "query", "meshlb_ready")["data"]["result"][0]["value"][1] == "1";
     eventually("the agent is scraped", SOON, is_scraped)
