@@ -83,6 +83,13 @@ impl Signs {
         self.0 & (ALL | Self::DATAGRAM.0 | Self::RELATED.0) == Self::SYN
     }
 
+    /// Whether it is a segment that opens or closes a flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turns(self) -> bool {
+        self.opens() || self.0 & (Self::FIN | Self::RST) != 0
+    }
+
     /// What the packet does to its flow.
     #[inline(always)]
     #[must_use]

@@ -4,11 +4,11 @@
 //! verifier removes what writes notes. The others send every packet of theirs the whole way, whose steps they note.
 
 use crate::{
-    abi::Journey,
+    abi::{Journey, ServiceKey},
     flow::{FlowRecord, Ticks},
 };
 
-/// What an instance is for; settled when it is loaded.
+/// What an instance is for; settled when it is loaded. Those that are attached and tell something are bits.
 pub mod instance {
     /// It is attached, and notes nothing.
     pub const PLAIN: u32 = 0;
@@ -16,6 +16,9 @@ pub mod instance {
     pub const EXPLAINING: u32 = 1;
     /// It is attached while somebody watches packets: it does all that the plain one does, and tells of those wanted.
     pub const TRACING: u32 = 2;
+    /// It is attached while flows are logged: it does all that the plain one does, and tells of the segments that open
+    /// and close flows. May stand beside [`TRACING`].
+    pub const LOGGING: u32 = 4;
 }
 
 /// How far a packet came: bits of [`Notes::steps`].
@@ -44,6 +47,8 @@ pub mod step {
     pub const COMPARED: u32 = 1 << 10;
     /// It is over: [`super::Notes::outcome`] stands.
     pub const ENDED: u32 = 1 << 11;
+    /// It is among those that are taken for somebody who watches.
+    pub const WATCHED: u32 = 1 << 12;
 }
 
 /// Bytes of a packet, from its beginning on, that are told at most: all headers, of most packets.
@@ -77,6 +82,47 @@ impl Default for Event {
     fn default() -> Self {
         let (notes, packet) = (Notes::default(), [0; SNAP_WORDS]);
         Self { notes, time: 0, ingress: 0, length: 0, captured: 0, reserved: 0, packet }
+    }
+}
+
+/// What is told of a segment that opens or closes a flow, in the ring buffer `FLOWS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// When it was at its end, by the monotonic clock. Nanoseconds.
+    pub time: u64,
+    /// Whom it was for.
+    pub destination: ServiceKey,
+    /// The client's address; IPv4 as an IPv4-mapped address.
+    pub client: [u64; 2],
+    /// The service's id.
+    pub service: u32,
+    /// The backend's id; 0: none was found.
+    pub backend: u32,
+    /// The index of the outcome.
+    pub outcome: u32,
+    /// The client's port, in the byte order of the wire.
+    pub port: u16,
+    /// The flags of the segment.
+    pub flags: u16,
+}
+
+impl FlowEvent {
+    /// What the notes of a packet that has a service say.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(notes: &Notes, time: u64) -> Self {
+        let journey = &notes.journey;
+        Self {
+            time,
+            destination: journey.destination,
+            client: journey.client,
+            service: journey.service.id,
+            backend: if notes.has(step::CHOSEN) { journey.backend } else { 0 },
+            outcome: notes.outcome,
+            port: journey.port,
+            flags: journey.signs.flags() as u16,
+        }
     }
 }
 
@@ -168,6 +214,7 @@ pub struct Notes {
 
 const _: () = {
     assert!(size_of::<Notes>() == 256 && size_of::<Filter>() == 72);
+    assert!(size_of::<FlowEvent>() == 64);
     assert!(size_of::<Event>() == 256 + 24 + SNAP_WORDS * 8);
     // A bit each.
     assert!(crate::outcome::Outcome::COUNT <= 64);

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod discovery;
 pub mod durations;
 pub mod events;
+pub mod flow_log;
 pub mod headers;
 pub mod health;
 mod http;

@@ -42,12 +42,17 @@ fn config(interfaces: &str, backend: IpAddr) -> String {
 
 /// A backend that the balancer reaches by another interface than its clients; bound in this order, the topology goes last.
 fn behind_another_interface() -> (Topology, HttpServer, Agent) {
+    behind_another_interface_with("")
+}
+
+/// The same, with further lines for the agent.
+fn behind_another_interface_with(lines: &str) -> (Topology, HttpServer, Agent) {
     let mut topology = Topology::builder().backends(1).build().unwrap();
     topology.add_vip(V4.parse().unwrap()).unwrap();
     let host = topology.backend(1).unwrap().clone();
     let backend = second_cable(&topology, &host);
     let server = HttpServer::start(&host, PORT, "behind").unwrap();
-    let agent = Agent::start(&topology, &config("[\"eth0\", \"eth1\"]", backend)).unwrap();
+    let agent = Agent::start(&topology, &(config("[\"eth0\", \"eth1\"]", backend) + lines)).unwrap();
     (topology, server, agent)
 }
 
@@ -179,9 +184,18 @@ fn udp_flows_spread_and_stay_while_a_backend_drains() {
         .unwrap();
 }
 
-#[test]
-fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
-    let (topology, _server, agent) = behind_another_interface();
+/// The id of the program on an interface, as `prog/xdp id 7 name meshlb` says it.
+fn program_on(topology: &Topology, interface: &str) -> String {
+    let link = topology.balancer().command("ip").args(["-d", "link", "show", interface]).output().unwrap();
+    let said = String::from_utf8_lossy(&link.stdout).into_owned();
+    let (_, program) = said.split_once("prog/xdp id ").unwrap_or_else(|| panic!("{said}"));
+    let [id, _, name] = program.split(' ').take(3).collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert_eq!(name, "meshlb", "{said}");
+    id.to_owned()
+}
+
+fn assert_attached_to_again(lines: &str) {
+    let (topology, _server, agent) = behind_another_interface_with(lines);
     let problems = || agent.cli_json::<Status>(&["status"]).unwrap().problems;
     assert_eq!(problems(), Vec::<String>::new());
     topology.balancer().ip("link del eth1").unwrap();
@@ -191,8 +205,17 @@ fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
     .unwrap();
     second_cable(&topology, topology.backend(1).unwrap());
     eventually("all is well", SOON, || problems().is_empty()).unwrap();
-    let link = topology.balancer().command("ip").args(["-d", "link", "show", "eth1"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&link.stdout).contains("name meshlb"), "{link:?}");
+    assert_eq!(program_on(&topology, "eth1"), program_on(&topology, "eth0"));
+}
+
+#[test]
+fn an_interface_that_is_removed_and_made_again_is_attached_to_again() {
+    assert_attached_to_again("");
+}
+
+#[test]
+fn flows_are_logged_on_an_interface_that_is_made_again() {
+    assert_attached_to_again("[flow_log]\nto = \"/dev/null\"\n");
 }
 
 #[test]

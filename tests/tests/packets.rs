@@ -21,6 +21,8 @@ mod explain;
 mod extensions;
 #[path = "packets/filter.rs"]
 mod filter;
+#[path = "packets/flow_log.rs"]
+mod flow_log;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
 #[path = "packets/fragments.rs"]

@@ -175,7 +175,7 @@ fn the_walls_of_the_unit_are_up() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("Read-only file system"), "{place}: {output:?}");
     }
-    for place in ["/run/meshlb/x", "/var/lib/meshlb/x"] {
+    for place in ["/run/meshlb/x", "/var/lib/meshlb/x", "/var/log/meshlb/x"] {
         assert!(within(&["touch", place]).status.success(), "{place}");
     }
     assert!(within(&["mkdir", "/sys/fs/bpf/meshlb/x"]).status.success());

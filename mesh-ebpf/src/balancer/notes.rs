@@ -3,7 +3,7 @@
 //! Of the instance that is attached nothing of this is left: which instance it is, the verifier knows.
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
-use crate::{maps, tables::Tables};
+use crate::{maps, parse::IP, tables::Tables};
 use aya_ebpf::{
     Global,
     helpers::generated::bpf_ktime_get_ns,
@@ -12,13 +12,16 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use mesh_common::{
-    abi::{Journey, halves},
-    flow::FlowRecord,
-    notes::{Event, Filter, Notes, SNAP, instance, step},
+    abi::{Journey, halves, protocol},
+    flow::{FlowRecord, Signs},
+    notes::{Event, Filter, FlowEvent, Notes, SNAP, instance, step},
     outcome::Outcome,
     slot::Slot,
 };
-use mesh_ebpf::packet::Packet;
+use mesh_ebpf::{
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Tcp},
+    packet::Packet,
+};
 
 /// What this instance is for, one of [`instance`]; set at load time.
 #[unsafe(no_mangle)]
@@ -40,6 +43,14 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 static MISSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// What is told of segments that open and close flows. Its size, too, is set where it is read.
+#[map]
+static FLOWS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Such segments that would have been told of, had there been room.
+#[map]
+static FLOWS_MISSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Whether this instance writes to the maps that all share.
 #[inline(always)]
 pub(crate) fn writes() -> bool {
@@ -54,19 +65,54 @@ pub(crate) fn begin(context: &XdpContext) -> bool {
     }
     let Some(event) = event() else { return false };
     event.notes.steps = 0;
-    if is_tracing() {
-        if FILTER.get(0).is_none_or(|filter| maps::random() > filter.chance) {
-            return false;
-        }
-        capture(&Packet::new(context), event);
+    let packet = Packet::new(context);
+    let mut steps = step::BEGUN;
+    if is_tracing() && FILTER.get(0).is_some_and(|filter| maps::random() <= filter.chance) {
+        capture(&packet, event);
+        steps |= step::WATCHED;
+    } else if is_attached() && !(is_logging() && may_turn(&packet)) {
+        return false;
     }
-    (event.notes.steps, event.notes.now) = (step::BEGUN, maps::now());
+    (event.notes.steps, event.notes.now) = (steps, maps::now());
     true
+}
+
+/// Whether this instance gets the packets of clients, of which it takes some.
+#[inline(always)]
+fn is_attached() -> bool {
+    is_tracing() || is_logging()
 }
 
 #[inline(always)]
 fn is_tracing() -> bool {
-    INSTANCE.load() == instance::TRACING
+    INSTANCE.load() & instance::TRACING != 0
+}
+
+#[inline(always)]
+fn is_logging() -> bool {
+    INSTANCE.load() & instance::LOGGING != 0
+}
+
+/// Whether a packet may open or close a flow. Of those that are not plain, all may.
+#[inline(always)]
+fn may_turn(packet: &Packet) -> bool {
+    let Some(ethernet) = packet.view::<Ethernet>(0) else { return false };
+    let (number, at) = match ethernet.kind {
+        IPV4 => match packet.view::<Ipv4>(IP) {
+            Some(header) if header.version_length == 0x45 => (header.protocol, IP + Ipv4::LENGTH),
+            _ => return true,
+        },
+        IPV6 => match packet.view::<Ipv6>(IP) {
+            Some(header) => (header.next, IP + Ipv6::LENGTH),
+            None => return true,
+        },
+        _ => return true,
+    };
+    match number {
+        protocol::TCP => packet.view::<Tcp>(at).is_none_or(|header| Signs::tcp(header.flags).turns()),
+        protocol::UDP => false,
+        _ => true,
+    }
 }
 
 #[inline(always)]
@@ -150,11 +196,29 @@ pub(crate) fn end(outcome: Outcome) {
     note(step::ENDED, |notes| notes.outcome = outcome.index());
     if is_tracing()
         && let Some(event) = event()
-        && event.notes.has(step::BEGUN)
+        && event.notes.has(step::WATCHED)
         && is_wanted(&event.notes)
         && EVENTS.output::<Event>(&*event, 0).is_err()
-        && let Some(missed) = MISSED.get_ptr_mut(0)
     {
+        miss(&MISSED);
+    }
+    if is_logging()
+        && let Some(Event { notes, .. }) = event()
+        && notes.has(step::BEGUN)
+        && notes.has(step::SERVICE)
+        && notes.journey.signs.turns()
+    {
+        // SAFETY: the helper takes nothing.
+        let told = FlowEvent::of(notes, unsafe { bpf_ktime_get_ns() });
+        if FLOWS.output::<FlowEvent>(&told, 0).is_err() {
+            miss(&FLOWS_MISSED);
+        }
+    }
+}
+
+#[inline(always)]
+fn miss(counter: &PerCpuArray<u64>) {
+    if let Some(missed) = counter.get_ptr_mut(0) {
         // SAFETY: the element belongs to this CPU.
         unsafe { *missed += 1 };
     }

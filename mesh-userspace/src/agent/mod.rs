@@ -11,6 +11,7 @@ mod finding;
 mod fleet;
 pub mod flows;
 mod inputs;
+mod log_flows;
 mod measure;
 mod orders;
 mod reload;
@@ -160,6 +161,7 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
 
 fn finish(agent: &mut Agent) -> anyhow::Result<()> {
     agent.stop_tracing();
+    agent.log_no_more();
     agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");

@@ -56,6 +56,7 @@ impl Agent {
     }
 
     fn reload_from(&mut self, source: Result<Source, ConfigError>) -> Result<ReloadReport, CommandError> {
+        self.reopen_flow_log();
         if let Ok(source) = &source {
             self.watched.is_new(source);
         }

@@ -6,6 +6,7 @@ use super::{
     explain::Bench,
     fleet::Fleet,
     inputs::{Inputs, News},
+    log_flows::Logging,
     orders,
     telling::{Known, Memoir},
     trace::Watchers,
@@ -58,6 +59,10 @@ pub(super) struct Agent {
     /// What explains packets, once somebody asked.
     pub(super) bench: Option<Bench>,
     pub(super) watchers: Watchers,
+    /// What logs flows, if they are logged.
+    pub(super) logging: Option<Logging>,
+    /// Why they are not, though they should be.
+    pub(super) unlogged: Option<String>,
     /// What of the discovered is left out or overruled.
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
@@ -118,6 +123,8 @@ impl Agent {
             origins: BTreeMap::new(),
             bench: None,
             watchers: Watchers::default(),
+            logging: None,
+            unlogged: None,
             remarks: Vec::new(),
             reconciler,
             inputs,
@@ -231,6 +238,7 @@ impl Agent {
         }
         self.attach_again();
         self.trace_no_more();
+        self.log_flows_again();
         Ok(())
     }
 
@@ -255,6 +263,13 @@ impl Agent {
                 }
             }
         }
+        if happenings.is_empty() {
+            return;
+        }
+        // They were attached to by the plain instance.
+        if let Err(reason) = self.attach_instance() {
+            error!(reason, "could not attach what tells of packets to an interface that came back");
+        }
         self.tell(happenings);
     }
 
@@ -266,6 +281,7 @@ impl Agent {
         drop(self.update_desired());
         self.reconciler.reconcile(&self.desired, clock::now()).context("could not fill the tables")?;
         self.attach()?;
+        self.log_flows();
         self.readiness.send_replace(Readiness::Ready);
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
         let services = self.desired.services.len();
@@ -325,6 +341,7 @@ impl Agent {
             Ok(0) => {}
             Ok(ops) => {
                 self.touched = now;
+                self.rename_flows();
                 info!(ops, took = ?now.elapsed(), "brought the maps up to date");
             }
             Err(error) => error!(%error, "could not bring the maps up to date, trying again"),

@@ -1,4 +1,4 @@
-//! `[api]`, `[metrics]`, `[log]`: how people and machines look at the agent.
+//! `[api]`, `[metrics]`, `[log]`, `[flow_log]`: how people and machines look at the agent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -71,4 +71,31 @@ impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::default(), level: Self::LEVEL.into() }
     }
+}
+
+/// `[flow_log]`: where flows are logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowLog {
+    /// Where to.
+    pub to: FlowLogTo,
+    /// How long a file becomes before it is made an old one. Bytes.
+    pub rotate_at: u64,
+    /// How many old files there are at most.
+    pub keep: u32,
+}
+
+/// Where the flow log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowLogTo {
+    /// Standard output.
+    Stdout,
+    /// A file, by its absolute path.
+    File(PathBuf),
+}
+
+impl FlowLog {
+    /// The default of [`Self::rotate_at`].
+    pub const ROTATE_AT: u64 = 64 << 20;
+    /// The default of [`Self::keep`].
+    pub const KEEP: u32 = 4;
 }

@@ -41,7 +41,7 @@ pub use discovery::{
     ServicesKind, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
-pub use faces::{Api, Log, LogFormat, Metrics};
+pub use faces::{Api, FlowLog, FlowLogTo, Log, LogFormat, Metrics};
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
     ProbeTo, Statuses, UdpProbe,
@@ -70,6 +70,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[log]`.
     pub log: Log,
+    /// `[flow_log]`; `None`: flows are not logged.
+    pub flow_log: Option<FlowLog>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[health]`.

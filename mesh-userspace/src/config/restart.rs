@@ -46,13 +46,14 @@ fn agent(old: &Agent, new: &Agent) -> [Change; 10] {
     ]
 }
 
-fn faces(old: &Config, new: &Config) -> [Change; 4] {
+fn faces(old: &Config, new: &Config) -> [Change; 5] {
     let (Api { socket }, Metrics { listen }, Log { format, level }) = (&old.api, &old.metrics, &old.log);
     [
         ("api.socket", *socket != new.api.socket),
         ("metrics.listen", *listen != new.metrics.listen),
         ("log.format", *format != new.log.format),
         ("log.level", *level != new.log.level),
+        ("flow_log", old.flow_log != new.flow_log),
     ]
 }
 

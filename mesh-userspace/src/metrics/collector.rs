@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::{Program, Snapshot};
 use crate::api::types::{BackendView, ServiceView, SourceView};
 use crate::durations::{Durations, Outcomes};
+use crate::flow_log::Tally;
 
 /// All metrics of `snapshot`, as OpenMetrics text.
 #[must_use]
@@ -42,6 +43,7 @@ impl Collector for All {
         config(&self.0, &mut to)?;
         programs(&self.0.programs, &mut to)?;
         traffic(&self.0, &mut to)?;
+        flow_log(&self.0.flow_log, &mut to)?;
         services(&self.0.services, &mut to)?;
         backends(&self.0.backends, &mut to)?;
         probes(&self.0.probes, &mut to)?;
@@ -109,6 +111,17 @@ fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     )?;
     scalar(to, "flow_entries", "Entries in use of the flow tables, both families", s.flows.used)?;
     scalar(to, "flow_capacity", "Entries the flow tables have room for, both families", s.flows.capacity)
+}
+
+fn flow_log(tally: &Tally, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    total(to, "flow_log_records", "Records of the flow log that were written", tally.written)?;
+    let lost = [([("by", "kernel")], tally.missed), ([("by", "write")], tally.unwritten)];
+    counter(
+        to,
+        "flow_log_lost",
+        "Segments that the kernel had no room for, and records that were not written",
+        lost,
+    )
 }
 
 fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::api::types::{BackendView, FlowUse, QuicPackets, ServiceView, SourceView};
 use crate::dataplane::kernel::Runs;
 use crate::durations;
+use crate::flow_log::Tally;
 
 /// All that the metrics say, taken by the agent's loop when somebody scrapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub probes: BTreeMap<String, durations::Outcomes>,
     /// What the kernel says of the programs.
     pub programs: Vec<Program>,
+    /// What became of the flow log's records.
+    pub flow_log: Tally,
     /// A hash of the configuration in force.
     pub config_hash: String,
     /// Reloads since the agent started.

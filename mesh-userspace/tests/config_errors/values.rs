@@ -43,6 +43,35 @@ fn choices_of_the_agent_that_mean_nothing_are_refused() {
 }
 
 #[test]
+fn flow_logs_that_cannot_be_are_refused() {
+    let log = |lines: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n[flow_log]\n{lines}\n");
+    let file = |lines: &str| log(&format!("to = \"/var/log/flows.jsonl\"\n{lines}"));
+    check(&[
+        raw(log(""), "3:1", "`to`", "to = \"/var/log/meshlb/flows.jsonl\""),
+        raw(
+            log("to = \"stderr\""),
+            "4:6",
+            "\"stderr\" is no place for the flow log",
+            "\"stdout\", or a path",
+        ),
+        raw(log("to = \"flows.jsonl\""), "4:6", "\"flows.jsonl\" is no place", "/var/log/meshlb/flows.jsonl"),
+        raw(log("to = \"/var/log/\""), "4:6", "\"/var/log/\" is a directory", "name a file in it"),
+        raw(log("to = true"), "4:6", "true or false, not text", "to = \"/var/log/meshlb/flows.jsonl\""),
+        raw(log("to = \"stdout\"\nkeep = 3"), "5:8", "`keep` is for files", "leave it away"),
+        raw(
+            log("to = \"stdout\"\nrotate_at = 70000"),
+            "5:13",
+            "`rotate_at` is for files",
+            "give `to` a path",
+        ),
+        raw(file("rotate_at = 4096"), "5:13", "the length of a file", "65536"),
+        raw(file("rotate_at = \"64MiB\""), "5:13", "text, not a whole number", "rotate_at = 67108864"),
+        raw(file("keep = 1001"), "5:8", "the number of old files", "1000"),
+        raw(file("rotate = 70000"), "5:1", "unknown key `rotate`", "`rotate_at`"),
+    ]);
+}
+
+#[test]
 fn addresses_that_no_host_has_are_refused() {
     let vip = |to, message, advice| case("203.0.113.10", to, "20:7", message, advice);
     check(&[

@@ -19,7 +19,7 @@ use crate::world::{BACKEND, SLOTS, Way, World, assert_same, opening, services, x
 
 fn traced(filter: &Filter) -> (World, Tracer, Told) {
     let world = World::new(Way::L2);
-    let (tracer, told) = Tracer::load(world.lab.kernel.recipe(), filter).unwrap();
+    let (tracer, told) = Tracer::load(world.lab.kernel.recipe(), filter, false).unwrap();
     (world, tracer, told)
 }
 

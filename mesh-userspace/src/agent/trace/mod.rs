@@ -35,6 +35,8 @@ pub struct Admission {
     pub recipe: Recipe,
     /// Which packets it tells of.
     pub filter: Filter,
+    /// Whether it tells the flow log of flows, too.
+    pub logs: bool,
 }
 
 /// The names of what packets are told by.
@@ -78,7 +80,7 @@ impl Agent {
         let seat = Arc::new(());
         self.watchers.seat = Arc::downgrade(&seat);
         let recipe = self.reconciler.dataplane().recipe().clone();
-        Ok(Admission { seat: Seat(seat), recipe, filter })
+        Ok(Admission { seat: Seat(seat), recipe, filter, logs: self.logging.is_some() })
     }
 
     /// Attaches the instance that tells of packets.
@@ -98,18 +100,26 @@ impl Agent {
         self.stop_tracing();
     }
 
-    /// Attaches the plain instance again, whoever watches.
+    /// Attaches again what is attached while nobody watches, whoever watches.
     pub(super) fn stop_tracing(&mut self) {
         if self.watchers.tracer.is_none() {
             return;
         }
-        match self.reconciler.dataplane().trace_no_more() {
+        match self.attach_unwatched() {
             Ok(()) => {
                 // The links have left its programs: now their pin may go.
                 self.watchers.tracer = None;
                 info!("nobody watches packets any more");
             }
-            Err(reason) => error!(reason, "could not attach the plain programs again, trying again"),
+            Err(reason) => error!(reason, "could not attach the programs of before again, trying again"),
+        }
+    }
+
+    /// Attaches what should be attached, where another instance may be.
+    pub(super) fn attach_instance(&mut self) -> Result<(), String> {
+        match &mut self.watchers.tracer {
+            Some(tracer) => self.reconciler.dataplane().trace_by(tracer),
+            None => self.attach_unwatched(),
         }
     }
 

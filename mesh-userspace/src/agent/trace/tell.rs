@@ -13,7 +13,7 @@ use crate::{
     },
     dataplane::{
         host_address,
-        kernel::{Followed, Told, Tracer, wait_for_packets},
+        kernel::{Followed, Told, Tracer, epoch, wait_for_packets},
     },
 };
 use mesh_common::{
@@ -22,7 +22,6 @@ use mesh_common::{
     outcome::Outcome,
     slot::Slot,
 };
-use nix::time::{ClockId, clock_gettime};
 use std::{future::pending, io, net::SocketAddr, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -53,8 +52,9 @@ pub(crate) async fn tell(
     wanted: Wanted,
     lasting: Option<Duration>,
 ) -> Result<Watch, Failure> {
-    let Admission { seat, recipe, filter } = agent.ask(|reply| Command::Watch { wanted, reply }).await??;
-    let loaded = spawn_blocking(move || Tracer::load(&recipe, &filter)).await;
+    let Admission { seat, recipe, filter, logs } =
+        agent.ask(|reply| Command::Watch { wanted, reply }).await??;
+    let loaded = spawn_blocking(move || Tracer::load(&recipe, &filter, logs)).await;
     let failed = |error: crate::dataplane::kernel::LoadError| {
         CommandError::failed(format!("the programs that tell of packets cannot be loaded: {error}"))
             .advise("packets are still balanced; look at the agent's log and at its pins")
@@ -174,12 +174,6 @@ impl Teller {
     async fn say(&self, line: TraceLine) -> bool {
         self.lines.send_timeout(line, PATIENCE).await.is_ok()
     }
-}
-
-/// The time at which the monotonic clock was 0.
-fn epoch() -> io::Result<Duration> {
-    let now = |clock| clock_gettime(clock).map(Duration::from);
-    Ok(now(ClockId::CLOCK_REALTIME)?.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?))
 }
 
 fn view(event: &Event, names: &Names, epoch: Duration) -> TraceView {

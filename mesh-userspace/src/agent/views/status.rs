@@ -10,7 +10,7 @@ use crate::{
     config,
     dataplane::{
         Dataplane as _,
-        kernel::{LoadedProgram, PROGRAM},
+        kernel::{LoadedProgram, PROGRAM, Tracer},
     },
     desired::Role,
     durations::Outcomes,
@@ -110,6 +110,7 @@ impl Agent {
         problems.extend(self.refused.as_ref().map(refused));
         problems.extend(self.forgetful.clone());
         problems.extend(self.memoir.unwritten.clone());
+        problems.extend(self.flow_log_problems());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
@@ -225,8 +226,13 @@ impl Agent {
             runs: runs.filter(|_| program.name == PROGRAM),
         };
         let mut programs: Vec<Program> = kernel.loaded().programs.iter().map(program).collect();
-        let tracing = |runs| Program { name: "tracing".to_owned(), runs, ..Program::default() };
-        programs.extend(self.watchers.tracer().map(|tracer| tracing(tracer.runs())));
+        let other = |name: &str, tracer: &Tracer| Program {
+            name: name.to_owned(),
+            runs: tracer.runs(),
+            ..Program::default()
+        };
+        programs.extend(self.watchers.tracer().map(|tracer| other("tracing", tracer)));
+        programs.extend(self.logger().map(|tracer| other("logging", tracer)));
         programs
     }
 
@@ -244,6 +250,7 @@ impl Agent {
             reconciles: self.reconciles.clone(),
             probes: self.probe_durations(),
             programs: self.programs(),
+            flow_log: self.flow_log_tally(),
             config_hash: self.fingerprint.clone(),
             reloads: self.reloads,
             incidents: self.incidents,

@@ -1,11 +1,13 @@
-//! Reads `[api]`, `[metrics]` and `[log]`.
+//! Reads `[api]`, `[metrics]`, `[log]` and `[flow_log]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use toml::Spanned;
+
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use crate::config::{Api, Log, LogFormat, Metrics, Problem};
+use crate::config::{Api, FlowLog, FlowLogTo, Log, LogFormat, Metrics, Problem};
 use crate::logging;
 
 /// `sun_path` (unix(7)) without the final NUL: bytes.
@@ -60,4 +62,46 @@ fn level(node: &Node<'_>) -> Read<String> {
         Err(error) => Err(Problem::new(format!("the log level {written:?} cannot be used: {error}"))
             .advise("one of \"error\", \"warn\", \"info\", \"debug\", \"trace\", \"off\", or with modules: \"info,hyper=warn\"")),
     }
+}
+
+/// Smaller files would hold a few hundred records: bytes.
+const SMALLEST_FLOW_LOG: u64 = 65_536;
+
+/// More than anybody looks through.
+const MOST_OLD_FLOW_LOGS: u32 = 1000;
+
+pub(super) fn flow_log(mut section: Section<'_, '_>) -> Option<FlowLog> {
+    let to = section.required(Key("to", "\"/var/log/meshlb/flows.jsonl\""), flow_log_to);
+    let of_files = ["rotate_at", "keep"].map(|key| section.place_of(key).map(|place| (key, place)));
+    let bytes = value::number("the length of a file", SMALLEST_FLOW_LOG..=u64::from(u32::MAX) << 10);
+    let rotate_at = section.or(Key("rotate_at", "67108864"), bytes, FlowLog::ROTATE_AT);
+    let keep = value::number("the number of old files", 0..=MOST_OLD_FLOW_LOGS);
+    let keep = section.or(Key("keep", "4"), keep, FlowLog::KEEP);
+    let to = to.map(Spanned::into_inner);
+    if to == Some(FlowLogTo::Stdout) {
+        for (key, place) in of_files.into_iter().flatten() {
+            let problem =
+                Problem::new(format!("`{key}` is for files, and the flow log goes to standard output"));
+            section.report().add(problem.advise("leave it away, or give `to` a path").at(place));
+        }
+    }
+    section.finish();
+    Some(FlowLog { to: to?, rotate_at, keep })
+}
+
+fn flow_log_to(node: &Node<'_>) -> Read<FlowLogTo> {
+    let written = value::text(node)?;
+    if written == "stdout" {
+        return Ok(FlowLogTo::Stdout);
+    }
+    if !written.starts_with('/') {
+        return Err(Problem::new(format!("{written:?} is no place for the flow log")).advise(
+            "write \"stdout\", or a path from the root on, such as \"/var/log/meshlb/flows.jsonl\"",
+        ));
+    }
+    if written.ends_with('/') {
+        return Err(Problem::new(format!("{written:?} is a directory"))
+            .advise("name a file in it, such as \"/var/log/meshlb/flows.jsonl\""));
+    }
+    value::absolute_path(node).map(FlowLogTo::File)
 }

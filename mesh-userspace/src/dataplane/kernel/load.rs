@@ -9,7 +9,7 @@ use super::{
     pins::{PinError, Pins},
     quic::QuicMaps,
     services::{self, ServiceTable},
-    trace,
+    trace, turns,
     vips::Vips,
     wide::{self, WideMaps},
 };
@@ -376,6 +376,9 @@ pub(super) fn open(recipe: &Recipe, instance: u32, shared: &[&str]) -> Result<Eb
     }
     if let Some(bytes) = trace::ring_bytes(instance) {
         loader.map_max_entries("EVENTS", bytes);
+    }
+    if let Some(bytes) = turns::ring_bytes(instance) {
+        loader.map_max_entries(turns::MAPS[0], bytes);
     }
     for map in shared {
         loader.map_pin_path(map, pins.map(map));

@@ -6,7 +6,7 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
-    notes::{Event, Filter},
+    notes::{Event, Filter, FlowEvent},
     quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
@@ -44,7 +44,7 @@ unsafe impl aya::Pod for Plain<ServerIdKey> {}
 /// # Safety
 ///
 /// The size is a multiple of 8 bytes, there is no padding, and any words make a valid value.
-pub(super) unsafe trait Words: Copy + Default {}
+pub unsafe trait Words: Copy + Default {}
 
 // SAFETY: 64 bytes of integers, asserted where it is defined.
 unsafe impl Words for ServiceEntry {}
@@ -60,6 +60,8 @@ unsafe impl Words for Bucket {}
 unsafe impl Words for Clients {}
 // SAFETY: made of integers, a multiple of 8 bytes, both asserted where it is defined.
 unsafe impl Words for Event {}
+// SAFETY: as above.
+unsafe impl Words for FlowEvent {}
 
 /// A value of its words, if there are as many.
 pub(super) fn from_words<T: Words>(words: &mut impl Iterator<Item = u64>) -> Option<T> {

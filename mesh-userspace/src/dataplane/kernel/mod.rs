@@ -17,6 +17,7 @@ mod runs;
 mod services;
 mod syscalls;
 mod trace;
+mod turns;
 mod vips;
 mod wide;
 
@@ -29,7 +30,7 @@ pub use next::NextError;
 pub use pins::{PinError, Pins};
 pub use runs::Runs;
 pub(crate) use syscalls::wait_for_packets;
-pub use trace::{Followed, Told, Tracer};
+pub use trace::{Followed, Told, Tracer, epoch};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
 use crate::config::XdpMode;

@@ -7,8 +7,10 @@
 use super::{
     Kernel, LoadError, PROGRAM, Plain, Recipe, attach,
     load::{load_programs, map_error, open, program, put_in_place, shared, typed},
+    mapped::{Words, from_words},
     next::Next,
     syscalls::follow,
+    turns,
 };
 use aya::{
     Ebpf,
@@ -16,7 +18,8 @@ use aya::{
     programs::Xdp,
 };
 use mesh_common::notes::{Event, Filter, instance};
-use std::{fmt, fs, io, path::PathBuf};
+use nix::time::{ClockId, clock_gettime};
+use std::{fmt, fs, io, marker::PhantomData, path::PathBuf, time::Duration};
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 
@@ -27,10 +30,11 @@ const RING_BYTES: u32 = 1 << 22;
 /// and packets would find no way.
 const PIN: &str = "TRACE_PROGRAMS";
 
-/// The instance of the programs that tells of packets.
+/// An instance of the programs that tells of packets, or of flows.
 pub struct Tracer {
     pub(super) ebpf: Ebpf,
-    pin: PathBuf,
+    /// What holds its programs, and what else goes with it.
+    pins: Vec<PathBuf>,
 }
 
 impl fmt::Debug for Tracer {
@@ -39,32 +43,49 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// What it tells.
-pub struct Told {
+/// What an instance tells in a ring buffer: packets, or segments that open and close flows.
+pub struct Told<T = Event> {
     ring: RingBuf<MapData>,
     missed: PerCpuArray<MapData, u64>,
+    what: PhantomData<T>,
 }
 
 impl Tracer {
-    /// Loads the instance, for packets that a filter wants. That takes the kernel a moment: the caller should not be the
-    /// agent's loop. Only one may be there at a time.
+    /// Loads the instance, for packets that a filter wants; one that logs flows, too, if they are logged. That takes the
+    /// kernel a moment: the caller should not be the agent's loop. Only one may be there at a time.
     ///
     /// # Errors
     ///
     /// The kernel refuses, or pins are gone, that of the next program included.
-    pub fn load(recipe: &Recipe, filter: &Filter) -> Result<(Self, Told), LoadError> {
-        let next = recipe.choices.next_program.as_deref().map(Next::open).transpose()?;
-        let mut ebpf = open(recipe, instance::TRACING, &shared(&recipe.pins)?)?;
-        load_programs(&mut ebpf)?;
+    pub fn load(recipe: &Recipe, filter: &Filter, logs: bool) -> Result<(Self, Told), LoadError> {
+        let mut maps = shared(&recipe.pins)?;
+        let mut kind = instance::TRACING;
+        if logs {
+            maps.extend(turns::MAPS);
+            kind |= instance::LOGGING;
+        }
+        let mut ebpf = open(recipe, kind, &maps)?;
         let mut wanted: Array<_, Plain<Filter>> = typed(&mut ebpf, "FILTER", Array::try_from)?;
         wanted.set(0, Plain(*filter), 0).map_err(|source| map_error("FILTER", source))?;
-        let ring = typed(&mut ebpf, "EVENTS", RingBuf::try_from)?;
-        let missed = typed(&mut ebpf, "MISSED", PerCpuArray::try_from)?;
-        let pin = recipe.pins.map(PIN);
-        forget(&recipe.pins);
+        let told = Told::of(&mut ebpf, "EVENTS", "MISSED")?;
+        remove(&recipe.pins, &[PIN]);
+        Ok((Self::assemble(recipe, ebpf, PIN, &[])?, told))
+    }
+
+    /// Loads the programs of an instance, and pins where they are. The pins of some maps go with the instance, too.
+    pub(super) fn assemble(
+        recipe: &Recipe,
+        mut ebpf: Ebpf,
+        pin: &str,
+        maps: &[&str],
+    ) -> Result<Self, LoadError> {
+        let next = recipe.choices.next_program.as_deref().map(Next::open).transpose()?;
+        load_programs(&mut ebpf)?;
         let places = put_in_place(&mut ebpf, next.as_ref())?;
-        places.pin(&pin).map_err(|source| map_error("PROGRAMS", source))?;
-        Ok((Self { ebpf, pin }, Told { ring, missed }))
+        let path = recipe.pins.map(pin);
+        places.pin(&path).map_err(|source| map_error("PROGRAMS", source))?;
+        let pins = maps.iter().map(|map| recipe.pins.map(map)).chain([path]).collect();
+        Ok(Self { ebpf, pins })
     }
 
     /// The program that takes the place of the plain one.
@@ -79,18 +100,25 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.pin) {
-            warn!(%error, "could not remove the pin of the programs that told of packets");
+        for pin in &self.pins {
+            if let Err(error) = fs::remove_file(pin) {
+                warn!(%error, pin = %pin.display(), "could not remove a pin of the programs that told of packets");
+            }
         }
     }
 }
 
-/// Removes the pin of an instance whose agent is no more.
+/// Removes the pins of instances whose agent is no more.
 pub(super) fn forget(pins: &super::Pins) {
-    let pin = pins.map(PIN);
-    if pin.exists() {
+    remove(pins, &[PIN]);
+    remove(pins, &turns::PINS);
+}
+
+/// Removes those of these pins that are there.
+pub(super) fn remove(pins: &super::Pins, names: &[&str]) {
+    for pin in names.iter().map(|name| pins.map(name)).filter(|pin| pin.exists()) {
         match fs::remove_file(&pin) {
-            Ok(()) => info!("removed what an earlier agent watched packets with"),
+            Ok(()) => info!(pin = %pin.display(), "removed what an earlier agent watched packets with"),
             Err(error) => warn!(%error, "could not remove what an earlier agent watched packets with"),
         }
     }
@@ -98,7 +126,7 @@ pub(super) fn forget(pins: &super::Pins) {
 
 /// The size of the ring buffer of an instance.
 pub(super) const fn ring_bytes(instance: u32) -> Option<u32> {
-    if instance == instance::TRACING { Some(RING_BYTES) } else { None }
+    if instance & instance::TRACING != 0 { Some(RING_BYTES) } else { None }
 }
 
 impl Kernel {
@@ -127,13 +155,20 @@ impl Kernel {
     }
 }
 
-impl Told {
-    /// The next packet of what was told and not yet taken.
-    pub fn take(&mut self) -> Option<Event> {
-        event(&self.ring.next()?)
+impl<T: Words> Told<T> {
+    /// What an instance tells in one map, and counts in another.
+    pub(super) fn of(ebpf: &mut Ebpf, ring: &'static str, missed: &'static str) -> Result<Self, LoadError> {
+        let ring = typed(ebpf, ring, RingBuf::try_from)?;
+        let missed = typed(ebpf, missed, PerCpuArray::try_from)?;
+        Ok(Self { ring, missed, what: PhantomData })
     }
 
-    /// Packets that were wanted and for which there was no room.
+    /// The next of what was told and not yet taken.
+    pub fn take(&mut self) -> Option<T> {
+        value(&self.ring.next()?)
+    }
+
+    /// How often something was to be told and there was no room.
     ///
     /// # Errors
     ///
@@ -147,18 +182,19 @@ impl Told {
     /// # Errors
     ///
     /// The runtime cannot follow the ring buffer.
-    pub fn follow(self) -> io::Result<Followed> {
-        Ok(Followed { ring: follow(self.ring)?, missed: self.missed })
+    pub fn follow(self) -> io::Result<Followed<T>> {
+        Ok(Followed { ring: follow(self.ring)?, missed: self.missed, what: PhantomData })
     }
 }
 
 /// What a [`Tracer`] tells, to wait for.
-pub struct Followed {
+pub struct Followed<T = Event> {
     ring: AsyncFd<RingBuf<MapData>>,
     missed: PerCpuArray<MapData, u64>,
+    what: PhantomData<T>,
 }
 
-impl Followed {
+impl<T: Words> Followed<T> {
     /// Waits until something was told.
     ///
     /// # Errors
@@ -171,8 +207,8 @@ impl Followed {
     }
 
     /// As [`Told::take`].
-    pub fn take(&mut self) -> Option<Event> {
-        event(&self.ring.get_mut().next()?)
+    pub fn take(&mut self) -> Option<T> {
+        value(&self.ring.get_mut().next()?)
     }
 
     /// As [`Told::missed`].
@@ -189,12 +225,22 @@ fn count(missed: &PerCpuArray<MapData, u64>) -> Result<u64, MapError> {
     Ok(missed.get(&0, 0)?.iter().sum())
 }
 
-/// An event from its bytes.
-fn event(bytes: &[u8]) -> Option<Event> {
+/// The time at which the clock was 0 by which packets are stamped, which is the monotonic one. Since 1970.
+///
+/// # Errors
+///
+/// The kernel has no such clocks.
+pub fn epoch() -> io::Result<Duration> {
+    let now = |clock| clock_gettime(clock).map(Duration::from);
+    Ok(now(ClockId::CLOCK_REALTIME)?.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?))
+}
+
+/// A value from its bytes.
+fn value<T: Words>(bytes: &[u8]) -> Option<T> {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut words = words.iter().map(|word| u64::from_ne_bytes(*word));
     if !rest.is_empty() {
         return None;
     }
-    super::mapped::from_words(&mut words)
+    from_words(&mut words)
 }

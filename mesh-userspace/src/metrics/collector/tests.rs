@@ -77,6 +77,7 @@ fn snapshot() -> Snapshot {
             },
             Program { name: "whole".into(), ..Program::default() },
         ],
+        flow_log: Tally { written: 12, missed: 3, unwritten: 4 },
         config_hash: "0123456789abcdef".into(),
         reloads: Reloads { ok: 4, failed: 1, last_failed: true, last_time: 1_700_000_000 },
         incidents: 2,
@@ -172,6 +173,13 @@ meshlb_flow_entries 3
 # HELP meshlb_flow_capacity Entries the flow tables have room for, both families
 # TYPE meshlb_flow_capacity gauge
 meshlb_flow_capacity 524288
+# HELP meshlb_flow_log_records Records of the flow log that were written
+# TYPE meshlb_flow_log_records counter
+meshlb_flow_log_records_total 12
+# HELP meshlb_flow_log_lost Segments that the kernel had no room for, and records that were not written
+# TYPE meshlb_flow_log_lost counter
+meshlb_flow_log_lost_total{by="kernel"} 3
+meshlb_flow_log_lost_total{by="write"} 4
 # HELP meshlb_service_slots Slots of the service's table by phase
 # TYPE meshlb_service_slots gauge
 meshlb_service_slots{service="web",phase="steady"} 1000
@@ -303,7 +311,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 11);
+    assert_eq!(counters.len(), 13);
 }
 
 #[test]
