@@ -64,6 +64,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
     let agent = root.required_section("agent").and_then(agent::agent);
     let api = root.section("api").map(faces::api).unwrap_or_default();
     let metrics = root.section("metrics").map(faces::metrics).unwrap_or_default();
+    let web = root.section("web").map(faces::web).unwrap_or_default();
     let log = root.section("log").map(faces::log).unwrap_or_default();
     let flow_log = root.section("flow_log").and_then(faces::flow_log);
     let limits = root.section("limits").map(limits).unwrap_or_default();
@@ -85,6 +86,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
         agent: agent?,
         api,
         metrics,
+        web,
         log,
         flow_log,
         limits,
