@@ -22,6 +22,7 @@ pub mod nexthop;
 pub mod overrides;
 pub mod performance;
 pub mod plan;
+pub mod preflight;
 pub mod reconcile;
 mod watching;
 pub mod wide;

@@ -57,6 +57,8 @@ pub enum Command {
         /// Configuration file.
         file: PathBuf,
     },
+    /// Check this host before the first run, without an agent. Exit status 3 where something does not work.
+    Preflight(PreflightArgs),
     /// What a running agent is asked.
     #[command(flatten)]
     Ask(Ask),
@@ -79,6 +81,17 @@ pub enum Command {
         #[arg(long, value_name = "DIRECTORY")]
         directory: Option<PathBuf>,
     },
+}
+
+/// What a host is checked against.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PreflightArgs {
+    /// Configuration file; without it /etc/meshlb/meshlb.toml, and without that the host alone is checked.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also ask each backend: at its own address, and at the VIP by the way of packets of clients.
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// What a running agent is asked.
@@ -509,6 +522,8 @@ mod tests {
         for line in [
             "meshlb run --config /etc/meshlb/meshlb.toml",
             "meshlb check meshlb.toml",
+            "meshlb preflight",
+            "meshlb preflight --config meshlb.toml --probe -o json",
             "meshlb status -o json",
             "meshlb -o json --socket /tmp/s status",
             "meshlb services --output table",
@@ -564,6 +579,7 @@ mod tests {
     fn bad_usage_is_refused() {
         for (line, kind) in [
             ("meshlb run", ErrorKind::MissingRequiredArgument),
+            ("meshlb preflight meshlb.toml", ErrorKind::UnknownArgument),
             ("meshlb status -o xml", ErrorKind::InvalidValue),
             ("meshlb events --since yesterday", ErrorKind::ValueValidation),
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),

@@ -13,7 +13,7 @@ use super::trace::CaptureError;
 use crate::api::ClientError;
 use crate::config::ConfigError;
 
-/// Exit status of `meshlb status` where something is wrong; it has said what.
+/// Exit status of `meshlb status` and `meshlb preflight` where something is wrong; they have said what.
 const UNWELL: u8 = 3;
 
 /// A time as people read it.
@@ -90,6 +90,9 @@ pub enum CliError {
     /// The agent has said that something is wrong; the screen shows it.
     #[error("the agent is not ready, or has problems")]
     Unwell,
+    /// A check of the host has failed; the screen shows which.
+    #[error("this host cannot be a balancer as it is")]
+    Unfit,
     /// Somebody redirects what only a terminal can show.
     #[error("standard output is no terminal")]
     NoTerminal,
@@ -104,7 +107,7 @@ impl CliError {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
-        if matches!(self, Self::Unwell) {
+        if matches!(self, Self::Unwell | Self::Unfit) {
             return ExitCode::from(UNWELL);
         }
         // Standard error is the last resort: there is nobody to tell that it failed.
@@ -143,6 +146,7 @@ impl CliError {
             | Self::NobodyEnds { .. }
             | Self::Undrained { .. }
             | Self::Unwell
+            | Self::Unfit
             | Self::NoTerminal
             | Self::Output(_) => None,
         }
@@ -168,6 +172,7 @@ impl CliError {
             | Self::Agent(_)
             | Self::Undrained { .. }
             | Self::Unwell
+            | Self::Unfit
             | Self::Output(_) => None,
         }
     }

@@ -8,6 +8,10 @@ use super::args::Args;
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("run", &["meshlb run --config /etc/meshlb/meshlb.toml"]),
     ("check", &["meshlb check /etc/meshlb/meshlb.toml"]),
+    (
+        "preflight",
+        &["meshlb preflight", "meshlb preflight --config /etc/meshlb/meshlb.toml --probe", "meshlb preflight -o json"],
+    ),
     ("status", &["meshlb status", "meshlb -o json status"]),
     ("top", &["meshlb top"]),
     ("services", &["meshlb services"]),

@@ -9,6 +9,7 @@ use mesh_common::outcome::{DecapOutcome, Outcome, Verdict};
 use mesh_common::quic::Routed;
 use mesh_tests::metrics;
 use mesh_userspace::decap;
+use mesh_userspace::preflight::CHECKS;
 
 use crate::markdown::{Document, code, root};
 
@@ -70,6 +71,13 @@ fn the_newest_changes_name_the_abi() {
 fn every_metric_is_documented_and_no_other() {
     let rows = Document::read("docs/operations.md").table("## Metrics", 0);
     assert_eq!(rows.iter().map(|row| code(&row[0]).to_owned()).collect::<BTreeSet<_>>(), metrics::names());
+}
+
+#[test]
+fn every_check_of_the_host_is_documented_in_order() {
+    let rows = Document::read("docs/operations.md").table("## Before the first run", 0);
+    let documented: Vec<_> = rows.iter().map(|row| code(&row[0])).collect();
+    assert_eq!(documented, CHECKS);
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn down(backends: &[BackendDown]) -> String {
     let row = |b: &BackendDown| {
         vec![b.address.clone(), b.service.clone(), age(b.since_seconds), b.reason.clone().unwrap_or_default()]
     };
-    table(&columns, backends.iter().map(row).collect())
+    let rows = table(&columns, backends.iter().map(row).collect());
+    format!("{rows}\nwhat is wrong with them: meshlb preflight --config FILE --probe")
 }
 
 fn flows(f: FlowUse) -> String {
