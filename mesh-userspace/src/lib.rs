@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod bundle;
 pub mod cli;
 pub mod composition;
 pub mod config;

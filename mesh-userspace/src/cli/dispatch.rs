@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::args::{Args, Command, DecapArgs};
 use super::error::CliError;
 use super::output::Output;
-use super::{ask, local, manual, preflight};
+use super::{ask, bundle, local, manual, preflight};
 use crate::{agent, decap};
 
 /// Does what `args` say and prints the answer to `output`.
@@ -18,6 +18,9 @@ pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(
         Command::Check { file } => local::check(&file, output),
         Command::Preflight(preflight_args) => {
             runtime(Builder::new_current_thread())?.block_on(preflight::preflight(&preflight_args, output))
+        }
+        Command::Bundle(bundle_args) => {
+            runtime(Builder::new_current_thread())?.block_on(bundle::bundle(bundle_args, args.socket, output))
         }
         Command::Ask(question) => {
             runtime(Builder::new_current_thread())?.block_on(ask::ask(question, args.socket, output))

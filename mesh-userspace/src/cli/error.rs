@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::explain::PacketError;
 use super::trace::CaptureError;
 use crate::api::ClientError;
+use crate::bundle::ArchiveError;
 use crate::config::ConfigError;
 
 /// Exit status of `meshlb status` and `meshlb preflight` where something is wrong; they have said what.
@@ -41,6 +42,9 @@ pub enum CliError {
     /// Packets cannot be written to a file.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// No archive can be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -140,6 +144,7 @@ impl CliError {
             Self::Client(_)
             | Self::Packet(_)
             | Self::Capture(_)
+            | Self::Archive(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Ambiguous { .. }
@@ -167,7 +172,11 @@ impl CliError {
             ),
             Self::Ambiguous { .. } => Some("write more of it".to_owned()),
             Self::NobodyEnds { .. } => Some("see: meshlb backends".to_owned()),
+            Self::Archive(ArchiveError::Exists { .. }) => {
+                Some("name another file, or replace it: --force".to_owned())
+            }
             Self::Config(_)
+            | Self::Archive(ArchiveError::Io { .. })
             | Self::Capture(_)
             | Self::Agent(_)
             | Self::Undrained { .. }

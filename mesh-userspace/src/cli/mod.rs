@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod bundle;
 mod connect;
 mod dispatch;
 mod drain;
@@ -29,8 +30,8 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 pub use args::{
-    Abbreviated, Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format, PreflightArgs,
-    TraceArgs,
+    Abbreviated, Args, Ask, BackendArgs, BundleArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format,
+    PreflightArgs, TraceArgs,
 };
 pub use error::CliError;
 pub use explain::PacketError;

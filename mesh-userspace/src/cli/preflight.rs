@@ -15,21 +15,19 @@ pub(super) async fn preflight<W: Write>(
     args: &PreflightArgs,
     output: &mut Output<W>,
 ) -> Result<(), CliError> {
-    let report = report(args.config.as_deref(), args.probe).await?;
+    let usual = || Some(PathBuf::from(CONFIG)).filter(|path| path.exists());
+    let file = args.config.clone().or_else(usual);
+    let config = file.as_deref().map(config::load).transpose()?;
+    let report = report(file.as_deref().zip(config.as_ref()), args.probe).await?;
     output.show(&report, screens::preflight)?;
     if report.fail == 0 { Ok(()) } else { Err(CliError::Unfit) }
 }
 
-async fn report(named: Option<&Path>, ask: bool) -> Result<Report, CliError> {
-    let file = named.map(PathBuf::from).or_else(|| Some(PathBuf::from(CONFIG)).filter(|path| path.exists()));
-    let Some(file) = file else { return Ok(Report::new(None, preflight::check(None).await?)) };
-    let config = config::load(&file)?;
-    let findings = against(&config, ask).await?;
-    Ok(Report::new(Some(file.display().to_string()), findings))
-}
-
-async fn against(config: &Config, ask: bool) -> Result<Vec<preflight::Finding>, CliError> {
+/// What is found, against the configuration of a file if there is one.
+pub(super) async fn report(against: Option<(&Path, &Config)>, ask: bool) -> Result<Report, CliError> {
+    let Some((file, config)) = against else { return Ok(Report::new(None, preflight::check(None).await?)) };
     let maps = local::maps_of(config)?;
     let is_running = connect::is_alive(&config.api.socket);
-    Ok(preflight::check(Some(Wanted { config, maps: &maps, is_running, ask })).await?)
+    let findings = preflight::check(Some(Wanted { config, maps: &maps, is_running, ask })).await?;
+    Ok(Report::new(Some(file.display().to_string()), findings))
 }

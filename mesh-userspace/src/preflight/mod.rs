@@ -23,10 +23,9 @@ use anyhow::Context as _;
 
 pub use finding::{CHECKS, Finding, Level, Report};
 
-use crate::config::Config;
+use crate::config::{Agent, Config, Probing};
 use crate::dataplane::kernel::MapMemory;
 use host::Needs;
-use places::Agent;
 
 /// Where the configuration is, unless another file is named.
 pub const CONFIG: &str = "/etc/meshlb/meshlb.toml";
@@ -63,11 +62,9 @@ fn told(path: impl AsRef<Path>) -> Option<String> {
 
 fn host(wanted: Option<Wanted<'_>>) -> Vec<Finding> {
     let status = told("/proc/self/status").unwrap_or_default();
-    let pins =
-        wanted.map_or(Path::new(crate::config::Agent::PIN_PATH), |wanted| &wanted.config.agent.pin_path);
+    let pins = wanted.map_or(Path::new(Agent::PIN_PATH), |wanted| &wanted.config.agent.pin_path);
     let needs = wanted.map_or(Needs::unknown(), |wanted| Needs::of(wanted.config));
-    let at_once =
-        wanted.map_or_else(|| crate::config::Probing::default().at_once, |w| w.config.probing.at_once);
+    let at_once = wanted.map_or_else(|| Probing::default().at_once, |w| w.config.probing.at_once);
     let mut findings = vec![
         host::kernel(&told("/proc/sys/kernel/osrelease").unwrap_or_default()),
         host::capabilities(&status, needs),
@@ -90,7 +87,7 @@ async fn configured(wanted: Wanted<'_>) -> anyhow::Result<Vec<Finding>> {
     let hops = ways::resolve(config).await.context("the kernel does not tell of its routes")?;
     let mut findings = vec![places::memory(maps, &told("/proc/meminfo").unwrap_or_default(), is_running)];
     findings.extend(places::directories(config));
-    findings.extend(places::listen(config.metrics.listen, Agent { is_running }));
+    findings.extend(places::listen(config.metrics.listen, is_running));
     findings.extend(agent.next_program.as_deref().map(places::next_program));
     let ours = programs::ours(&agent.pin_path);
     for name in &agent.interfaces {

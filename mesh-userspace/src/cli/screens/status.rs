@@ -216,6 +216,7 @@ ssh      panic      1     2         0
 
 BACKEND DOWN  SERVICE  FOR  LAST ERROR
 10.0.0.7      dns       5m  connection refused
+what is wrong with them: meshlb preflight --config FILE --probe
 
 SOURCE                     STATE   INSTANCES  AGE
 file /etc/meshlb/web.toml  live            3  12s
