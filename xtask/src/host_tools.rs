@@ -49,11 +49,14 @@ pub(crate) const SOURCES: &[Tool] =
 /// What scrapes; `promtool`, which checks rules, comes with it.
 pub(crate) const MONITORING: &[Tool] = &[("promtool", "prometheus")];
 
+/// What looks at the web page; the driver follows the browser's version.
+pub(crate) const BROWSER: &[Tool] = &[("chromium", "chromium"), ("chromedriver", "chromium-driver")];
+
 /// What runs the unit.
 pub(crate) const INIT: &[Tool] = &[("systemctl", "systemd")];
 
 /// What all tests need.
-pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING, INIT];
+pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING, BROWSER, INIT];
 
 /// Where Debian has the module that balances TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";

@@ -29,6 +29,7 @@ use crate::{
     events::{Happening, Kind},
     health, logging, metrics,
     reconcile::Reconciler,
+    web,
 };
 use anyhow::Context as _;
 use inputs::Inputs;
@@ -67,6 +68,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let faces = CancellationToken::new();
     let _stop_faces = faces.clone().drop_guard();
     serve_metrics(&config, &handle, &faces).await?;
+    serve_web(&config, &handle, &faces).await?;
     tokio::spawn(api::serve(socket, handle, faces));
 
     let reconciler = block_in_place(|| load(&config))?;
@@ -106,6 +108,14 @@ async fn serve_metrics(
     if let Some(listen) = config.metrics.listen {
         let listener = metrics::bind(listen).await?;
         tokio::spawn(metrics::serve(listener, handle.clone(), faces.clone()));
+    }
+    Ok(())
+}
+
+async fn serve_web(config: &Config, handle: &AgentHandle, faces: &CancellationToken) -> anyhow::Result<()> {
+    if let Some(listen) = config.web.listen {
+        let door = web::Door::open(listen, config.web.token_file.as_deref()).await?;
+        tokio::spawn(web::serve(door, handle.clone(), faces.clone()));
     }
     Ok(())
 }

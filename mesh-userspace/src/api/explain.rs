@@ -23,7 +23,11 @@ use crate::headers::from_hex;
 const SHORTEST_PACKET: usize = 14;
 
 pub(super) async fn explain(State(agent): State<AgentHandle>, uri: Uri) -> Answer<Explanation> {
-    let question = question(uri.query().unwrap_or_default())?;
+    answer(&agent, question(uri.query().unwrap_or_default())?).await
+}
+
+/// Runs the packet through the programs, and says what they found.
+pub(crate) async fn answer(agent: &AgentHandle, question: Question) -> Answer<Explanation> {
     let asked = question.interface.clone();
     let (bench, interface, index) = agent.ask(|reply| Command::Bench { interface: asked, reply }).await??;
     let packet = question.packet.clone();

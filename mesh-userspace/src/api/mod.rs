@@ -5,7 +5,7 @@
 
 pub mod client;
 mod client_error;
-mod explain;
+pub(crate) mod explain;
 pub(crate) mod failure;
 pub mod handle;
 pub(crate) mod listener;
@@ -34,4 +34,4 @@ pub const LONGEST_PACKET: usize = 16_384;
 pub const DEFAULT_FLOWS: usize = 100;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -40,7 +40,7 @@ use crate::overrides::Maintenance;
 /// Answers under way get this long to finish when the agent stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Serves the API on `socket` until `shutdown`, then removes the socket.
 ///
@@ -72,18 +72,14 @@ where
 }
 
 fn router(agent: AgentHandle) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/services", get(services))
-        .route("/v1/backends", get(backends))
+    looks()
         .route("/v1/flows", get(flows))
         .route("/v1/flows/by/{key}", get(flow_counts))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/trace", get(trace::trace))
-        .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
-        .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress).post(drain))
-        .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
+        .route("/v1/services/{service}/backends/{address}/drain", get(drain_progress))
+        .merge(drains())
         .route("/v1/services/{service}/backends/{address}/weight", post(weight))
         .route("/v1/services/{service}/backends/{address}/heartbeat", post(heartbeat))
         .route("/v1/services/{service}/split", post(split).delete(reset_split))
@@ -92,6 +88,22 @@ fn router(agent: AgentHandle) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(agent)
+}
+
+/// What the web page shows, too: everything about everybody, and what happened.
+pub(crate) fn looks() -> Router<AgentHandle> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/backends", get(backends))
+        .route("/v1/events", get(events))
+}
+
+/// Orders that the web page gives, too.
+pub(crate) fn drains() -> Router<AgentHandle> {
+    Router::new()
+        .route("/v1/services/{service}/backends/{address}/drain", post(drain))
+        .route("/v1/services/{service}/backends/{address}/undrain", post(undrain))
 }
 
 async fn status(State(agent): State<AgentHandle>) -> Answer<Status> {
@@ -346,7 +358,7 @@ fn backend_of(path: BackendPath) -> Result<(String, IpAddr), Failure> {
     Ok((service, address_of(&address)?))
 }
 
-pub(super) fn address_of(address: &str) -> Result<IpAddr, Failure> {
+pub(crate) fn address_of(address: &str) -> Result<IpAddr, Failure> {
     address.parse().map_err(|_not_an_address| {
         Failure::bad_request(format!("{address} is not an IP address"))
             .advise("name the backend by its address, as meshlb backends lists it")

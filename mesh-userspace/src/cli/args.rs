@@ -14,6 +14,7 @@ use mesh_common::outcome::{Outcome, Verdict};
 use crate::agent::flows::{FlowKey, FlowState};
 use crate::api::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::decap::Mode;
+use crate::packet::{self, Flag, Proto};
 
 /// Layer-4 load balancer in XDP: the agent, and the commands that talk to it.
 #[derive(Debug, Parser)]
@@ -293,11 +294,11 @@ fn parse_outcome(text: &str) -> Result<Outcome, String> {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ExplainArgs {
     /// The client, such as `198.51.100.7:40000` or `[2001:db8::7]:40000`; without ports, an address will do.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = packet::end)]
     #[arg(required_unless_present = "packet", requires = "to")]
     pub from: Option<SocketAddr>,
     /// Whom the packet is to, such as 203.0.113.10:80.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_end)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = packet::end)]
     #[arg(required_unless_present = "packet", requires = "from")]
     pub to: Option<SocketAddr>,
     /// The protocol; udp for QUIC.
@@ -321,70 +322,6 @@ pub struct ExplainArgs {
     /// Also say who would get the flow if this backend had this weight.
     #[arg(long, value_name = "BACKEND=N", value_parser = parse_weighted)]
     pub if_weight: Vec<(IpAddr, u16)>,
-}
-
-/// What follows the IP header of a packet that is asked about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Proto {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-    /// Another protocol, by its number.
-    Number(u8),
-}
-
-impl FromStr for Proto {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "tcp" => Ok(Self::Tcp),
-            "udp" => Ok(Self::Udp),
-            number => number
-                .parse()
-                .map(Self::Number)
-                .map_err(|_not_a_number| "neither tcp nor udp nor a number from 0 to 255".to_owned()),
-        }
-    }
-}
-
-/// A flag of a TCP segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Flag {
-    /// The connection begins.
-    Syn,
-    /// Something is acknowledged.
-    Ack,
-    /// The sender has said all.
-    Fin,
-    /// The connection is over.
-    Rst,
-    /// There is data for the application.
-    Psh,
-}
-
-impl Flag {
-    /// Its bit (RFC 9293 §3.1).
-    #[must_use]
-    pub const fn bit(self) -> u8 {
-        match self {
-            Self::Fin => 0x01,
-            Self::Syn => 0x02,
-            Self::Rst => 0x04,
-            Self::Psh => 0x08,
-            Self::Ack => 0x10,
-        }
-    }
-}
-
-/// An address with a port, or without one: then it is 0.
-fn parse_end(text: &str) -> Result<SocketAddr, String> {
-    let alone = |_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
-    text.parse().or_else(alone).map_err(|_neither| {
-        "not an address with a port, such as 203.0.113.10:80 or [2001:db8::10]:80".to_owned()
-    })
 }
 
 fn parse_weighted(text: &str) -> Result<(IpAddr, u16), String> {

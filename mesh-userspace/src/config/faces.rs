@@ -1,4 +1,4 @@
-//! `[api]`, `[metrics]`, `[log]`: how people and machines look at the agent.
+//! `[api]`, `[metrics]`, `[web]`, `[log]`: how people and machines look at the agent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -51,6 +51,15 @@ impl Default for Metrics {
     fn default() -> Self {
         Self { listen: Some(Self::LISTEN) }
     }
+}
+
+/// `[web]`: the page for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Web {
+    /// Where to listen; `None`: nowhere. Not reachable from other hosts unless there is a token.
+    pub listen: Option<SocketAddr>,
+    /// The file that holds what orders need, and looking, too, where other hosts can look; `None`: there are no orders.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[log]`: what is logged, and in which form. Logs go to standard error.

@@ -40,7 +40,7 @@ pub use discovery::{
     ServicesKind, Standing,
 };
 pub use error::{ConfigError, Location, Problem};
-pub use faces::{Api, Log, LogFormat, Metrics};
+pub use faces::{Api, Log, LogFormat, Metrics, Web};
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
     ProbeTo, Statuses, UdpProbe,
@@ -68,6 +68,8 @@ pub struct Config {
     pub api: Api,
     /// `[metrics]`.
     pub metrics: Metrics,
+    /// `[web]`.
+    pub web: Web,
     /// `[log]`.
     pub log: Log,
     /// `[limits]`.

@@ -1,6 +1,6 @@
 //! What a reload cannot change.
 
-use super::{Agent, Api, Config, Limits, Log, Metrics, Probing};
+use super::{Agent, Api, Config, Limits, Log, Metrics, Probing, Web};
 
 /// A key and whether its value changed.
 type Change = (&'static str, bool);
@@ -46,11 +46,14 @@ fn agent(old: &Agent, new: &Agent) -> [Change; 10] {
     ]
 }
 
-fn faces(old: &Config, new: &Config) -> [Change; 4] {
+fn faces(old: &Config, new: &Config) -> [Change; 6] {
     let (Api { socket }, Metrics { listen }, Log { format, level }) = (&old.api, &old.metrics, &old.log);
+    let Web { listen: web, token_file } = &old.web;
     [
         ("api.socket", *socket != new.api.socket),
         ("metrics.listen", *listen != new.metrics.listen),
+        ("web.listen", *web != new.web.listen),
+        ("web.token_file", *token_file != new.web.token_file),
         ("log.format", *format != new.log.format),
         ("log.level", *level != new.log.level),
     ]

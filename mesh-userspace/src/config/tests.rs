@@ -46,6 +46,7 @@ fn everything_but_the_interfaces_has_a_default() {
     assert_eq!((config.agent, config.limits), (agent, limits));
     assert_eq!(config.api.socket.to_str(), Some("/run/meshlb/meshlb.sock"));
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9440".parse().unwrap()));
+    assert_eq!(config.web, Web { listen: None, token_file: None });
     assert_eq!(config.log, Log { format: LogFormat::Text, level: "info".into() });
     assert_eq!(config.services, []);
 }
@@ -113,9 +114,10 @@ fn a_short_interval_shortens_the_default_timeout() {
 }
 
 #[test]
-fn metrics_can_be_off() {
-    let config = parsed("[agent]\ninterfaces = [\"eth0\"]\n[metrics]\nlisten = \"off\"\n");
-    assert_eq!(config.metrics.listen, None);
+fn metrics_and_the_web_page_can_be_off() {
+    let off = "listen = \"off\"\n";
+    let config = parsed(&format!("[agent]\ninterfaces = [\"eth0\"]\n[metrics]\n{off}[web]\n{off}"));
+    assert_eq!((config.metrics.listen, config.web.listen), (None, None));
 }
 
 #[test]
@@ -131,6 +133,7 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
     new.agent.answer_echo = true;
     new.agent.next_program = None;
     new.metrics.listen = None;
+    new.web = Web::default();
     new.limits.flows = 1;
     new.probing.at_once = 1;
     new.agent.state_directory = "/tmp".into();
@@ -144,6 +147,8 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
             "agent.answer_echo",
             "agent.next_program",
             "metrics.listen",
+            "web.listen",
+            "web.token_file",
             "limits.flows",
             "health.at_once"
         ]
@@ -171,6 +176,7 @@ fn every_example_is_valid() {
 fn the_values_that_the_example_leaves_out_are_the_defaults() {
     let written_out = EXAMPLE
         .replace("# seed = \"0123456789abcdef\"\n", "")
+        .replace("# token_file = \"/etc/meshlb/web.token\"\n", "")
         .replace("# next_program = \"/sys/fs/bpf/other\"\n", "")
         .lines()
         .fold(String::new(), uncomment);
@@ -191,7 +197,7 @@ fn every_key_is_documented_where_it_belongs() {
 
 /// Every key but those of other kinds of sources.
 fn every_key_is_documented_beside(kind: DiscoveryKind) {
-    let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
+    let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[web]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
                  [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
                  [service.performance]\nqqqqqqqq = 1\n\
@@ -203,7 +209,7 @@ fn every_key_is_documented_beside(kind: DiscoveryKind) {
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 14, "{error}");
+    assert_eq!(sections.len(), 15, "{error}");
     let document = DOCUMENT.replace("\n### `[", "\n## `[");
     for (section, keys) in sections {
         let chapter =

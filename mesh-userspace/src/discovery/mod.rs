@@ -31,6 +31,8 @@ mod voice;
 mod waits;
 mod word;
 
+pub(crate) use secret::Secret;
+
 pub use combine::{Combined, combine};
 pub use dns::DnsError;
 pub use error::SourceError;

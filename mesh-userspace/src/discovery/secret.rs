@@ -14,14 +14,14 @@ use super::SourceError;
 const LONGEST: u64 = 64 << 10;
 
 /// A secret.
-pub(super) struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// What a file holds, without the line's end: the file may be replaced at any time.
     ///
     /// # Errors
     /// It cannot be read, or holds none.
-    pub(super) async fn read(file: &Path) -> Result<Self, SourceError> {
+    pub(crate) async fn read(file: &Path) -> Result<Self, SourceError> {
         let shown = || file.display().to_string();
         let text = read(file).await.map_err(|error| SourceError::Unreadable { file: shown(), error })?;
         let secret = text.trim_end_matches(['\r', '\n']);
@@ -34,7 +34,7 @@ impl Secret {
     }
 
     /// The secret itself.
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 

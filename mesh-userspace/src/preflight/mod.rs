@@ -87,7 +87,9 @@ async fn configured(wanted: Wanted<'_>) -> anyhow::Result<Vec<Finding>> {
     let hops = ways::resolve(config).await.context("the kernel does not tell of its routes")?;
     let mut findings = vec![places::memory(maps, &told("/proc/meminfo").unwrap_or_default(), is_running)];
     findings.extend(places::directories(config));
-    findings.extend(places::listen(config.metrics.listen, is_running));
+    for (section, address) in [("metrics", config.metrics.listen), ("web", config.web.listen)] {
+        findings.extend(places::listen(section, address, is_running));
+    }
     findings.extend(agent.next_program.as_deref().map(places::next_program));
     let ours = programs::ours(&agent.pin_path);
     for name in &agent.interfaces {

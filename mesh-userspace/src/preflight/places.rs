@@ -85,24 +85,20 @@ fn directory(check: &str, path: &Path, why: &str) -> Finding {
     }
 }
 
-/// Of the metrics; `is_running`: whether an agent may have the port.
-pub(super) fn listen(address: Option<SocketAddr>, is_running: bool) -> Option<Finding> {
+/// Where something is served, by the name of its section; `is_running`: whether an agent may have the port.
+pub(super) fn listen(section: &str, address: Option<SocketAddr>, is_running: bool) -> Option<Finding> {
     let address = address?;
-    let shown = address.to_string();
+    let about = format!("{section} {address}");
     let Err(error) = TcpListener::bind(address) else {
-        return Some(Finding::ok("listen", &shown, "metrics can be served there"));
+        return Some(Finding::ok("listen", &about, "nobody listens there yet"));
     };
     if error.kind() == io::ErrorKind::AddrInUse && is_running {
-        return Some(Finding::ok("listen", &shown, "somebody listens there: the agent that runs"));
+        return Some(Finding::ok("listen", &about, "somebody listens there: the agent that runs"));
     }
-    let remedy = format!(
-        "see who has it: ss -ltnp 'sport = :{}'; or give metrics.listen another address",
-        address.port()
-    );
-    Some(
-        Finding::fail("listen", &shown, format!("it cannot be listened at: {error}"))
-            .so("the agent does not start", remedy),
-    )
+    let port = address.port();
+    let remedy = format!("see who has it: ss -ltnp 'sport = :{port}'; or give {section}.listen another address");
+    let finding = Finding::fail("listen", &about, format!("it cannot be listened at: {error}"));
+    Some(finding.so("the agent does not start", remedy))
 }
 
 pub(super) fn tun() -> Finding {
@@ -186,11 +182,11 @@ mod tests {
     fn a_port_that_somebody_has_is_told_unless_that_is_the_agent() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = holder.local_addr().unwrap();
-        let level = |is_running| listen(Some(address), is_running).unwrap().level;
+        let level = |is_running| listen("metrics", Some(address), is_running).unwrap().level;
         assert_eq!([level(false), level(true)], [Level::Fail, Level::Ok]);
         drop(holder);
         assert_eq!(level(false), Level::Ok);
-        assert_eq!(listen(None, false), None);
+        assert_eq!(listen("metrics", None, false), None);
     }
 
     #[test]

@@ -32,6 +32,24 @@ fn paths_and_listeners_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn a_web_page_that_everybody_could_see_is_refused() {
+    let web = |lines: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n[web]\n{lines}\n");
+    let reached = "other hosts reach";
+    check(&[
+        raw(web("listen = \"0.0.0.0:9148\""), "4:10", reached, "token_file = \"/etc/meshlb/web.token\""),
+        raw(web("listen = \"[2001:db8::1]:9148\""), "4:10", reached, "listen on \"127.0.0.1:9148\""),
+        raw(web("listen = \"localhost:9148\""), "4:10", "not an address to listen on", "\"[::1]:9148\""),
+        raw(web("token_file = \"web.token\""), "4:14", "relative", "/etc/meshlb/web.token"),
+        raw(
+            web("listen = \"[::1]:9148\"\ntoken = \"s3cret\""),
+            "5:1",
+            "unknown key `token`",
+            "`listen`, `token_file`",
+        ),
+    ]);
+}
+
+#[test]
 fn choices_of_the_agent_that_mean_nothing_are_refused() {
     let agent = |line: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n{line}\n");
     check(&[

@@ -231,7 +231,7 @@ pub(super) fn outcome(notes: &Notes) -> Outcome {
     Outcome::ALL.get(index).copied().unwrap_or(Outcome::Unhandled)
 }
 
-pub(in crate::agent) const fn verdict(outcome: Outcome) -> &'static str {
+pub(crate) const fn verdict(outcome: Outcome) -> &'static str {
     match outcome.verdict() {
         Verdict::Pass => "pass",
         Verdict::Drop => "drop",

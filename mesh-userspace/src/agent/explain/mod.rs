@@ -4,7 +4,8 @@ mod account;
 mod prospect;
 mod steps;
 
-pub(super) use account::{hex, phase, protocol_name, segment_name, verdict};
+pub(crate) use account::verdict;
+pub(super) use account::{hex, phase, protocol_name, segment_name};
 
 use super::command::CommandError;
 use crate::dataplane::kernel::{ExplainError, Explained, Explainer, Recipe};

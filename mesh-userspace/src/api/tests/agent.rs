@@ -78,7 +78,7 @@ pub(super) async fn request(socket: &Path, method: Method, path: &str) -> (Statu
 }
 
 /// The usual behaviour: service `web` with backends 10.0.0.1 and fd00::1, and `empty` without any.
-pub(super) fn usual(command: Command) {
+pub(crate) fn usual(command: Command) {
     match command {
         Command::Status(reply) => reply.send(status()).unwrap(),
         Command::Services(reply) => reply.send(vec![service("web"), service("empty")]).unwrap(),

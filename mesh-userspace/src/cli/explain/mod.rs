@@ -1,11 +1,9 @@
 //! `meshlb explain`: the packets that are asked about, and what the agent says.
 
-mod build;
 mod capture;
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::net::IpAddr;
 
 use super::args::ExplainArgs;
 use super::error::CliError;
@@ -13,6 +11,7 @@ use super::output::Output;
 use super::{names, screens};
 use crate::api::Client;
 use crate::api::types::Explanation;
+use crate::packet::{BuildError, Described};
 
 /// Most packets of one capture.
 const MOST_PACKETS: usize = 1000;
@@ -20,14 +19,6 @@ const MOST_PACKETS: usize = 1000;
 /// Why there is no packet to ask about.
 #[derive(Debug, thiserror::Error)]
 pub enum PacketError {
-    /// Client and destination are of different families.
-    #[error("{from} and {to} are of different families")]
-    Families {
-        /// The client.
-        from: IpAddr,
-        /// The destination.
-        to: IpAddr,
-    },
     /// Neither digits nor a file.
     #[error("{text} is neither a packet in hexadecimal digits nor a file that can be read: {reason}")]
     NotAPacket {
@@ -50,9 +41,12 @@ pub enum PacketError {
         /// The file.
         file: String,
     },
-    /// A packet that the program does not write.
-    #[error("the packet could not be put together: {0}")]
-    NotBuilt(String),
+    /// The ends do not go together.
+    #[error(transparent)]
+    NotBuilt(#[from] BuildError),
+    /// A packet is neither given nor described.
+    #[error("it needs --from and --to")]
+    NotDescribed,
 }
 
 /// Asks about each packet, and prints the answers.
@@ -63,7 +57,7 @@ pub(super) async fn explain<W: Write>(
 ) -> Result<(), CliError> {
     let packets = match &args.packet {
         Some(packet) => capture::packets(packet)?,
-        None => vec![build::packet(args)?],
+        None => vec![built(args)?],
     };
     let weights: Vec<String> =
         args.if_weight.iter().map(|(address, weight)| format!("{address}={weight}")).collect();
@@ -77,6 +71,12 @@ pub(super) async fn explain<W: Write>(
         answers.push(agent.explain(hex(packet), interface, &down, &weights).await?);
     }
     output.show(&answers, |answers| screens::explained(answers))
+}
+
+fn built(args: &ExplainArgs) -> Result<Vec<u8>, PacketError> {
+    let (Some(from), Some(to)) = (args.from, args.to) else { return Err(PacketError::NotDescribed) };
+    let (flags, payload) = (args.flags.clone(), args.payload);
+    Ok(Described { from, to, proto: args.proto, flags, payload }.build()?)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,11 +1,13 @@
-//! Reads `[api]`, `[metrics]` and `[log]`.
+//! Reads `[api]`, `[metrics]`, `[web]` and `[log]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use toml::Spanned;
+
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use crate::config::{Api, Log, LogFormat, Metrics, Problem};
+use crate::config::{Api, Log, LogFormat, Metrics, Problem, Web};
 use crate::logging;
 
 /// `sun_path` (unix(7)) without the final NUL: bytes.
@@ -28,22 +30,50 @@ fn socket(node: &Node<'_>) -> Read<PathBuf> {
 }
 
 pub(super) fn metrics(mut section: Section<'_, '_>) -> Metrics {
-    let listen = section.or(Key("listen", "\"127.0.0.1:9440\""), listen, Metrics::default().listen);
+    let listen = section.or(Key("listen", "\"127.0.0.1:9440\""), listen(9440), Metrics::default().listen);
     section.finish();
     Metrics { listen }
 }
 
-fn listen(node: &Node<'_>) -> Read<Option<SocketAddr>> {
-    let written = value::text(node)?;
-    if written == "off" {
-        return Ok(None);
+pub(super) fn web(mut section: Section<'_, '_>) -> Web {
+    let listen = section.optional(Key("listen", "\"127.0.0.1:9148\""), listen(9148));
+    let token_file = section.optional(Key("token_file", "\"/etc/meshlb/web.token\""), value::absolute_path);
+    let is_bare = !section.has("token_file");
+    if let Some(problem) = listen.as_ref().filter(|_| is_bare).and_then(shown_to_everybody) {
+        section.report().add(problem);
     }
-    let address: Option<SocketAddr> = written.parse().ok();
-    let address = address.filter(|address| address.port() != 0).ok_or_else(|| {
-        Problem::new(format!("{written:?} is not an address to listen on"))
-            .advise("write an address and a port, such as \"127.0.0.1:9440\" or \"[::1]:9440\", or \"off\"")
-    })?;
-    Ok(Some(address))
+    section.finish();
+    Web { listen: listen.and_then(Spanned::into_inner), token_file: token_file.map(Spanned::into_inner) }
+}
+
+/// What is wrong with an address that other hosts reach, where no token says who may look.
+fn shown_to_everybody(listen: &Spanned<Option<SocketAddr>>) -> Option<Problem> {
+    let address = (*listen.get_ref()).filter(|address| !address.ip().is_loopback())?;
+    Some(
+        Problem::new(format!("other hosts reach {address}, and no `token_file` says who may look"))
+            .advise(
+                "name a file with a secret, such as `token_file = \"/etc/meshlb/web.token\"`, or listen on \
+                 \"127.0.0.1:9148\"",
+            )
+            .at(listen.span()),
+    )
+}
+
+/// An address to listen on; `port` is that of the example.
+fn listen(port: u16) -> impl Fn(&Node<'_>) -> Read<Option<SocketAddr>> {
+    move |node| {
+        let written = value::text(node)?;
+        if written == "off" {
+            return Ok(None);
+        }
+        let address: Option<SocketAddr> = written.parse().ok();
+        let address = address.filter(|address| address.port() != 0).ok_or_else(|| {
+            Problem::new(format!("{written:?} is not an address to listen on")).advise(format!(
+                "write an address and a port, such as \"127.0.0.1:{port}\" or \"[::1]:{port}\", or \"off\""
+            ))
+        })?;
+        Ok(Some(address))
+    }
 }
 
 pub(super) fn log(mut section: Section<'_, '_>) -> Log {

@@ -64,6 +64,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
     let agent = root.required_section("agent").and_then(agent::agent);
     let api = root.section("api").map(faces::api).unwrap_or_default();
     let metrics = root.section("metrics").map(faces::metrics).unwrap_or_default();
+    let web = root.section("web").map(faces::web).unwrap_or_default();
     let log = root.section("log").map(faces::log).unwrap_or_default();
     let limits = root.section("limits").map(limits).unwrap_or_default();
     let probing = root.section("health").map(health::probing).unwrap_or_default();
@@ -78,7 +79,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
     across::check(&services, limits, report);
     let services = services.into_iter().map(|placed| placed.service).collect();
     let include = include.map(Spanned::into_inner);
-    Some(Config { include, services_from, agent: agent?, api, metrics, log, limits, probing, services })
+    Some(Config { include, services_from, agent: agent?, api, metrics, web, log, limits, probing, services })
 }
 
 fn limits(mut section: Section<'_, '_>) -> Limits {
