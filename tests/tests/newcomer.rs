@@ -118,7 +118,8 @@ fn a_gateway_that_is_not_there_is_named() {
     let problem =
         format!("backend {backend} cannot be reached: neighbour 10.77.0.250 on eth0 does not answer");
     assert_status_says(&scene, &[&problem]);
-    assert_asked_says(&scene, &["neighbour 10.77.0.250 on eth0 does not answer", "is 10.77.0.250 on"]);
+    // The agent asks at the same time, so that the kernel may not have given up when it is looked at.
+    assert_asked_says(&scene, &["neighbour 10.77.0.250 on eth0", "is 10.77.0.250 on"]);
 }
 
 #[test]

@@ -83,8 +83,7 @@ impl Obstacle {
                 format!("backends are reached by Ethernet, {interface} is none: give them another route")
             }
             Self::NoSource { .. } => "give this host an address of the backend's family".to_owned(),
-            Self::Waiting { .. } => "ask again in some seconds".to_owned(),
-            Self::Silent { neighbour, interface } => {
+            Self::Waiting { neighbour, interface } | Self::Silent { neighbour, interface } => {
                 format!(
                     "is {neighbour} on, and on the link of {interface}? if it is not, correct address or route"
                 )

@@ -96,7 +96,8 @@ pub(super) fn listen(section: &str, address: Option<SocketAddr>, is_running: boo
         return Some(Finding::ok("listen", &about, "somebody listens there: the agent that runs"));
     }
     let port = address.port();
-    let remedy = format!("see who has it: ss -ltnp 'sport = :{port}'; or give {section}.listen another address");
+    let remedy =
+        format!("see who has it: ss -ltnp 'sport = :{port}'; or give {section}.listen another address");
     let finding = Finding::fail("listen", &about, format!("it cannot be listened at: {error}"));
     Some(finding.so("the agent does not start", remedy))
 }
