@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod bundle;
 pub mod cli;
 pub mod composition;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod overrides;
 pub mod packet;
 pub mod performance;
 pub mod plan;
+pub mod preflight;
 pub mod reconcile;
 mod watching;
 pub mod web;

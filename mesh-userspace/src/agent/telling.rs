@@ -78,7 +78,7 @@ impl Reasons for Known<'_> {
 
     fn unreached(&self, address: IpAddr) -> Option<String> {
         match self.next_hops.get(&address)? {
-            Resolution::Unresolved { reason } => Some(reason.clone()),
+            Resolution::Unresolved { reason, .. } => Some(reason.clone()),
             Resolution::Resolved(_) => None,
         }
     }

@@ -58,6 +58,8 @@ pub enum Command {
         /// Configuration file.
         file: PathBuf,
     },
+    /// Check this host before the first run, without an agent. Exit status 3 where something does not work.
+    Preflight(PreflightArgs),
     /// What a running agent is asked.
     #[command(flatten)]
     Ask(Ask),
@@ -69,6 +71,8 @@ pub enum Command {
     },
     /// On a backend: unwrap the packets that a balancer sends with forward = "ipip", "gue" or "geneve".
     Decap(DecapArgs),
+    /// Write what helps to find a fault into an archive, without secrets; with an agent or without.
+    Bundle(BundleArgs),
     /// Print what a shell needs to complete commands.
     Completions {
         /// Which.
@@ -80,6 +84,31 @@ pub enum Command {
         #[arg(long, value_name = "DIRECTORY")]
         directory: Option<PathBuf>,
     },
+}
+
+/// What a host is checked against.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PreflightArgs {
+    /// Configuration file; without it /etc/meshlb/meshlb.toml, and without that the host alone is checked.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also ask each backend: at its own address, and at the VIP by the way of packets of clients.
+    #[arg(long)]
+    pub probe: bool,
+}
+
+/// What is bundled, and where to.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct BundleArgs {
+    /// The archive; without it meshlb-bundle-TIME.tar.gz in the current directory.
+    #[arg(short, long, value_name = "FILE.tar.gz")]
+    pub write: Option<PathBuf>,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Configuration file, if not /etc/meshlb/meshlb.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What a running agent is asked.
@@ -446,6 +475,10 @@ mod tests {
         for line in [
             "meshlb run --config /etc/meshlb/meshlb.toml",
             "meshlb check meshlb.toml",
+            "meshlb preflight",
+            "meshlb preflight --config meshlb.toml --probe -o json",
+            "meshlb bundle",
+            "meshlb bundle -w a.tar.gz --force --config meshlb.toml --socket /tmp/s",
             "meshlb status -o json",
             "meshlb -o json --socket /tmp/s status",
             "meshlb services --output table",
@@ -501,6 +534,8 @@ mod tests {
     fn bad_usage_is_refused() {
         for (line, kind) in [
             ("meshlb run", ErrorKind::MissingRequiredArgument),
+            ("meshlb bundle a.tar.gz", ErrorKind::UnknownArgument),
+            ("meshlb preflight meshlb.toml", ErrorKind::UnknownArgument),
             ("meshlb status -o xml", ErrorKind::InvalidValue),
             ("meshlb events --since yesterday", ErrorKind::ValueValidation),
             ("meshlb flows --limit 0", ErrorKind::ValueValidation),

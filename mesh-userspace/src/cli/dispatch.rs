@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::args::{Args, Command, DecapArgs};
 use super::error::CliError;
 use super::output::Output;
-use super::{ask, local, manual};
+use super::{ask, bundle, local, manual, preflight};
 use crate::{agent, decap};
 
 /// Does what `args` say and prints the answer to `output`.
@@ -16,6 +16,12 @@ pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(
     match args.command {
         Command::Run { config } => Ok(runtime(Builder::new_multi_thread())?.block_on(agent::run(&config))?),
         Command::Check { file } => local::check(&file, output),
+        Command::Preflight(preflight_args) => {
+            runtime(Builder::new_current_thread())?.block_on(preflight::preflight(&preflight_args, output))
+        }
+        Command::Bundle(bundle_args) => {
+            runtime(Builder::new_current_thread())?.block_on(bundle::bundle(bundle_args, args.socket, output))
+        }
         Command::Ask(question) => {
             runtime(Builder::new_current_thread())?.block_on(ask::ask(question, args.socket, output))
         }

@@ -11,9 +11,10 @@ use thiserror::Error;
 use super::explain::PacketError;
 use super::trace::CaptureError;
 use crate::api::ClientError;
+use crate::bundle::ArchiveError;
 use crate::config::ConfigError;
 
-/// Exit status of `meshlb status` where something is wrong; it has said what.
+/// Exit status of `meshlb status` and `meshlb preflight` where something is wrong; they have said what.
 const UNWELL: u8 = 3;
 
 /// A time as people read it.
@@ -41,6 +42,9 @@ pub enum CliError {
     /// Packets cannot be written to a file.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// No archive can be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -90,6 +94,9 @@ pub enum CliError {
     /// The agent has said that something is wrong; the screen shows it.
     #[error("the agent is not ready, or has problems")]
     Unwell,
+    /// A check of the host has failed; the screen shows which.
+    #[error("this host cannot be a balancer as it is")]
+    Unfit,
     /// Somebody redirects what only a terminal can show.
     #[error("standard output is no terminal")]
     NoTerminal,
@@ -104,7 +111,7 @@ impl CliError {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
-        if matches!(self, Self::Unwell) {
+        if matches!(self, Self::Unwell | Self::Unfit) {
             return ExitCode::from(UNWELL);
         }
         // Standard error is the last resort: there is nobody to tell that it failed.
@@ -137,12 +144,14 @@ impl CliError {
             Self::Client(_)
             | Self::Packet(_)
             | Self::Capture(_)
+            | Self::Archive(_)
             | Self::AgentRunning { .. }
             | Self::DrainDeadline { .. }
             | Self::Ambiguous { .. }
             | Self::NobodyEnds { .. }
             | Self::Undrained { .. }
             | Self::Unwell
+            | Self::Unfit
             | Self::NoTerminal
             | Self::Output(_) => None,
         }
@@ -163,11 +172,16 @@ impl CliError {
             ),
             Self::Ambiguous { .. } => Some("write more of it".to_owned()),
             Self::NobodyEnds { .. } => Some("see: meshlb backends".to_owned()),
+            Self::Archive(ArchiveError::Exists { .. }) => {
+                Some("name another file, or replace it: --force".to_owned())
+            }
             Self::Config(_)
+            | Self::Archive(ArchiveError::Io { .. })
             | Self::Capture(_)
             | Self::Agent(_)
             | Self::Undrained { .. }
             | Self::Unwell
+            | Self::Unfit
             | Self::Output(_) => None,
         }
     }

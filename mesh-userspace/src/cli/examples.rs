@@ -8,6 +8,14 @@ use super::args::Args;
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("run", &["meshlb run --config /etc/meshlb/meshlb.toml"]),
     ("check", &["meshlb check /etc/meshlb/meshlb.toml"]),
+    (
+        "preflight",
+        &[
+            "meshlb preflight",
+            "meshlb preflight --config /etc/meshlb/meshlb.toml --probe",
+            "meshlb preflight -o json",
+        ],
+    ),
     ("status", &["meshlb status", "meshlb -o json status"]),
     ("top", &["meshlb top"]),
     ("services", &["meshlb services"]),
@@ -49,6 +57,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("heartbeat", &["meshlb heartbeat web 10.0.1.11", "meshlb heartbeat web 10.0.1.11 --failing overload"]),
     ("detach", &["meshlb detach"]),
     ("decap", &["meshlb decap --interface eth0 --vip 203.0.113.10 2001:db8::10"]),
+    ("bundle", &["meshlb bundle", "meshlb bundle --config /etc/meshlb/meshlb.toml -w bundle.tar.gz --force"]),
     ("completions", &["meshlb completions bash"]),
     ("man", &["meshlb man", "meshlb man --directory /usr/local/share/man/man1"]),
 ];

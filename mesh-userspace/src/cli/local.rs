@@ -48,7 +48,7 @@ pub(super) fn check<W: Write>(file: &Path, output: &mut Output<W>) -> Result<(),
 }
 
 fn report(file: &Path, config: &Config) -> Result<CheckReport, CliError> {
-    let maps: Vec<MapView> = memory(config.limits.into(), in_tries(config), possible_cpus()?)
+    let maps: Vec<MapView> = maps_of(config)?
         .into_iter()
         .map(|MapMemory { map, entries, bytes }| MapView { map, entries, bytes })
         .collect();
@@ -59,6 +59,11 @@ fn report(file: &Path, config: &Config) -> Result<CheckReport, CliError> {
         memory_bytes: maps.iter().map(|map| map.bytes).sum(),
         maps,
     })
+}
+
+/// The maps that a configuration makes.
+pub(super) fn maps_of(config: &Config) -> Result<Vec<MapMemory>, CliError> {
+    Ok(memory(config.limits.into(), in_tries(config), possible_cpus()?))
 }
 
 fn in_tries(config: &Config) -> InTries {

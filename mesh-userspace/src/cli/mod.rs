@@ -1,11 +1,12 @@
 //! The command line.
 //!
 //! Invariant: what a command has to say goes to standard output through one writer, errors go to standard error
-//! with what to do next, and the exit status is 0 on success, 1 on failure, 2 on bad usage; 3 if `status` has found
-//! something wrong.
+//! with what to do next, and the exit status is 0 on success, 1 on failure, 2 on bad usage; 3 if `status` or
+//! `preflight` has found something wrong.
 
 mod args;
 mod ask;
+mod bundle;
 mod connect;
 mod dispatch;
 mod drain;
@@ -18,6 +19,7 @@ mod local;
 mod manual;
 mod names;
 mod output;
+mod preflight;
 mod screens;
 mod table;
 mod top;
@@ -28,7 +30,8 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 pub use args::{
-    Abbreviated, Args, Ask, BackendArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format, TraceArgs,
+    Abbreviated, Args, Ask, BackendArgs, BundleArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format,
+    PreflightArgs, TraceArgs,
 };
 pub use error::CliError;
 pub use explain::PacketError;

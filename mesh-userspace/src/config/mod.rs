@@ -51,6 +51,7 @@ pub use limits::Limits;
 pub use performance::{Measure, Performance};
 pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
+pub(crate) use secret::hidden;
 pub use service::{Backend, Forward, Group, OnNoBackends, Oversized, Protocol, Scheduler, Service, Tracking};
 pub use source::Source;
 pub use tls::{Protocol as TlsProtocol, Tls, TlsError};

@@ -8,7 +8,7 @@
 const KEY_DIGITS: usize = 32;
 
 /// The text with every byte of a key replaced, so that places stay what they are.
-pub(super) fn hidden(text: &str) -> String {
+pub(crate) fn hidden(text: &str) -> String {
     text.split_inclusive('\n').map(hide_in_line).collect()
 }
 

@@ -147,6 +147,11 @@ impl Source {
         &self.main.text
     }
 
+    /// Names and texts of the file and of those that it includes.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        [&self.main].into_iter().chain(&self.others).map(|file| (file.name.as_str(), file.text.as_str()))
+    }
+
     /// The file that was named.
     pub(super) const fn main(&self) -> &SourceFile {
         &self.main

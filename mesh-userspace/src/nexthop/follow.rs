@@ -148,7 +148,7 @@ async fn ask_for(session: &mut impl Session, hop: Hop) -> Result<(), NextHopErro
 fn resolution(judgement: &Result<NextHop, Obstacle>) -> Resolution {
     match judgement {
         Ok(next_hop) => Resolution::Resolved(*next_hop),
-        Err(obstacle) => Resolution::Unresolved { reason: obstacle.to_string() },
+        Err(obstacle) => Resolution::Unresolved { reason: obstacle.to_string(), remedy: obstacle.remedy() },
     }
 }
 

@@ -120,7 +120,7 @@ fn route_kind(kind: RouteType) -> RouteKind {
 }
 
 /// An interface and its index.
-pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
+pub(crate) fn link(message: &LinkMessage) -> (u32, Link) {
     let flags = message.header.flags;
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let mut link =

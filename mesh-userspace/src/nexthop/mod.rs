@@ -25,6 +25,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use follow::{Follower, Source};
+pub(crate) use message::link;
+pub(crate) use model::Link;
 
 /// An Ethernet address in the order of the wire.
 pub type Mac = [u8; 6];
@@ -70,6 +72,8 @@ pub enum Resolution {
     Unresolved {
         /// Why, for people.
         reason: String,
+        /// What to do about it.
+        remedy: String,
     },
 }
 

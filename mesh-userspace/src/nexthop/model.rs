@@ -49,15 +49,15 @@ pub(super) enum RouteKind {
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) name: String,
+pub(crate) struct Link {
+    pub(crate) name: String,
     /// None: not an Ethernet interface.
-    pub(super) mac: Option<Mac>,
-    pub(super) mtu: u32,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) mtu: u32,
     /// Administratively up.
-    pub(super) up: bool,
+    pub(crate) up: bool,
     /// Operationally up, or of a kind that does not tell.
-    pub(super) carrier: bool,
+    pub(crate) carrier: bool,
 }
 
 /// An entry of the kernel's neighbour table.

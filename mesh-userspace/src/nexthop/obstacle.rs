@@ -59,4 +59,38 @@ impl Obstacle {
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Waiting { .. })
     }
+
+    /// What to do about it, in one line.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            Self::NoRoute { address } => format!("ip route add {address} via GATEWAY"),
+            Self::NoRouteSince { interface, .. } => {
+                format!("ip link set {interface} up, and give the route back")
+            }
+            Self::RouteType { address, kind } => {
+                format!("ip route show type {kind}; remove that to {address}")
+            }
+            Self::Local { .. } => {
+                "a backend cannot be on the balancer itself: give its own address".to_owned()
+            }
+            Self::Group { .. } => "correct the backend's address".to_owned(),
+            Self::Encapsulated { address } => format!("ip route get {address}; give it a plain route"),
+            Self::Down { interface } => format!("ip link set {interface} up"),
+            Self::NoCarrier { interface } => {
+                format!("look at the cable of {interface}, and at its other end")
+            }
+            Self::NoEthernet { interface } => {
+                format!("backends are reached by Ethernet, {interface} is none: give them another route")
+            }
+            Self::NoSource { .. } => "give this host an address of the backend's family".to_owned(),
+            Self::Waiting { neighbour, interface } | Self::Silent { neighbour, interface } => {
+                format!(
+                    "is {neighbour} on, and on the link of {interface}? if it is not, correct address or route"
+                )
+            }
+            Self::NoInterface { address, .. }
+            | Self::Refused { address, .. }
+            | Self::Unanswered { address, .. } => format!("ip route get {address}"),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! From what the kernel said to where packets go: pure, so that every case is a unit test.
 //!
 //! Invariant: the only memory is the last way of each wanted address, and its Ethernet address is used again
-//! only while the kernel still routes over the same interface and gateway and nothing else was in the way.
+//! only while the kernel still routes over the same interface and gateway and nothing else was in the way; and which
+//! neighbours have not answered since they were last known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nix::errno::Errno;
@@ -22,12 +23,17 @@ struct Trail {
 
 /// The last way of each wanted address.
 #[derive(Debug, Default)]
-pub(super) struct Memory(BTreeMap<IpAddr, Trail>);
+pub(super) struct Memory {
+    trails: BTreeMap<IpAddr, Trail>,
+    /// The kernel gave them up. Whatever is sent to them makes it ask again, which is no news.
+    silent: BTreeSet<Hop>,
+}
 
 impl Memory {
     /// Judges every wanted address, and remembers its way.
     pub(super) fn resolve(&mut self, snapshot: &Snapshot) -> BTreeMap<IpAddr, Result<NextHop, Obstacle>> {
-        self.0.retain(|address, _| snapshot.lookups.contains_key(address));
+        self.trails.retain(|address, _| snapshot.lookups.contains_key(address));
+        self.listen(snapshot);
         snapshot
             .lookups
             .iter()
@@ -35,11 +41,24 @@ impl Memory {
             .collect()
     }
 
+    fn listen(&mut self, snapshot: &Snapshot) {
+        let hops = snapshot.hops();
+        self.silent.retain(|hop| hops.contains(hop));
+        for hop in hops {
+            match snapshot.neighbours.get(&hop) {
+                Some(Neighbour::Failed) => drop(self.silent.insert(hop)),
+                Some(Neighbour::Known { .. }) => drop(self.silent.remove(&hop)),
+                Some(Neighbour::Pending) | None => {}
+            }
+        }
+    }
+
     fn judge(&mut self, address: IpAddr, lookup: &Lookup, snapshot: &Snapshot) -> Result<NextHop, Obstacle> {
-        let way = Question { address, snapshot, trail: self.0.get(&address).copied() }.answer(lookup);
+        let trail = self.trails.get(&address).copied();
+        let way = Question { address, snapshot, trail, silent: &self.silent }.answer(lookup);
         match way {
             Ok((hop, next_hop)) => {
-                self.0.insert(address, Trail { hop, next_hop: Some(next_hop) });
+                self.trails.insert(address, Trail { hop, next_hop: Some(next_hop) });
                 Ok(next_hop)
             }
             Err(obstacle) => {
@@ -50,7 +69,7 @@ impl Memory {
     }
 
     fn forget_next_hop(&mut self, address: IpAddr) {
-        if let Some(trail) = self.0.get_mut(&address) {
+        if let Some(trail) = self.trails.get_mut(&address) {
             trail.next_hop = None;
         }
     }
@@ -61,6 +80,7 @@ struct Question<'a> {
     address: IpAddr,
     snapshot: &'a Snapshot,
     trail: Option<Trail>,
+    silent: &'a BTreeSet<Hop>,
 }
 
 type Way = Result<(Hop, NextHop), Obstacle>;
@@ -123,10 +143,10 @@ impl Question<'_> {
         let (neighbour, interface) = (hop.address, || link.name.clone());
         match self.snapshot.neighbours.get(&hop) {
             Some(Neighbour::Known { mac, .. }) => Ok(*mac),
-            None | Some(Neighbour::Pending) => {
+            None | Some(Neighbour::Pending) if !self.silent.contains(&hop) => {
                 self.last_mac(hop).ok_or_else(|| Obstacle::Waiting { neighbour, interface: interface() })
             }
-            Some(Neighbour::Failed) => {
+            None | Some(Neighbour::Pending | Neighbour::Failed) => {
                 self.last_mac(hop).ok_or_else(|| Obstacle::Silent { neighbour, interface: interface() })
             }
         }

@@ -15,6 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// What stands for something in the README, and what it is in the topology.
 const BACKENDS: [(&str, &str); 2] = [("10.0.1.1", "10.77.0.101"), ("10.0.1.2", "10.77.0.102")];
 const FILE: &str = "/etc/meshlb/meshlb.toml";
+const BUNDLE: &str = "bundle.tar.gz";
 
 fn translated(text: &str) -> String {
     BACKENDS.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
@@ -46,7 +47,8 @@ impl Readme {
 
     fn meshlb(&self, command: &str) -> Output {
         let file = self.agent.config_path().display().to_string();
-        let command = translated(command).replace(FILE, &file);
+        let bundle = self.topology.directory().join(BUNDLE).display().to_string();
+        let command = translated(command).replace(FILE, &file).replace(BUNDLE, &bundle);
         self.agent.cli(&command.split_whitespace().skip(1).collect::<Vec<_>>()).unwrap()
     }
 

@@ -9,6 +9,7 @@ use mesh_common::outcome::{DecapOutcome, Outcome, Verdict};
 use mesh_common::quic::Routed;
 use mesh_tests::metrics;
 use mesh_userspace::decap;
+use mesh_userspace::preflight::CHECKS;
 
 use crate::markdown::{Document, code, root};
 
@@ -73,6 +74,13 @@ fn every_metric_is_documented_and_no_other() {
 }
 
 #[test]
+fn every_check_of_the_host_is_documented_in_order() {
+    let rows = Document::read("docs/operations.md").table("## Before the first run", 0);
+    let documented: Vec<_> = rows.iter().map(|row| code(&row[0])).collect();
+    assert_eq!(documented, CHECKS);
+}
+
+#[test]
 fn the_metric_of_the_decapsulator_is_documented() {
     let text = decap::render(DecapOutcome::ALL.iter().map(|outcome| (*outcome, 7)).collect());
     let [row] = &Document::read("docs/operations.md").table("### `meshlb decap`", 0)[..] else {
@@ -118,6 +126,23 @@ fn every_documented_problem_is_one_that_the_agent_reports() {
         assert!(!parts.is_empty(), "{row:?} is nothing but placeholders");
         for part in parts {
             assert!(sources.contains(&part), "the agent never says {part:?}");
+        }
+    }
+}
+
+#[test]
+fn every_documented_fault_is_named_in_words_of_the_commands() {
+    let sources = sources(&root().join("mesh-userspace/src"));
+    let rows = Document::read("docs/operations.md").table("## What is wrong?", 0);
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        assert!(code(&row[1]).starts_with("meshlb "), "{row:?} names no command");
+        let said = row[2].split('`').skip(1).step_by(2).filter(|words| words.contains(' '));
+        let parts: Vec<String> =
+            said.filter(|words| !words.starts_with("meshlb ")).flat_map(fixed_parts).collect();
+        assert!(!parts.is_empty(), "{row:?} says nothing");
+        for part in parts {
+            assert!(sources.contains(&part), "no command says {part:?}");
         }
     }
 }

@@ -61,8 +61,13 @@ impl Agent {
         let now = SystemTime::now();
         let mut down = Vec::new();
         for (key, service) in &self.desired.services {
-            for (address, _) in service.backends.iter().filter(|(_, backend)| backend.role == Role::Down) {
+            for (address, backend) in &service.backends {
                 let verdict = verdicts.get(&health::Key { service: *key, address: *address });
+                // In a panic those that are down are used, too; why they are is what somebody wants to know then.
+                let is_down = verdict.is_some_and(|verdict| verdict.state == health::State::Down);
+                if backend.role != Role::Down && !(service.panic && is_down) {
+                    continue;
+                }
                 let since = verdict.and_then(|verdict| now.duration_since(verdict.since).ok());
                 down.push(BackendDown {
                     service: service.name.clone(),
@@ -128,7 +133,7 @@ impl Agent {
             }
         }
         for (address, resolution) in self.inputs.next_hops().iter() {
-            if let Resolution::Unresolved { reason } = resolution {
+            if let Resolution::Unresolved { reason, .. } = resolution {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }

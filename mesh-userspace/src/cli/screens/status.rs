@@ -68,7 +68,8 @@ fn down(backends: &[BackendDown]) -> String {
     let row = |b: &BackendDown| {
         vec![b.address.clone(), b.service.clone(), age(b.since_seconds), b.reason.clone().unwrap_or_default()]
     };
-    table(&columns, backends.iter().map(row).collect())
+    let rows = table(&columns, backends.iter().map(row).collect());
+    format!("{rows}\nwhat is wrong with them: meshlb preflight --config FILE --probe")
 }
 
 fn flows(f: FlowUse) -> String {
@@ -215,6 +216,7 @@ ssh      panic      1     2         0
 
 BACKEND DOWN  SERVICE  FOR  LAST ERROR
 10.0.0.7      dns       5m  connection refused
+what is wrong with them: meshlb preflight --config FILE --probe
 
 SOURCE                     STATE   INSTANCES  AGE
 file /etc/meshlb/web.toml  live            3  12s

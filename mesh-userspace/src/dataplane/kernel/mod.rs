@@ -27,6 +27,7 @@ pub use explain::{ExplainError, Explained, Explainer};
 pub use load::{Choices, LoadError, Loaded, LoadedProgram, Sizes};
 pub use memory::{InTries, MapMemory, memory};
 pub use next::NextError;
+pub(crate) use pins::{BPFFS, is_bpffs};
 pub use pins::{PinError, Pins};
 pub use runs::Runs;
 pub(crate) use syscalls::wait_for_packets;

@@ -1,18 +1,20 @@
 //! Where the maps and links are pinned, and whether what is pinned there is ours.
 
 use super::syscalls::detach_link;
+use aya::programs::links::{FdLink, PinnedLink};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 use tracing::debug;
 
 /// Where the kernel's documentation wants the BPF file system.
-const BPFFS: &str = "/sys/fs/bpf";
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
 /// Why pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,16 @@ impl Pins {
         names(&self.links())
     }
 
+    /// Ids of the programs behind the links. One that cannot be read is left out.
+    #[must_use]
+    pub fn linked_programs(&self) -> BTreeSet<u32> {
+        let program = |name: &String| {
+            let link = FdLink::from(PinnedLink::from_pin(self.links().join(name)).ok()?);
+            Some(link.info().ok()?.program_id())
+        };
+        self.link_names().unwrap_or_default().iter().filter_map(program).collect()
+    }
+
     /// Removes all links, which detaches the programs, then all maps, then the directory.
     ///
     /// # Errors
@@ -133,7 +145,8 @@ pub(super) fn unescape(name: &str) -> String {
     name.replace("%2e", ".").replace("%25", "%")
 }
 
-fn is_bpffs(path: &Path) -> bool {
+/// Whether a path is on a BPF file system.
+pub(crate) fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|info| info.filesystem_type() == BPF_FS_MAGIC)
 }
 

@@ -74,7 +74,7 @@ impl Paths {
     }
 
     /// The path to a backend, for one probe. Waits for the way to it as long as `patience` says.
-    pub(super) async fn to(&self, key: Key, patience: Duration, padded: bool) -> Result<Path, ProbeError> {
+    pub(crate) async fn to(&self, key: Key, patience: Duration, padded: bool) -> Result<Path, ProbeError> {
         let local = |reason: String| ProbeError::Local { reason };
         let delivery = self.0.deliveries.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let delivery = delivery.ok_or_else(|| local("the backend's service is gone".to_owned()))?;
@@ -119,7 +119,7 @@ impl Paths {
         let found = timeout(patience, next_hops.wait_for(|hops| known(hops).is_some())).await;
         let found = found.ok().and_then(Result::ok).and_then(|hops| known(&hops));
         found.ok_or_else(|| match self.0.next_hops.borrow().get(&backend) {
-            Some(Resolution::Unresolved { reason }) => format!("{backend} cannot be reached: {reason}"),
+            Some(Resolution::Unresolved { reason, .. }) => format!("{backend} cannot be reached: {reason}"),
             Some(Resolution::Resolved(_)) | None => format!("the way to {backend} is not known yet"),
         })
     }
@@ -211,7 +211,7 @@ impl Path {
     }
 
     /// What a probe's result means once it is known whether its packets took this path.
-    pub(super) fn judge(&self, result: Result<Answer, ProbeError>) -> Result<Answer, ProbeError> {
+    pub(crate) fn judge(&self, result: Result<Answer, ProbeError>) -> Result<Answer, ProbeError> {
         if !self.carried.load(Ordering::Relaxed) {
             let reason = format!(
                 "packets to {} did not leave by {}: it is an address of this host, or another rule comes first; \

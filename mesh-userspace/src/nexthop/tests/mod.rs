@@ -33,12 +33,12 @@ async fn resolved(rx: &mut Resolutions, address: &str, what: impl Fn(&NextHop) -
     let is_such = |found: &Resolution| matches!(found, Resolution::Resolved(next_hop) if what(next_hop));
     match eventually(rx, address, is_such).await {
         Resolution::Resolved(next_hop) => next_hop,
-        Resolution::Unresolved { reason } => panic!("{reason}"),
+        Resolution::Unresolved { reason, .. } => panic!("{reason}"),
     }
 }
 
 async fn unresolved(rx: &mut Resolutions, address: &str, expected: &str) {
     let is_such =
-        |found: &Resolution| matches!(found, Resolution::Unresolved { reason } if reason == expected);
+        |found: &Resolution| matches!(found, Resolution::Unresolved { reason, .. } if reason == expected);
     eventually(rx, address, is_such).await;
 }

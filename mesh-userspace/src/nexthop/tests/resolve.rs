@@ -172,6 +172,20 @@ fn a_neighbour_that_never_answered_is_named() {
 }
 
 #[test]
+fn a_neighbour_that_never_answers_is_not_waited_for_again_and_again() {
+    let mut memory = Memory::default();
+    let mut told =
+        |state| judge(&mut memory, &with_neighbour(state)).map_err(|obstacle| obstacle.to_string());
+    let silent = Err("neighbour 10.0.0.2 on eth1 does not answer".to_owned());
+    for state in [Some(Neighbour::Failed), Some(Neighbour::Pending), None, Some(Neighbour::Pending)] {
+        assert_eq!(told(state), silent);
+    }
+    // Once it has answered it may be waited for.
+    assert!(told(Some(known(BACKEND_MAC))).is_ok());
+    assert!(told(Some(Neighbour::Pending)).is_ok(), "it keeps its address");
+}
+
+#[test]
 fn a_neighbour_that_stops_answering_keeps_its_address() {
     let mut memory = Memory::default();
     let before = judge(&mut memory, &fine());
