@@ -22,6 +22,7 @@ pub mod maglev;
 pub mod metrics;
 mod nearest;
 pub mod nexthop;
+pub mod otlp;
 pub mod overrides;
 pub mod packet;
 pub mod performance;

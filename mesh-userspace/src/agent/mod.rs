@@ -16,6 +16,7 @@ mod measure;
 mod orders;
 mod reload;
 mod state;
+mod telemetry;
 mod telling;
 pub mod trace;
 mod views;
@@ -173,6 +174,7 @@ fn finish(agent: &mut Agent) -> anyhow::Result<()> {
     agent.stop_tracing();
     agent.log_no_more();
     agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
+    agent.tell_no_more();
     if let Err(error) = health::remove_rules(Some(agent.mark())) {
         warn!(%error, "could not remove the rules for probes to VIPs");
     }

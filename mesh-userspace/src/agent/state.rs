@@ -8,6 +8,7 @@ use super::{
     inputs::{Inputs, News},
     log_flows::Logging,
     orders,
+    telemetry::Telemetry,
     telling::{Known, Memoir},
     trace::Watchers,
     watched::Watched,
@@ -63,6 +64,8 @@ pub(super) struct Agent {
     pub(super) logging: Option<Logging>,
     /// Why they are not, though they should be.
     pub(super) unlogged: Option<String>,
+    /// What tells a collector, if one is configured.
+    pub(super) telemetry: Option<Telemetry>,
     /// What of the discovered is left out or overruled.
     pub(super) remarks: Vec<String>,
     pub(super) reconciler: Reconciler<Kernel>,
@@ -118,6 +121,7 @@ impl Agent {
             watched,
             refused: None,
             fleet: Fleet::new(files, &config),
+            telemetry: config.otlp.as_ref().map(Telemetry::start),
             written: config.clone(),
             config,
             origins: BTreeMap::new(),
@@ -176,6 +180,7 @@ impl Agent {
             warn!(remark, "could not take in all that was discovered");
         }
         (self.config, self.origins, self.remarks) = (config, origins, remarks);
+        self.trace_sources();
         self.tell_of_sources();
         self.inputs.follow(&self.config);
     }
@@ -278,6 +283,7 @@ impl Agent {
         self.starting = None;
         self.sweep(clock::now());
         // What was before is not known, so that everything would be new.
+        self.trace_verdicts(false);
         drop(self.update_desired());
         self.reconciler.reconcile(&self.desired, clock::now()).context("could not fill the tables")?;
         self.attach()?;
@@ -334,6 +340,7 @@ impl Agent {
 
     /// Makes the maps what they should be now; what fails is tried again with the next tick.
     pub(super) fn reconcile(&mut self) {
+        self.trace_verdicts(true);
         let changes = self.update_desired();
         let now = clock::now();
         let done = self.reconciler.reconcile(&self.desired, now);
@@ -349,6 +356,7 @@ impl Agent {
         self.failed = done.is_err();
         self.reconciles.observe(done.is_ok(), now.elapsed());
         self.tell(changes);
+        self.trace_reconciled(now, &done);
     }
 
     fn sweep(&mut self, now: Instant) {

@@ -49,9 +49,10 @@ impl Memoir {
         self.log.answer(question)
     }
 
-    fn note(&mut self, happenings: Vec<Happening>) {
+    /// Answers with what happened as events.
+    fn note(&mut self, happenings: Vec<Happening>) -> Vec<Event> {
         if happenings.is_empty() {
-            return;
+            return Vec::new();
         }
         let events = self.log.note(happenings, SystemTime::now());
         let written = self.journal.append(&events);
@@ -62,6 +63,7 @@ impl Memoir {
             error!(problem, "events will be forgotten with the next start");
         }
         self.unwritten = unwritten;
+        events
     }
 }
 
@@ -87,7 +89,8 @@ impl Reasons for Known<'_> {
 impl Agent {
     /// Remembers what happened.
     pub(super) fn tell(&mut self, happenings: Vec<Happening>) {
-        self.memoir.note(happenings);
+        let events = self.memoir.note(happenings);
+        self.log_events(&events);
     }
 
     /// Remembers what is new about the sources.

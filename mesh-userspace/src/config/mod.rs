@@ -19,6 +19,7 @@ mod fingerprint;
 mod health;
 mod key;
 mod limits;
+mod otlp;
 mod performance;
 mod probing;
 mod quic;
@@ -48,6 +49,7 @@ pub use health::{
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
+pub use otlp::Otlp;
 pub use performance::{Measure, Performance};
 pub use probing::{Correlated, OnCorrelated, Probing};
 pub use quic::{Quic, ServerId};
@@ -75,6 +77,8 @@ pub struct Config {
     pub log: Log,
     /// `[flow_log]`; `None`: flows are not logged.
     pub flow_log: Option<FlowLog>,
+    /// `[otlp]`; `None`: nothing is sent to a collector.
+    pub otlp: Option<Otlp>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[health]`.

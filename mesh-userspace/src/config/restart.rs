@@ -46,7 +46,7 @@ fn agent(old: &Agent, new: &Agent) -> [Change; 10] {
     ]
 }
 
-fn faces(old: &Config, new: &Config) -> [Change; 7] {
+fn faces(old: &Config, new: &Config) -> [Change; 8] {
     let (Api { socket }, Metrics { listen }, Log { format, level }) = (&old.api, &old.metrics, &old.log);
     let Web { listen: web, token_file } = &old.web;
     [
@@ -57,6 +57,7 @@ fn faces(old: &Config, new: &Config) -> [Change; 7] {
         ("log.format", *format != new.log.format),
         ("log.level", *level != new.log.level),
         ("flow_log", old.flow_log != new.flow_log),
+        ("otlp", old.otlp != new.otlp),
     ]
 }
 

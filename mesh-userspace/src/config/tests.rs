@@ -134,6 +134,7 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
     new.agent.next_program = None;
     new.metrics.listen = None;
     new.web = Web::default();
+    new.otlp = None;
     new.limits.flows = 1;
     new.probing.at_once = 1;
     new.agent.state_directory = "/tmp".into();
@@ -149,6 +150,7 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
             "metrics.listen",
             "web.listen",
             "web.token_file",
+            "otlp",
             "limits.flows",
             "health.at_once"
         ]
@@ -197,7 +199,7 @@ fn every_key_is_documented_where_it_belongs() {
 
 /// Every key but those of other kinds of sources.
 fn every_key_is_documented_beside(kind: DiscoveryKind) {
-    let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[web]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n[flow_log]\nqqqqqqqq = 1\n\
+    let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[web]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n[flow_log]\nqqqqqqqq = 1\n[otlp]\nqqqqqqqq = 1\nendpoint = \"https://a\"\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
                  [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
                  [service.performance]\nqqqqqqqq = 1\n\
@@ -209,7 +211,7 @@ fn every_key_is_documented_beside(kind: DiscoveryKind) {
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 16, "{error}");
+    assert_eq!(sections.len(), 17, "{error}");
     let document = DOCUMENT.replace("\n### `[", "\n## `[");
     for (section, keys) in sections {
         let chapter =

@@ -31,7 +31,8 @@ mod voice;
 mod waits;
 mod word;
 
-pub(crate) use secret::Secret;
+pub(crate) use http::{Client, Question};
+pub(crate) use secret::{Secret, header as secret_header};
 
 pub use combine::{Combined, combine};
 pub use dns::DnsError;

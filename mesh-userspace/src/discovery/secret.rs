@@ -45,7 +45,7 @@ impl Secret {
 }
 
 /// A secret as the value of a header, which is not shown. There are no control characters in it.
-pub(super) fn header(secret: &str) -> HeaderValue {
+pub(crate) fn header(secret: &str) -> HeaderValue {
     let mut value = HeaderValue::from_bytes(secret.as_bytes()).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value

@@ -78,6 +78,15 @@ impl Happening {
         Self { service: Some(service.to_owned()), ..self }
     }
 
+    /// Whether it is one that somebody should look at.
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
+        /// What such events say.
+        const TROUBLE: [&str; 4] =
+            ["went down", "cannot be reached", "does not answer", "too few backends are healthy"];
+        self.kind == Kind::Incident || TROUBLE.iter().any(|words| self.message.contains(words))
+    }
+
     /// The same about a backend.
     #[must_use]
     pub fn at(self, backend: IpAddr) -> Self {

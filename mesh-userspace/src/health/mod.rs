@@ -15,8 +15,10 @@ mod prober;
 mod task;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use correlated::{Cause, Correlator, Event, Fact, Incident};
@@ -26,6 +28,7 @@ pub use machine::{Machine, Rules, State};
 pub use path::{Path, Paths, remove_rules};
 pub use probe::{Answer, Target, once};
 pub use prober::Prober;
+pub use turn::{Probed, Turn};
 
 use crate::config::ServiceKey;
 
@@ -57,6 +60,8 @@ pub struct Verdict {
     pub damped: bool,
     /// Why its last answer did not say its load, though it should have.
     pub load_error: Option<LoadError>,
+    /// The probes that led to the state; `None`: there were none.
+    pub turn: Option<Arc<Turn>>,
 }
 
 impl Verdict {
@@ -72,6 +77,7 @@ impl Verdict {
             failing: None,
             damped: false,
             load_error: None,
+            turn: None,
         }
     }
 }

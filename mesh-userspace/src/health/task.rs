@@ -11,8 +11,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::measured::Measured;
+use super::turn::Run;
 use super::{
-    Answer, Key, LoadError, Machine, Path, Paths, ProbeError, Report, Rules, State, Target, Verdict, once,
+    Answer, Key, LoadError, Machine, Path, Paths, ProbeError, Probed, Report, Rules, State, Target, Turn,
+    Verdict, once,
 };
 use crate::config::{Health, ProbeKind, ProbeTo};
 use crate::durations;
@@ -39,6 +41,17 @@ pub(super) struct Task {
     load_error: Option<LoadError>,
     /// The failure of this host that was logged and told, until a probe ends.
     shortage: Option<ProbeError>,
+    /// The last results in a row that speak against the state.
+    run: Run,
+    /// What led to the state.
+    turn: Option<Arc<Turn>>,
+}
+
+/// A probe's or report's result, and since when it was waited for.
+struct Outcome {
+    begun: SystemTime,
+    took: Duration,
+    result: Result<Answer, ProbeError>,
 }
 
 impl Task {
@@ -51,7 +64,19 @@ impl Task {
         reports: mpsc::Receiver<Report>,
     ) -> Self {
         let machine = Machine::resume(state, rules(&health));
-        Self { key, health, machine, measured, durations, reports, load_error: None, shortage: None }
+        let (run, turn) = (Run::default(), None);
+        Self {
+            key,
+            health,
+            machine,
+            measured,
+            durations,
+            reports,
+            load_error: None,
+            shortage: None,
+            run,
+            turn,
+        }
     }
 
     pub(super) async fn run(self, shared: Shared) {
@@ -71,8 +96,8 @@ impl Task {
         let mut wait = first_wait as fn(Duration, u32) -> Duration;
         loop {
             let begin = Instant::now();
-            let Some(result) = self.probe(&shared).await else { return };
-            self.judge(&shared, result);
+            let Some(outcome) = self.probe(&shared).await else { return };
+            self.judge(&shared, outcome);
             let random = getrandom::u32().unwrap_or(u32::MAX / 2);
             sleep(wait(self.health.interval, random).saturating_sub(begin.elapsed())).await;
             wait = jittered;
@@ -80,41 +105,46 @@ impl Task {
     }
 
     /// Probes once; `None`: everything ends.
-    async fn probe(&self, shared: &Shared) -> Option<Result<Answer, ProbeError>> {
+    async fn probe(&self, shared: &Shared) -> Option<Outcome> {
         let Health { kind, interval, timeout, to, padded, .. } = &*self.health;
         let path = match to {
             ProbeTo::Address => None,
             ProbeTo::Vip => match shared.paths.to(self.key, *interval, *padded).await {
                 Ok(path) => Some(path),
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    let (begun, took) = (SystemTime::now(), Duration::ZERO);
+                    return Some(Outcome { begun, took, result: Err(error) });
+                }
             },
         };
         let target = target(self.key, &self.health, path.as_ref());
         // Waiting for a permit is no part of the probe: a busy prober must not make backends look slow.
         let _permit = shared.permits.acquire().await.ok()?;
-        let begin = Instant::now();
+        let (begun, begin) = (SystemTime::now(), Instant::now());
         let result = once(kind, target, *timeout).await;
         let took = begin.elapsed();
         let result = path.iter().fold(result, |result, path| path.judge(result));
         if !result.as_ref().is_err_and(ProbeError::is_local) {
             self.durations.observe(result.is_ok(), took);
         }
-        Some(result)
+        Some(Outcome { begun, took, result })
     }
 
     async fn listen(mut self, shared: Shared, ttl: Duration) {
         loop {
+            let (begun, begin) = (SystemTime::now(), Instant::now());
             let result = match timeout(ttl, self.reports.recv()).await {
                 Ok(Some(Report::Well)) => Ok(Duration::ZERO.into()),
                 Ok(Some(Report::Failing(reason))) => Err(ProbeError::Reported { reason }),
                 Ok(None) => return,
                 Err(_) => Err(ProbeError::Silent { ttl }),
             };
-            self.judge(&shared, result);
+            self.judge(&shared, Outcome { begun, took: begin.elapsed(), result });
         }
     }
 
-    fn judge(&mut self, shared: &Shared, result: Result<Answer, ProbeError>) {
+    fn judge(&mut self, shared: &Shared, outcome: Outcome) {
+        let Outcome { begun, took, result } = outcome;
         let result = match result {
             Err(error) if error.is_local() => return self.fall_short(shared, &error),
             Ok(Answer { latency, load }) => {
@@ -127,10 +157,22 @@ impl Task {
             Err(error) => Err(error),
         };
         self.shortage = None;
+        self.remember(begun, took, result.as_ref().err());
         if let Some(state) = self.machine.on_probe(Instant::now(), result) {
+            self.turn = Some(Arc::new(self.run.take(self.health.kind.name())));
             self.log_change(state);
         }
         self.tell(shared);
+    }
+
+    /// Remembers a probe that speaks against the state, or else forgets those that did.
+    fn remember(&mut self, begun: SystemTime, took: Duration, error: Option<&ProbeError>) {
+        let found = if error.is_none() { State::Up } else { State::Down };
+        if found == self.machine.state() {
+            self.run.clear();
+        } else {
+            self.run.add(Probed { begun, took, error: error.map(ToString::to_string) });
+        }
     }
 
     /// A load that is not said is not known any more.
@@ -168,7 +210,8 @@ impl Task {
         let risen = self.machine.risen().or(verdict.risen);
         let latency = self.machine.latency().filter(|latency| !latency.is_zero());
         let load_error = self.load_error.clone();
-        *verdict = Verdict { state, since, last_error, latency, risen, failing, damped, load_error };
+        let turn = self.turn.clone().or_else(|| verdict.turn.clone());
+        *verdict = Verdict { state, since, last_error, latency, risen, failing, damped, load_error, turn };
         true
     }
 

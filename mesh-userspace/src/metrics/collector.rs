@@ -17,6 +17,7 @@ use super::{Program, Snapshot};
 use crate::api::types::{BackendView, ServiceView, SourceView};
 use crate::durations::{Durations, Outcomes};
 use crate::flow_log::Tally;
+use crate::otlp;
 
 /// All metrics of `snapshot`, as OpenMetrics text.
 #[must_use]
@@ -44,6 +45,7 @@ impl Collector for All {
         programs(&self.0.programs, &mut to)?;
         traffic(&self.0, &mut to)?;
         flow_log(&self.0.flow_log, &mut to)?;
+        telemetry(&self.0.otlp, &mut to)?;
         services(&self.0.services, &mut to)?;
         backends(&self.0.backends, &mut to)?;
         probes(&self.0.probes, &mut to)?;
@@ -122,6 +124,11 @@ fn flow_log(tally: &Tally, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         "Segments that the kernel had no room for, and records that were not written",
         lost,
     )
+}
+
+fn telemetry(tally: &otlp::Tally, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    total(to, "otlp_sent", "Spans and log records that the collector took", tally.sent)?;
+    total(to, "otlp_dropped", "Spans and log records that the collector did not get", tally.dropped)
 }
 
 fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Result {

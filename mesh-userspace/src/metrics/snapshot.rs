@@ -7,6 +7,7 @@ use crate::api::types::{BackendView, FlowUse, QuicPackets, ServiceView, SourceVi
 use crate::dataplane::kernel::Runs;
 use crate::durations;
 use crate::flow_log::Tally;
+use crate::otlp;
 
 /// All that the metrics say, taken by the agent's loop when somebody scrapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub programs: Vec<Program>,
     /// What became of the flow log's records.
     pub flow_log: Tally,
+    /// What became of what is told to a collector.
+    pub otlp: otlp::Tally,
     /// A hash of the configuration in force.
     pub config_hash: String,
     /// Reloads since the agent started.

@@ -61,6 +61,26 @@ fn choices_of_the_agent_that_mean_nothing_are_refused() {
 }
 
 #[test]
+fn collectors_that_cannot_be_are_refused() {
+    let otlp = |lines: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n[otlp]\n{lines}\n");
+    let at = |endpoint: &str| otlp(&format!("endpoint = \"{endpoint}\""));
+    let plain = |line: &str| otlp(&format!("endpoint = \"http://a:4318\"\n{line}"));
+    check(&[
+        raw(otlp(""), "3:1", "`endpoint`", "endpoint = \"http://127.0.0.1:4318\""),
+        raw(at("127.0.0.1:4318"), "4:12", "\"127.0.0.1:4318\" is not an endpoint", "http://127.0.0.1:4318"),
+        raw(at("grpc://a:4317"), "4:12", "\"grpc://a:4317\" is not an endpoint", "http://127.0.0.1:4318"),
+        raw(at("http://a:0"), "4:12", "\"http://a:0\" is not an endpoint", "scheme, host and port"),
+        raw(at("http://me:secret@a"), "4:12", "no name and password", "write secrets to a file"),
+        raw(at("http://a:4318/v1/traces"), "4:12", "the agent adds itself", "leave `/v1/traces`"),
+        raw(plain("token_file = \"otlp.token\""), "5:14", "\"otlp.token\"", "/"),
+        raw(plain("ca_file = \"/a\""), "5:11", "`ca_file` has no meaning without TLS", "https://"),
+        raw(plain("timeout = \"1ms\""), "5:11", "1ms", "100ms"),
+        raw(plain("logs = 1"), "5:8", "a whole number, not true or false", "logs = false"),
+        raw(plain("token = \"s\""), "5:1", "unknown key `token`", "`token_file`"),
+    ]);
+}
+
+#[test]
 fn flow_logs_that_cannot_be_are_refused() {
     let log = |lines: &str| format!("[agent]\ninterfaces = [\"eth0\"]\n[flow_log]\n{lines}\n");
     let file = |lines: &str| log(&format!("to = \"/var/log/flows.jsonl\"\n{lines}"));

@@ -116,6 +116,7 @@ impl Agent {
         problems.extend(self.forgetful.clone());
         problems.extend(self.memoir.unwritten.clone());
         problems.extend(self.flow_log_problems());
+        problems.extend(self.telemetry_problem());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
@@ -256,6 +257,7 @@ impl Agent {
             probes: self.probe_durations(),
             programs: self.programs(),
             flow_log: self.flow_log_tally(),
+            otlp: self.telemetry_tally(),
             config_hash: self.fingerprint.clone(),
             reloads: self.reloads,
             incidents: self.incidents,

@@ -4,6 +4,8 @@ mod dns;
 mod kubernetes;
 mod registry;
 
+pub(super) use registry::otlp;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 

@@ -67,6 +67,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
     let web = root.section("web").map(faces::web).unwrap_or_default();
     let log = root.section("log").map(faces::log).unwrap_or_default();
     let flow_log = root.section("flow_log").and_then(faces::flow_log);
+    let otlp = root.section("otlp").and_then(discovery::otlp);
     let limits = root.section("limits").map(limits).unwrap_or_default();
     let probing = root.section("health").map(health::probing).unwrap_or_default();
     let mut services = root.sections("service", service::service);
@@ -89,6 +90,7 @@ fn whole(files: &[(&SourceFile, DeTable<'_>)], name: &str, report: &mut Report) 
         web,
         log,
         flow_log,
+        otlp,
         limits,
         probing,
         services,

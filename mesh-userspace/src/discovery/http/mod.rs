@@ -39,11 +39,11 @@ const TIMES: u32 = 3;
 
 /// Asks one registry.
 #[derive(Debug)]
-pub(super) struct Client<'a>(&'a Access);
+pub(crate) struct Client<'a>(&'a Access);
 
 /// What is asked for. It is not shown, for there may be secrets in it.
 #[derive(Clone)]
-pub(super) struct Question {
+pub(crate) struct Question {
     method: Method,
     /// Behind the endpoint's own path; begins with `/`.
     path: String,
@@ -56,7 +56,7 @@ pub(super) struct Question {
 
 /// An answer whose body may not be there yet.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     request: String,
     response: Response<Incoming>,
     /// How long the rest of the body may take.
@@ -149,8 +149,13 @@ impl Question {
 
     /// With JSON, to a path.
     pub(super) fn post(path: impl Into<String>, body: &serde_json::Value) -> Self {
-        let question = Self { method: Method::POST, body: body.to_string().into(), ..Self::get(path) };
-        question.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        Self::send(path, "application/json", body.to_string())
+    }
+
+    /// With something of a media type, to a path.
+    pub(crate) fn send(path: impl Into<String>, of: &'static str, body: impl Into<Bytes>) -> Self {
+        let question = Self { method: Method::POST, body: body.into(), ..Self::get(path) };
+        question.header(CONTENT_TYPE, HeaderValue::from_static(of))
     }
 
     /// With a key of the query.
@@ -163,7 +168,7 @@ impl Question {
     }
 
     /// With a header.
-    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -205,7 +210,7 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 impl<'a> Client<'a> {
-    pub(super) const fn new(access: &'a Access) -> Self {
+    pub(crate) const fn new(access: &'a Access) -> Self {
         Self(access)
     }
 
@@ -213,7 +218,7 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// No endpoint answers, or one refuses for a reason that is not its own.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Answer, HttpError> {
+    pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, HttpError> {
         let mut outcome = self.ask_at(&self.0.endpoint, question).await;
         for other in &self.0.others {
             match &outcome {
@@ -292,10 +297,18 @@ impl Answer {
     /// # Errors
     /// It does not come whole in time, is too large, or is something else.
     pub(super) async fn json<T: DeserializeOwned>(mut self) -> Result<T, HttpError> {
+        let body = self.whole().await?;
+        serde_json::from_slice(&body).map_err(|error| self.nonsense(&error))
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// It does not come whole in time, or is too large.
+    pub(crate) async fn whole(&mut self) -> Result<Vec<u8>, HttpError> {
         let after = self.timeout;
         let body = timeout(after, self.body(MOST_BYTES)).await;
-        let body = body.map_err(|_late| HttpError::Late { request: self.request.clone(), after })??;
-        serde_json::from_slice(&body).map_err(|error| self.nonsense(&error))
+        body.map_err(|_late| HttpError::Late { request: self.request.clone(), after })?
     }
 
     /// The next line of a body that has no end. Whoever does not wait for it finds it the next time.
@@ -352,7 +365,7 @@ impl Answer {
     }
 
     /// An answer that does not mean anything.
-    pub(super) fn nonsense(&self, reason: &impl ToString) -> HttpError {
+    pub(crate) fn nonsense(&self, reason: &impl ToString) -> HttpError {
         HttpError::Nonsense { request: self.request.clone(), reason: reason.to_string() }
     }
 

@@ -78,6 +78,7 @@ fn snapshot() -> Snapshot {
             Program { name: "whole".into(), ..Program::default() },
         ],
         flow_log: Tally { written: 12, missed: 3, unwritten: 4 },
+        otlp: otlp::Tally { sent: 21, dropped: 5 },
         config_hash: "0123456789abcdef".into(),
         reloads: Reloads { ok: 4, failed: 1, last_failed: true, last_time: 1_700_000_000 },
         incidents: 2,
@@ -180,6 +181,12 @@ meshlb_flow_log_records_total 12
 # TYPE meshlb_flow_log_lost counter
 meshlb_flow_log_lost_total{by="kernel"} 3
 meshlb_flow_log_lost_total{by="write"} 4
+# HELP meshlb_otlp_sent Spans and log records that the collector took
+# TYPE meshlb_otlp_sent counter
+meshlb_otlp_sent_total 21
+# HELP meshlb_otlp_dropped Spans and log records that the collector did not get
+# TYPE meshlb_otlp_dropped counter
+meshlb_otlp_dropped_total 5
 # HELP meshlb_service_slots Slots of the service's table by phase
 # TYPE meshlb_service_slots gauge
 meshlb_service_slots{service="web",phase="steady"} 1000
@@ -311,7 +318,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 13);
+    assert_eq!(counters.len(), 15);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::config::read::section::{Key, Section};
 use crate::config::read::tls;
 use crate::config::read::value::{self, Node, Read};
 use crate::config::{
-    Access, ConsulSource, Endpoint, EtcdSource, EurekaSource, Login, Problem, Tls, TlsProtocol,
+    Access, ConsulSource, Endpoint, EtcdSource, EurekaSource, Login, Otlp, Problem, Tls, TlsProtocol,
 };
 
 /// From what a near registry needs to what nobody waits for.
@@ -86,6 +86,11 @@ fn access(section: &mut Section<'_, '_>, default: Option<&str>) -> Option<Access
         Some(default) => Some((default, Vec::new())),
         None => section.required(example, endpoints).map(Spanned::into_inner),
     };
+    reached(section, written)
+}
+
+/// How those are reached whose endpoints are written; `None` after a report, or where they are not known.
+fn reached(section: &mut Section<'_, '_>, written: Option<(Endpoint, Vec<Endpoint>)>) -> Option<Access> {
     let timeout = section.or(Key("timeout", "\"5s\""), value::duration(TIMEOUTS), Access::TIMEOUT);
     let is_secure = |(first, others): &(Endpoint, Vec<Endpoint>)| {
         first.is_secure || others.iter().any(|other| other.is_secure)
@@ -116,9 +121,20 @@ fn no_tls(section: &mut Section<'_, '_>) -> Option<Tls> {
     None
 }
 
+/// `[otlp]`: a collector is reached as registries are.
+pub(in crate::config::read) fn otlp(mut section: Section<'_, '_>) -> Option<Otlp> {
+    let written = section.required(Key("endpoint", "\"http://127.0.0.1:4318\""), collector);
+    let token_file = section.optional(Key("token_file", "\"/etc/meshlb/otlp.token\""), value::absolute_path);
+    let logs = section.or(Key("logs", "false"), value::boolean, true);
+    let written = written.map(|endpoint| (endpoint.into_inner(), Vec::new()));
+    let access = reached(&mut section, written);
+    section.finish();
+    Some(Otlp { access: access?, token_file: token_file.map(Spanned::into_inner), logs })
+}
+
 /// A list of endpoints, none twice: the first, and the others.
 fn endpoints(node: &Node<'_>) -> Read<(Endpoint, Vec<Endpoint>)> {
-    let all = value::items(node, endpoint)?;
+    let all = value::items(node, |node| endpoint(node, "http://127.0.0.1:8500"))?;
     if all.len() > MOST_ENDPOINTS {
         return Err(Problem::new(format!("there are {} endpoints", all.len()))
             .advise(format!("write those of one cluster, at most {MOST_ENDPOINTS}")));
@@ -135,15 +151,27 @@ fn endpoints(node: &Node<'_>) -> Read<(Endpoint, Vec<Endpoint>)> {
     Ok((first, all.collect()))
 }
 
-fn endpoint(node: &Node<'_>) -> Read<Endpoint> {
+/// Where a collector is: without the paths of OTLP, which follow (OTLP/HTTP Request).
+fn collector(node: &Node<'_>) -> Read<Endpoint> {
+    let endpoint = endpoint(node, "http://127.0.0.1:4318")?;
+    if ["/v1/traces", "/v1/logs"].iter().any(|path| endpoint.base.ends_with(path)) {
+        return Err(Problem::new(format!("the path of {endpoint} is one that the agent adds itself"))
+            .advise("leave `/v1/traces` or `/v1/logs` away: each kind of record has its own path"));
+    }
+    Ok(endpoint)
+}
+
+/// Such as the example.
+fn endpoint(node: &Node<'_>, example: &str) -> Read<Endpoint> {
     let written = value::text(node)?;
     if written.contains('@') {
         return Err(Problem::new("an endpoint has no name and password")
             .advise("write secrets to a file that the agent may read, and name it by the key for that"));
     }
     parsed(written).ok_or_else(|| {
-        Problem::new(format!("{written:?} is not an endpoint"))
-            .advise("write scheme, host and port, such as \"http://127.0.0.1:8500\" or \"https://[2001:db8::1]:2379\"")
+        Problem::new(format!("{written:?} is not an endpoint")).advise(format!(
+            "write scheme, host and port, such as \"{example}\" or \"https://[2001:db8::1]:2379\""
+        ))
     })
 }
 
