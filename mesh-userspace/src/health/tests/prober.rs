@@ -91,6 +91,12 @@ async fn the_configured_port_is_probed_instead_of_the_services() {
     becomes(&mut rx, key, State::Up).await;
 }
 
+/// How many probes led to a state, and how many of them failed.
+fn turn(verdict: &Verdict) -> (usize, usize) {
+    let probes = &verdict.turn.as_ref().unwrap().probes;
+    (probes.len(), probes.iter().filter(|probe| probe.error.is_some()).count())
+}
+
 #[tokio::test]
 async fn a_restarted_backend_goes_down_and_comes_up_again() {
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -106,6 +112,8 @@ async fn a_restarted_backend_goes_down_and_comes_up_again() {
     let again = becomes(&mut rx, key, State::Up).await;
     assert!(again.since >= down.since && again.last_error.is_none());
     assert!(server.requests().len() >= 5, "it came up before `rise` successes");
+    let fall = usize::try_from(health(OFTEN).fall).unwrap();
+    assert_eq!([first, down, again].map(|verdict| turn(&verdict)), [(1, 0), (fall, fall), (5, 0)]);
 }
 
 #[tokio::test]
