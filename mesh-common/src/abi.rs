@@ -6,11 +6,11 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
-use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, table::Bucket};
+use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, policy::Policy, table::Bucket};
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -214,8 +214,8 @@ pub const fn whole([first, second]: [u64; 2]) -> [u8; 16] {
 /// An element of the service table: one cache line. An entry whose key is zero is free.
 ///
 /// `id`, `base` and `size` do not change while the key stands, so that a reader never sees a half-changed service.
-/// `flags`, `scheduler`, `max_flows` and `reject` may: each lies within one aligned word, and any of the old
-/// makes sense with any of the new.
+/// `scheduler`, `max_flows` and `reject` may: each lies within one aligned word, and any of the old makes sense with any of
+/// the new; so do `flags` and `policy`, which share one.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -227,16 +227,18 @@ pub struct ServiceEntry {
     pub base: u32,
     /// How many slots the service owns.
     pub size: u32,
-    /// What is not plain about the service: bits of [`flag`]. Its packets take the whole way unless this is 0.
-    pub flags: u32,
     /// How new flows find their slots: one of [`crate::schedule`].
     pub scheduler: u32,
+    /// What is not plain about the service: bits of [`flag`]. Its packets take the whole way for any but [`flag::GUARDED`].
+    pub flags: u32,
+    /// Whom it serves, if it is guarded: the place of its policy, counted from 1; 0: nobody yet.
+    pub policy: u32,
     /// Flows that there may be at a time; 0: any number.
     pub max_flows: u32,
     /// 1 if senders are told where there is no backend.
     pub reject: u32,
     /// Reserved, zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 
 /// Places in the map of programs.
@@ -310,6 +312,8 @@ pub mod flag {
     pub const SCHEDULER: u32 = 2;
     /// There is a limit to flows.
     pub const CAPPED: u32 = 4;
+    /// Not every client is served: there is a policy.
+    pub const GUARDED: u32 = 8;
 }
 
 /// How packets reach a backend.
@@ -504,6 +508,38 @@ impl Layout {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.slots_at() + self.slots as u64 * 8
+    }
+}
+
+/// Where the parts of the `POLICIES` map begin, in bytes, and how many elements each has. Each part has two halves, of
+/// which packets read one: the policies of all services, by their ids, then all boundaries, then all indexes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyLayout {
+    /// Policies of each half: one for each id of a service.
+    pub policies: u32,
+    /// Boundaries of each half.
+    pub boundaries: u32,
+    /// Elements of the indexes of each half.
+    pub index: u32,
+}
+
+impl PolicyLayout {
+    /// Where the boundaries begin.
+    #[must_use]
+    pub const fn boundaries_at(&self) -> u64 {
+        2 * self.policies as u64 * size_of::<Policy>() as u64
+    }
+
+    /// Where the indexes begin.
+    #[must_use]
+    pub const fn index_at(&self) -> u64 {
+        self.boundaries_at() + 2 * self.boundaries as u64 * 16
+    }
+
+    /// Bytes of the whole map.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.index_at() + 2 * self.index as u64 * 4
     }
 }
 

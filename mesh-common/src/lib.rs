@@ -22,6 +22,7 @@ pub mod icmp;
 pub mod lifecycle;
 pub mod notes;
 pub mod outcome;
+pub mod policy;
 pub mod quic;
 pub mod reset;
 pub mod schedule;

@@ -94,6 +94,8 @@ outcomes! {
     Truncated = "truncated" => Pass,
     /// A service's packet whose length fields contradict the frame. Broken or hostile sender.
     BadLength = "bad_length" => Drop,
+    /// The service's guard does not let this client in. As many as it keeps out.
+    Denied = "denied" => Drop,
     /// The service has no backend to give. Never anything but 0 in production.
     NoBackend = "no_backend" => Drop,
     /// As before, and the sender was told so: by a reset, or by ICMP. As rare.
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (5, 21));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (6, 22));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{
     composition::{self, Portion, Rules},
     config::{self, Config, Forward, OnNoBackends, Quic, Scheduler, ServiceKey, Standing, Tracking},
     delivery::Delivery,
+    guard::Guard,
     health::{self, State, Verdict},
     maglev::Share,
     nexthop::{NextHop, Resolution},
@@ -85,6 +86,8 @@ pub struct Service {
     pub backends: BTreeMap<IpAddr, Backend>,
     /// How connection ids are read, and whose the server ids in them are.
     pub quic: Vec<Quic>,
+    /// Whom it serves, if not everybody.
+    pub guard: Option<Guard>,
 }
 
 impl Service {
@@ -184,6 +187,7 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         panic,
         backends,
         quic: service.quic.clone(),
+        guard: inputs.overrides.guard(service),
     }
 }
 

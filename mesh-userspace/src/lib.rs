@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod durations;
 pub mod events;
 pub mod flow_log;
+pub mod guard;
 pub mod headers;
 pub mod health;
 mod http;

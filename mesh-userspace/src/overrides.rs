@@ -9,10 +9,12 @@ mod file;
 pub use file::{OverridesFile, StateError};
 
 use crate::{
-    config::{Config, Group, Service, ServiceKey},
+    config::{Admittance, Config, Group, Service, ServiceKey},
+    guard::Guard,
     health,
 };
-use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+use ipnet::IpNet;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 /// Everything that the operator has ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,17 @@ pub struct Overrides {
     maintenance: BTreeMap<IpAddr, Maintenance>,
     /// Shares of groups instead of those that are configured.
     splits: BTreeMap<ServiceKey, BTreeMap<Group, u16>>,
+    /// What becomes of clients, by their prefixes.
+    clients: BTreeMap<ServiceKey, BTreeMap<IpNet, ClientOrder>>,
+}
+
+/// What is ordered about clients of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOrder {
+    /// What becomes of them.
+    pub admittance: Admittance,
+    /// When that is over; `None`: when somebody says so.
+    pub until: Option<SystemTime>,
 }
 
 /// What is ordered for a backend of a service.
@@ -78,6 +91,46 @@ impl Overrides {
         service.split.iter().map(share).collect()
     }
 
+    /// Whom a service serves, if not everybody: as it is configured, and what is ordered beside that or instead.
+    #[must_use]
+    pub fn guard(&self, service: &Service) -> Option<Guard> {
+        let ordered = self.ordered_clients(service.key());
+        let configured = service.guard.clone().or_else(|| (!ordered.is_empty()).then(Arc::default))?;
+        let ordered = ordered.iter().map(|(net, order)| (*net, order.admittance)).collect();
+        Some(Guard { configured, ordered })
+    }
+
+    /// What is ordered about clients of a service.
+    #[must_use]
+    pub fn ordered_clients(&self, service: ServiceKey) -> &BTreeMap<IpNet, ClientOrder> {
+        static NONE: BTreeMap<IpNet, ClientOrder> = BTreeMap::new();
+        self.clients.get(&service).unwrap_or(&NONE)
+    }
+
+    /// Orders what becomes of clients of a service, and answers whether that is different.
+    pub fn order_clients(&mut self, service: ServiceKey, net: IpNet, order: ClientOrder) -> bool {
+        self.clients.entry(service).or_default().insert(net, order) != Some(order)
+    }
+
+    /// Takes back what is ordered about clients, and answers whether there was anything.
+    pub fn forget_clients(&mut self, service: ServiceKey, net: IpNet) -> bool {
+        let ordered = self.clients.get_mut(&service);
+        let was_there = ordered.is_some_and(|ordered| ordered.remove(&net).is_some());
+        self.clients.retain(|_, ordered| !ordered.is_empty());
+        was_there
+    }
+
+    /// Takes back what is ordered about clients for a time that is over, and answers of which services.
+    pub fn expire_clients(&mut self, now: SystemTime) -> Vec<(ServiceKey, IpNet)> {
+        let mut over = Vec::new();
+        for (service, ordered) in &mut self.clients {
+            let gone = ordered.extract_if(.., |_, order| order.until.is_some_and(|until| until <= now));
+            over.extend(gone.map(|(net, _)| (*service, net)));
+        }
+        self.clients.retain(|_, ordered| !ordered.is_empty());
+        over
+    }
+
     /// Whether shares of a service's groups are ordered.
     #[must_use]
     pub fn has_split(&self, service: ServiceKey) -> bool {
@@ -131,7 +184,7 @@ impl Overrides {
     pub fn forget_missing(&mut self, config: &Config) -> bool {
         let sizes = |all: &Self| {
             let shares: usize = all.splits.values().map(BTreeMap::len).sum();
-            (all.backends.len(), all.maintenance.len(), shares)
+            (all.backends.len(), all.maintenance.len(), shares, all.clients.len())
         };
         let before = sizes(self);
         self.backends.retain(|key, _| {
@@ -144,6 +197,7 @@ impl Overrides {
             shares.retain(|group, _| service.is_some_and(|service| service.split.contains_key(group)));
             !shares.is_empty()
         });
+        self.clients.retain(|key, _| config.services.iter().any(|service| service.key() == *key));
         before != sizes(self)
     }
 }

@@ -3,14 +3,16 @@
 //! Invariant: the dataplane is changed here alone, and what is believed to be there changes with every op.
 
 use crate::{
-    config::{Config, Limits},
+    config::{Config, Limits, ServiceKey},
+    dataplane::kernel::Sizes,
     dataplane::{Actual, Dataplane, DataplaneError, Flow, Load, Op, abi_key, source_hash},
     desired::Desired,
+    guard::{Guard, Image, half_of, place},
     maglev::Tables,
     plan::{Circumstances, History, Lifetime, Plan, Rest, Sweep, keeps_record, plan},
 };
 use mesh_common::{
-    abi::BackendCounters,
+    abi::{BackendCounters, PolicyLayout, ServiceEntry},
     flow::{Ticks, state},
     hash, schedule,
 };
@@ -19,6 +21,17 @@ use std::{
     time::Instant,
 };
 use tracing::{debug, warn};
+
+/// The guards' policies, as they were written last.
+#[derive(Debug, Default)]
+struct Guards {
+    /// By the ids of services.
+    wanted: BTreeMap<u32, Guard>,
+    /// Where the services' policies stand.
+    places: BTreeMap<ServiceKey, u32>,
+    /// Why those that were wanted last are not there.
+    problem: Option<String>,
+}
 
 /// Keeps a dataplane as it should be.
 pub struct Reconciler<D> {
@@ -29,6 +42,7 @@ pub struct Reconciler<D> {
     history: History,
     rest: Rest,
     sweep: Sweep,
+    guards: Guards,
     /// Counters of a backend's id when the backend got it.
     baselines: BTreeMap<u32, BackendCounters>,
     problems: Vec<String>,
@@ -53,7 +67,8 @@ impl<D: Dataplane> Reconciler<D> {
         let history = History::new(&actual, now);
         let (tables, rest, sweep) = (Tables::default(), Rest::default(), Sweep::default());
         let (baselines, problems) = (BTreeMap::new(), Vec::new());
-        Ok(Self { dataplane, limits, actual, tables, history, rest, sweep, baselines, problems })
+        let guards = Guards::default();
+        Ok(Self { dataplane, limits, actual, tables, history, rest, sweep, guards, baselines, problems })
     }
 
     /// What the maps hold.
@@ -91,18 +106,30 @@ impl<D: Dataplane> Reconciler<D> {
     ///
     /// An op failed; those before it are done, and the next call goes on from there.
     pub fn reconcile(&mut self, desired: &Desired, now: Instant) -> Result<usize, DataplaneError> {
-        let (mut plan, mut ops) = (self.carry_out(desired, now)?, 0);
-        while plan.is_partial {
-            ops += plan.ops.len();
-            plan = self.carry_out(desired, now)?;
+        let (mut ops, mut plan) = self.carry_out_all(desired, now)?;
+        if self.write_guards(desired, now)? {
+            let (more, last) = self.carry_out_all(desired, now)?;
+            (ops, plan) = (ops + more, last);
         }
+        plan.problems.extend(self.guards.problem.clone());
         let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
         self.tables.retain(|base| bases.contains(&base));
         if self.problems != plan.problems {
             plan.problems.iter().for_each(|problem| warn!(problem, "could not make actual what is desired"));
             self.problems.clone_from(&plan.problems);
         }
-        Ok(ops + plan.ops.len())
+        Ok(ops)
+    }
+
+    /// Carries out plans until one is whole, and answers how many ops it took.
+    fn carry_out_all(&mut self, desired: &Desired, now: Instant) -> Result<(usize, Plan), DataplaneError> {
+        let mut plan = self.carry_out(desired, now)?;
+        let mut ops = plan.ops.len();
+        while plan.is_partial {
+            plan = self.carry_out(desired, now)?;
+            ops += plan.ops.len();
+        }
+        Ok((ops, plan))
     }
 
     fn carry_out(&mut self, desired: &Desired, now: Instant) -> Result<Plan, DataplaneError> {
@@ -114,6 +141,50 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(plan)
     }
 
+    /// Writes the policies of guarded services, if they are others than before, and answers whether they were: their
+    /// services are to be told where. One half of the map is written while packets read the other.
+    fn write_guards(&mut self, desired: &Desired, now: Instant) -> Result<bool, DataplaneError> {
+        let guarded = desired.services.iter().filter_map(|(key, service)| {
+            let entry = self.actual.services.get(&abi_key(*key))?;
+            Some((*key, entry.id, service.guard.as_ref()?))
+        });
+        let guarded: Vec<(ServiceKey, u32, &Guard)> = guarded.collect();
+        let wanted: BTreeMap<u32, Guard> =
+            guarded.iter().map(|(_, id, guard)| (*id, (*guard).clone())).collect();
+        if wanted == self.guards.wanted {
+            return Ok(false);
+        }
+        let layout = Sizes::from(self.limits).policies();
+        let half = self.free_half(layout, now)?;
+        let image = Image::new(&wanted, half, layout);
+        self.guards.wanted = wanted;
+        self.guards.problem = image.excess(layout, self.limits.prefixes);
+        if self.guards.problem.is_some() {
+            return Ok(false);
+        }
+        self.dataplane.apply(&Op::Grace)?;
+        self.dataplane.write_policies(half, &image)?;
+        self.guards.places = guarded.iter().map(|(key, id, _)| (*key, place(*id, half, layout))).collect();
+        self.rest.forget();
+        Ok(true)
+    }
+
+    /// The half of the policies' map that no service is told of.
+    fn free_half(&mut self, layout: PolicyLayout, now: Instant) -> Result<u32, DataplaneError> {
+        let guarded = self.actual.services.values().filter(|entry| entry.policy != 0);
+        let in_half = |half| guarded.clone().filter(move |entry| half_of(entry.policy, layout) == half);
+        if in_half(1).next().is_none() {
+            return Ok(u32::from(in_half(0).next().is_some()));
+        }
+        // An agent was killed between telling the one and the other: those that it did not come to serve nobody until they
+        // are told.
+        let untold: Vec<ServiceEntry> = in_half(0).copied().collect();
+        for entry in untold {
+            self.apply(&Op::AddService(ServiceEntry { policy: 0, ..entry }), now)?;
+        }
+        Ok(0)
+    }
+
     /// What the maps would hold if something else were desired. Nothing is changed.
     #[must_use]
     pub fn prospect(&self, desired: &Desired, now: Instant) -> Actual {
@@ -123,11 +194,12 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn plan(&self, desired: &Desired, now: Instant) -> Plan {
-        let Self { limits, tables, history, rest, sweep, .. } = self;
+        let Self { limits, tables, history, rest, sweep, guards, .. } = self;
         let circumstances = Circumstances {
             services: limits.services,
             backends: limits.backends,
             tables,
+            policies: &guards.places,
             history,
             rest,
             sweep,
@@ -259,6 +331,7 @@ impl<D: Dataplane> Reconciler<D> {
         warn!("the maps were changed by somebody else, making them right again");
         self.history = History::new(&actual, now);
         self.rest.forget();
+        self.guards = Guards::default();
         self.actual = actual;
         Ok(())
     }
@@ -290,6 +363,7 @@ mod tests {
         overrides::Overrides,
         performance::Factors,
     };
+    use mesh_common::abi::flag;
     use mesh_common::slot::Phase;
     use std::time::Duration;
 
@@ -363,6 +437,9 @@ mod tests {
                 self.1 = true;
                 self.0.apply(op)
             }
+            fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError> {
+                self.0.write_policies(half, image)
+            }
             fn counters(&self, id: u32) -> Result<BackendCounters, DataplaneError> {
                 self.0.counters(id)
             }
@@ -398,6 +475,81 @@ mod tests {
         assert_eq!(reconciler.reconcile(&wish(&config), now).unwrap(), 0);
         reconciler.reread(now).unwrap();
         assert_eq!(reconciler.reconcile(&wish(&config), now).unwrap(), ops);
+    }
+
+    /// The reconciler's places of guarded services, which their entries name.
+    fn places(reconciler: &Reconciler<Memory>) -> Vec<(u32, u32)> {
+        let entries = reconciler.actual().services.values();
+        entries.map(|entry| (entry.flags & flag::GUARDED, entry.policy)).collect()
+    }
+
+    #[test]
+    fn policies_are_written_into_the_half_that_nobody_reads() {
+        let now = Instant::now();
+        let guarded = |prefix: &str| with(&format!("guard = {{ deny = [\"{prefix}\"] }}"));
+        let (first, second) = (guarded("192.0.2.0/24"), guarded("198.51.100.0/24"));
+        let limits = first.limits;
+        let layout = Sizes::from(limits).policies();
+        let mut reconciler = Reconciler::new(Memory::new(limits.slots), limits, now).unwrap();
+        reconciler.reconcile(&wish(&first), now).unwrap();
+        let id = reconciler.actual().services.values().next().unwrap().id;
+        assert_eq!(places(&reconciler), [(flag::GUARDED, place(id, 0, layout))]);
+        let before = reconciler.dataplane().policies[&0].clone();
+        reconciler.reconcile(&wish(&second), now).unwrap();
+        assert_eq!(places(&reconciler), [(flag::GUARDED, place(id, 1, layout))]);
+        assert_eq!(reconciler.dataplane().policies[&0], before);
+        assert_ne!(reconciler.dataplane().policies[&1].boundaries, before.boundaries);
+        assert_eq!(reconciler.reconcile(&wish(&second), now).unwrap(), 0, "nothing is new");
+        // The next agent takes the other half, too.
+        let mut memory = Memory::new(limits.slots);
+        memory.actual = reconciler.actual().clone();
+        let mut next = Reconciler::new(memory, limits, now).unwrap();
+        next.reconcile(&wish(&second), now).unwrap();
+        assert_eq!(places(&next), [(flag::GUARDED, place(id, 0, layout))]);
+        next.reconcile(&wish(&with("")), now).unwrap();
+        assert_eq!(places(&next), [(0, 0)]);
+    }
+
+    #[test]
+    fn an_agent_that_was_killed_between_the_halves_leaves_nobody_unguarded() {
+        let now = Instant::now();
+        let config = with("guard = { deny = [\"192.0.2.0/24\"] }");
+        let layout = Sizes::from(config.limits).policies();
+        let mut reconciler = Reconciler::new(Memory::new(config.limits.slots), config.limits, now).unwrap();
+        reconciler.reconcile(&wish(&config), now).unwrap();
+        let mut memory = Memory::new(config.limits.slots);
+        memory.actual = reconciler.actual().clone();
+        let (key, entry) =
+            reconciler.actual().services.iter().next().map(|(key, entry)| (*key, *entry)).unwrap();
+        // Another service, of which the agent had told the other half.
+        let other = mesh_common::abi::ServiceKey::v4([192, 0, 2, 77], [0, 80], 6);
+        let told =
+            ServiceEntry { key: other, id: entry.id + 1, policy: place(entry.id + 1, 1, layout), ..entry };
+        memory.actual.services.insert(other, told);
+        memory.actual.vips.insert("192.0.2.77/32".parse().unwrap());
+        let mut next = Reconciler::new(memory, config.limits, now).unwrap();
+        assert_eq!(next.free_half(layout, now).unwrap(), 0);
+        assert_eq!(next.actual().services[&key].policy, 0);
+        assert_eq!(next.actual().services[&other], told);
+    }
+
+    #[test]
+    fn prefixes_that_do_not_fit_are_a_problem_and_what_stood_stays() {
+        let now = Instant::now();
+        let mut few = with("guard = { deny = [\"192.0.2.0/24\"] }");
+        let mut many = with("guard = { deny = [\"192.0.2.0/28\", \"192.0.2.64/28\", \"192.0.2.128/28\"] }");
+        (few.limits.prefixes, many.limits.prefixes) = (2, 2);
+        let mut reconciler = Reconciler::new(Memory::new(few.limits.slots), few.limits, now).unwrap();
+        reconciler.reconcile(&wish(&few), now).unwrap();
+        let before = places(&reconciler);
+        for _ in 0..2 {
+            reconciler.reconcile(&wish(&many), now).unwrap();
+            assert_eq!(places(&reconciler), before);
+            let [problem] = reconciler.problems() else { panic!("{:?}", reconciler.problems()) };
+            assert!(problem.starts_with("guards have more than 2 prefixes, about 3"), "{problem}");
+        }
+        reconciler.reconcile(&wish(&few), now).unwrap();
+        assert_eq!(reconciler.problems(), [""; 0]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod composition;
 mod definitions;
 #[path = "config_errors/discovery.rs"]
 mod discovery;
+#[path = "config_errors/guard.rs"]
+mod guard;
 #[path = "config_errors/health.rs"]
 mod health;
 #[path = "config_errors/include.rs"]

@@ -25,6 +25,7 @@ use mesh_userspace::config::{Protocol, ServiceKey};
 use mesh_userspace::dataplane::kernel::{Choices, Kernel, Pins, Sizes};
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key, backend_entry};
 use mesh_userspace::delivery::Delivery;
+use mesh_userspace::guard::{Guard, Image, place};
 use mesh_userspace::nexthop::NextHop;
 use run::{moved, run};
 
@@ -35,12 +36,14 @@ pub const INGRESS: u32 = 1;
 pub const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 /// How large the maps of every lab are.
-pub const SIZES: Sizes = Sizes { services: 64, backends: 64, slots: 4096, rules: 1024, flows: 4096 };
+pub const SIZES: Sizes =
+    Sizes { services: 64, backends: 64, slots: 4096, rules: 1024, flows: 4096, prefixes: 1024 };
 
 /// The balancer's program and maps.
 pub struct Lab {
     /// The dataplane.
     pub kernel: Kernel,
+    sizes: Sizes,
     pins: Pins,
     bpffs: BpfFs,
 }
@@ -62,7 +65,7 @@ impl Lab {
         let choices = choose(&bpffs.path())?;
         let pins = Pins::open(&bpffs.path().join("meshlb"))?;
         let kernel = Kernel::load(pins.clone(), sizes, &choices)?;
-        Ok(Self { kernel, pins, bpffs })
+        Ok(Self { kernel, sizes, pins, bpffs })
     }
 
     /// Loads the program anew over the maps that are there, as an agent does that starts again.
@@ -88,6 +91,23 @@ impl Lab {
         let flags = scheduled | if max_flows == 0 { 0 } else { flag::CAPPED };
         self.kernel.apply(&Op::AddService(ServiceEntry { flags, scheduler, max_flows, ..*entry }))?;
         Ok(())
+    }
+
+    /// Has standing services serve whom their guards say; packets read this half from now on.
+    pub fn guard(&mut self, guards: &[(ServiceKey, Guard)], half: u32) -> Result<()> {
+        let (actual, layout) = (self.kernel.read()?, self.sizes.policies());
+        let entry = |key: &ServiceKey| {
+            actual.services.get(&abi_key(*key)).copied().context("there is no such service")
+        };
+        let guarded: Vec<_> =
+            guards.iter().map(|(key, guard)| Ok((entry(key)?, guard.clone()))).collect::<Result<_>>()?;
+        let by_id = guarded.iter().map(|(entry, guard)| (entry.id, guard.clone())).collect();
+        self.kernel.write_policies(half, &Image::new(&by_id, half, layout))?;
+        for (entry, _) in guarded {
+            let (flags, policy) = (entry.flags | flag::GUARDED, place(entry.id, half, layout));
+            self.kernel.apply(&Op::AddService(ServiceEntry { flags, policy, ..entry }))?;
+        }
+        self.route()
     }
 
     /// Has a standing service tell senders where there is no backend.

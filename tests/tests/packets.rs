@@ -31,6 +31,8 @@ mod fragments;
 mod frame;
 #[path = "packets/garbage.rs"]
 mod garbage;
+#[path = "packets/guard.rs"]
+mod guard;
 #[path = "packets/histories.rs"]
 mod histories;
 #[path = "packets/history.rs"]

@@ -20,6 +20,7 @@ mod extensions;
 mod flows;
 mod forward;
 mod fragments;
+mod guard;
 mod icmp;
 mod journey;
 mod maps;
@@ -52,6 +53,7 @@ fn meshlb(context: XdpContext) -> u32 {
     }
     match plain::run(Packet::new(&context)) {
         Some(End::Sent(sent)) => return action(sent),
+        Some(End::Denied) => return end(Outcome::Denied),
         Some(End::Chosen) => maps::call::<{ programs::DELIVER }>(&context),
         None => maps::call::<{ programs::WHOLE }>(&context),
     }

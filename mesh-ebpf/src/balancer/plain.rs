@@ -3,18 +3,18 @@
 //! A packet is plain when it is untagged, IPv4 without options or fragments or IPv6 without extension headers, TCP or UDP,
 //! for a service that stands in the exact table and asks for nothing special, and when it can be sent. `None` means that
 //! it is not, or that something about it is odd: then nothing was counted and the packet is as it came, and the whole
-//! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent". Tunnels in UDP are left to the
+//! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent", and "denied". Tunnels in UDP are left to the
 //! last step of the whole way ([`crate::deliver`]): their headers would cost the others registers.
 
 use crate::{
     choose::{Choice, owned, owner, tracked},
     client::{Client, Client4, Client6},
-    forward, journey, maps,
+    forward, guard, journey, maps,
     parse::{self, Flow, IP, Transport, behind_ip},
     tables::Tables,
 };
 use mesh_common::{
-    abi::{ServiceKey, protocol, whole},
+    abi::{ServiceKey, flag, protocol, whole},
     outcome::Outcome,
 };
 use mesh_ebpf::{
@@ -26,6 +26,8 @@ use mesh_ebpf::{
 pub(crate) enum End {
     /// It was sent to its backend.
     Sent(Outcome),
+    /// Its service does not serve its client.
+    Denied,
     /// Its backend is noted, and gets it wrapped in more than an outer IP header.
     Chosen,
 }
@@ -53,7 +55,10 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<En
     if flow.length < flow.headers || IP + usize::from(flow.length) > packet.linear_length() {
         return None;
     }
-    let service = tables.service(flow.service).filter(|service| service.flags == 0)?;
+    let service = tables.service(flow.service).filter(|service| service.flags & !flag::GUARDED == 0)?;
+    if guard::denies(service, &flow.client) {
+        return Some(End::Denied);
+    }
     let hash = flow.client.hash();
     let slot = tables.slot(service, hash)?;
     let Some(owner) = owner(tables, flow, service.id, slot, hash) else {

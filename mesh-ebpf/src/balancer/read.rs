@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Client4, Client6},
-    echo, fragments, journey, maps, notes,
+    echo, fragments, guard, journey, maps, notes,
     parse::{self, Flow, IP, Ip},
     tables::Tables,
     vlan, wide,
@@ -81,6 +81,9 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
     journey::note(journey, &flow);
     journey.rejects = u8::from(service.reject != 0);
     notes::journey(step::SERVICE, journey);
+    if guard::denies(service, &flow.client) {
+        return Err(Outcome::Denied);
+    }
     let goes_by_id = service.flags & flag::QUIC != 0 && flow.signs == Signs::DATAGRAM;
     Ok(if goes_by_id { programs::QUIC } else { programs::CHOOSE })
 }

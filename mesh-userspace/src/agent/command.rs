@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -13,14 +14,14 @@ use super::explain::{Bench, Case};
 use super::flows::{FlowFilter, FlowKey};
 use super::trace::{Admission, Names, Wanted};
 use crate::api::types::{
-    BackendView, DrainProgress, Explanation, FlowCount, FlowView, MaintenanceReport, OrderReport,
+    BackendView, DrainProgress, Explanation, FlowCount, FlowView, GuardView, MaintenanceReport, OrderReport,
     ReloadReport, ServiceView, SplitReport, Status,
 };
 use crate::dataplane::kernel::Tracer;
 use crate::events::{self, Event};
 use crate::health::Report;
 use crate::metrics::Snapshot;
-use crate::overrides::Maintenance;
+use crate::overrides::{ClientOrder, Maintenance};
 
 /// A question or an order to the agent's loop, with the way back for the answer.
 #[derive(Debug)]
@@ -117,6 +118,19 @@ pub enum Command {
         shares: Option<BTreeMap<String, u16>>,
         /// The way back.
         reply: oneshot::Sender<Result<SplitReport, CommandError>>,
+    },
+    /// Whom guarded services serve.
+    Guards(oneshot::Sender<Vec<GuardView>>),
+    /// Let clients of a service in, or keep them out, or neither any more.
+    Guard {
+        /// Name of the service.
+        service: String,
+        /// Which clients.
+        clients: IpNet,
+        /// What becomes of them; `None`: what the configuration says.
+        order: Option<ClientOrder>,
+        /// The way back.
+        reply: oneshot::Sender<Result<GuardView, CommandError>>,
     },
     /// Begin or end work on a host.
     Maintain {

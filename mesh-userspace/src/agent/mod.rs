@@ -10,6 +10,7 @@ pub mod explain;
 mod finding;
 mod fleet;
 pub mod flows;
+mod guarding;
 mod inputs;
 mod log_flows;
 mod measure;

@@ -235,7 +235,7 @@ impl Agent {
         if now.saturating_duration_since(self.touched) >= SILENCE {
             self.reread(now);
         }
-        let expired = self.end_maintenance_in_time();
+        let expired = self.end_maintenance_in_time() | self.end_client_orders_in_time();
         let is_due = self.reconciler.is_due(now) || !self.correlator.incidents().is_empty();
         let has_news = self.measure(now);
         if self.failed || expired || has_news || self.desired.is_starting() || is_due {
@@ -400,6 +400,10 @@ impl Agent {
                 answer(reply, self.order(&service, backend, order));
             }
             Command::Split { service, shares, reply } => answer(reply, self.split(&service, shares)),
+            Command::Guards(reply) => answer(reply, self.guard_views()),
+            Command::Guard { service, clients, order, reply } => {
+                answer(reply, self.guard(&service, clients, order));
+            }
             Command::Maintain { backend, work, reply } => answer(reply, self.maintain(backend, work)),
             Command::DrainProgress { service, backend, reply } => {
                 answer(reply, self.drain_progress(&service, backend));

@@ -7,15 +7,17 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
 use super::client_error::ClientError;
 use super::types::{
-    BackendView, DrainProgress, Explanation, FlowCount, FlowView, HeartbeatReport, MaintenanceReport,
-    OrderReport, ReloadReport, ServiceView, SplitReport, Status, TraceLine,
+    BackendView, DrainProgress, Explanation, FlowCount, FlowView, GuardView, HeartbeatReport,
+    MaintenanceReport, OrderReport, ReloadReport, ServiceView, SplitReport, Status, TraceLine,
 };
 use crate::agent::flows::{FlowFilter, FlowKey};
+use crate::config::Admittance;
 use crate::events::Event;
 
 /// Longer than the agent lets its loop take for a reload, so that its own answer arrives.
@@ -221,6 +223,39 @@ impl Client {
         let failing = failing.map(|reason| ("failing", reason));
         let query = failing.into_iter().chain(load.map(|load| ("load", load.to_string())));
         self.about(Method::POST, service, backend, "heartbeat", query).await
+    }
+
+    /// Whom guarded services serve.
+    ///
+    /// # Errors
+    /// When the agent does not answer or refuses.
+    pub async fn guards(&self) -> Result<Vec<GuardView>, ClientError> {
+        self.send(Method::GET, &["guards"], None).await
+    }
+
+    /// Lets clients of a service in, or keeps them out, for a while or until that is taken back.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or knows no such service.
+    pub async fn guard(
+        &self,
+        service: &str,
+        clients: IpNet,
+        admittance: Admittance,
+        lasting: Option<Duration>,
+    ) -> Result<GuardView, ClientError> {
+        let seconds = lasting.map(|lasting| ("seconds", lasting.as_secs().to_string()));
+        let query = [("clients", clients.to_string()), ("admittance", admittance.to_string())];
+        self.send(Method::POST, &["services", service, "guard"], query.into_iter().chain(seconds)).await
+    }
+
+    /// Treats clients of a service as configured again.
+    ///
+    /// # Errors
+    /// When the agent does not answer, knows no such service, or nothing is ordered about these clients.
+    pub async fn forget_clients(&self, service: &str, clients: IpNet) -> Result<GuardView, ClientError> {
+        let query = [("clients", clients.to_string())];
+        self.send(Method::DELETE, &["services", service, "guard"], query).await
     }
 
     /// Begins work on a host, for a while or until it is ended.

@@ -25,17 +25,18 @@ use super::probes;
 use super::socket::ApiSocket;
 use super::trace;
 use super::types::{
-    BackendView, DrainProgress, FlowCount, FlowView, HeartbeatReport, MaintenanceReport, OrderReport,
-    ReloadReport, ServiceView, SplitReport, Status,
+    BackendView, DrainProgress, FlowCount, FlowView, GuardView, HeartbeatReport, MaintenanceReport,
+    OrderReport, ReloadReport, ServiceView, SplitReport, Status,
 };
 use super::{DEFAULT_EVENTS, DEFAULT_FLOWS, MAX_FLOWS};
 use crate::agent::Command;
 use crate::agent::command::Order;
 use crate::agent::flows::{FlowFilter, FlowKey, FlowState};
+use crate::config::Admittance;
 use crate::events::{Event, Question};
 use crate::health::{self, MOST_LOAD, Report};
 use crate::nearest;
-use crate::overrides::Maintenance;
+use crate::overrides::{ClientOrder, Maintenance};
 
 /// Answers under way get this long to finish when the agent stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -83,6 +84,8 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/services/{service}/backends/{address}/weight", post(weight))
         .route("/v1/services/{service}/backends/{address}/heartbeat", post(heartbeat))
         .route("/v1/services/{service}/split", post(split).delete(reset_split))
+        .route("/v1/guards", get(guards))
+        .route("/v1/services/{service}/guard", post(guard).delete(forget_clients))
         .route("/v1/maintenance/{address}", post(begin_maintenance).delete(end_maintenance))
         .merge(probes::routes())
         .fallback(no_such_path)
@@ -305,6 +308,57 @@ async fn heartbeat(
     Ok(Json(HeartbeatReport { service: name, backend: backend.to_string(), failing, load }))
 }
 
+/// The time in so many seconds.
+fn after(seconds: u64) -> Result<SystemTime, Failure> {
+    let end = SystemTime::now().checked_add(Duration::from_secs(seconds));
+    end.ok_or_else(|| Failure::bad_request("no order lasts so long"))
+}
+
+async fn guards(State(agent): State<AgentHandle>) -> Answer<Vec<GuardView>> {
+    agent.ask(Command::Guards).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct GuardQuery {
+    clients: IpNet,
+    #[serde(default)]
+    admittance: Option<Admittance>,
+    /// How long. Seconds.
+    seconds: Option<u64>,
+}
+
+async fn guard(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<GuardQuery>, QueryRejection>,
+) -> Answer<GuardView> {
+    let Query(GuardQuery { clients, admittance, seconds }) = query?;
+    let admittance = admittance.unwrap_or(Admittance::Deny);
+    let order = ClientOrder { admittance, until: seconds.map(after).transpose()? };
+    order_clients(&agent, path, clients, Some(order)).await
+}
+
+async fn forget_clients(
+    State(agent): State<AgentHandle>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<GuardQuery>, QueryRejection>,
+) -> Answer<GuardView> {
+    let Query(GuardQuery { clients, .. }) = query?;
+    order_clients(&agent, path, clients, None).await
+}
+
+async fn order_clients(
+    agent: &AgentHandle,
+    path: Result<Path<String>, PathRejection>,
+    clients: IpNet,
+    order: Option<ClientOrder>,
+) -> Answer<GuardView> {
+    let Path(service) = path?;
+    // Bits behind the prefix say nothing.
+    let clients = clients.trunc();
+    Ok(Json(agent.ask(|reply| Command::Guard { service, clients, order, reply }).await??))
+}
+
 #[derive(Deserialize)]
 struct MaintenanceQuery {
     #[serde(default)]
@@ -319,11 +373,7 @@ async fn begin_maintenance(
     query: Result<Query<MaintenanceQuery>, QueryRejection>,
 ) -> Answer<MaintenanceReport> {
     let Query(MaintenanceQuery { reason, seconds }) = query?;
-    let end = |seconds| {
-        let end = SystemTime::now().checked_add(Duration::from_secs(seconds));
-        end.ok_or_else(|| Failure::bad_request("maintenance does not last so long"))
-    };
-    let work = Maintenance { reason: short(reason)?, until: seconds.map(end).transpose()? };
+    let work = Maintenance { reason: short(reason)?, until: seconds.map(after).transpose()? };
     maintain(&agent, path, Some(work)).await
 }
 

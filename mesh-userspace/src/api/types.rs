@@ -12,9 +12,9 @@ mod explain;
 mod trace;
 
 pub use explain::{
-    BackendSlots, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedRecord, ExplainedService,
-    ExplainedSlot, Explanation, NotChosen, PacketView, PickView, Prospect, ProspectiveFlow, RecordView,
-    StepView,
+    BackendSlots, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedGuard, ExplainedRecord,
+    ExplainedService, ExplainedSlot, Explanation, NotChosen, PacketView, PickView, Prospect, ProspectiveFlow,
+    RecordView, StepView,
 };
 
 pub use trace::{TraceLine, TraceView};
@@ -472,6 +472,36 @@ pub struct SplitReport {
     pub is_configured_split: bool,
     /// Why this will not survive a restart of the agent; none when it will.
     pub forgotten: Option<String>,
+}
+
+/// Whom a service serves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuardView {
+    /// Name of the service.
+    pub service: String,
+    /// What becomes of clients that are in no prefix: `allow` or `deny`.
+    pub others: String,
+    /// Prefixes in the configuration, and in files that it names.
+    pub configured: u64,
+    /// What is ordered beside those, or instead.
+    pub ordered: Vec<ClientOrderView>,
+    /// Why the orders do not survive the agent; none if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<String>,
+}
+
+/// What is ordered about clients.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientOrderView {
+    /// Whom it is about.
+    pub prefix: String,
+    /// What becomes of them: `allow` or `deny`.
+    pub admittance: String,
+    /// How long that lasts yet; none: until it is taken back. Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_seconds: Option<f64>,
 }
 
 /// What maintenance of a host means now.

@@ -164,6 +164,9 @@ pub enum Ask {
         #[arg(long)]
         reset: bool,
     },
+    /// Say whom services serve: keep clients out, or let them in.
+    #[command(subcommand)]
+    Guard(GuardCommand),
     /// Drain all backends of a host, for a while or until it is ended. Survives restarts.
     Maintenance(MaintenanceArgs),
     /// Report that a backend is well, or why it is not, to a service of kind = "heartbeat".
@@ -215,18 +218,26 @@ impl FromStr for Abbreviated {
     }
 }
 
-/// Which flows, and whether they are counted.
-#[derive(Debug, clap::Args)]
-pub struct FlowsArgs {
+/// Whose flows or packets.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Whose {
     /// Only of this service.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
     /// Only from this client, or from clients in this prefix.
     #[arg(long, value_name = "ADDR|PREFIX", value_parser = parse_vip)]
     pub client: Option<IpNet>,
-    /// Only kept at this backend.
+    /// Only at this backend.
     #[arg(long, value_name = "ADDR")]
     pub backend: Option<Abbreviated>,
+}
+
+/// Which flows, and whether they are counted.
+#[derive(Debug, clap::Args)]
+pub struct FlowsArgs {
+    /// Whose.
+    #[command(flatten)]
+    pub of: Whose,
     /// Only in this state.
     #[arg(long, value_enum)]
     pub state: Option<FlowState>,
@@ -241,15 +252,9 @@ pub struct FlowsArgs {
 /// Which packets are shown, and for how long.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct TraceArgs {
-    /// Only of this service.
-    #[arg(long, value_name = "NAME")]
-    pub service: Option<String>,
-    /// Only from this client, or from clients in this prefix.
-    #[arg(long, value_name = "ADDR|PREFIX", value_parser = parse_vip)]
-    pub client: Option<IpNet>,
-    /// Only to this backend.
-    #[arg(long, value_name = "ADDR")]
-    pub backend: Option<Abbreviated>,
+    /// Whose.
+    #[command(flatten)]
+    pub of: Whose,
     /// Only with these outcomes, such as no_backend,too_big.
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = parse_outcome)]
     pub outcome: Vec<Outcome>,
@@ -363,6 +368,38 @@ pub struct EventsArgs {
     /// Go on with what happens from now on, until interrupted; with -o json, an object a line.
     #[arg(long, short)]
     pub follow: bool,
+}
+
+/// What is done with guards.
+#[derive(Debug, Subcommand)]
+pub enum GuardCommand {
+    /// List whom guarded services serve.
+    List {
+        /// Only this service.
+        service: Option<String>,
+    },
+    /// Keep clients out of a service, for a while or until it is taken back. Survives restarts and reloads.
+    Add {
+        /// Name of the service; its beginning will do.
+        service: String,
+        /// The client, or the prefix that clients are in.
+        #[arg(value_name = "ADDR|PREFIX", value_parser = parse_vip)]
+        clients: IpNet,
+        /// Let them in instead, whatever shorter prefixes say.
+        #[arg(long)]
+        allow: bool,
+        /// Until this has passed, such as 2h; without it, until it is taken back.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+        lasting: Option<Duration>,
+    },
+    /// Treat clients as configured again.
+    Del {
+        /// Name of the service; its beginning will do.
+        service: String,
+        /// As it was added.
+        #[arg(value_name = "ADDR|PREFIX", value_parser = parse_vip)]
+        clients: IpNet,
+    },
 }
 
 /// Work on a host.
@@ -512,6 +549,11 @@ mod tests {
             "meshlb split web canary=20",
             "meshlb split web canary=20 stable=80",
             "meshlb split web --reset",
+            "meshlb guard list",
+            "meshlb guard list web",
+            "meshlb guard add web 198.51.100.7 --for 2h",
+            "meshlb guard add web 2001:db8::/32 --allow",
+            "meshlb guard del web 198.51.100.7",
             "meshlb maintenance 10.0.0.1 --for 2h --reason disk",
             "meshlb maintenance fd00::1 --end",
             "meshlb heartbeat web 10.0.0.1",
@@ -553,6 +595,8 @@ mod tests {
             ("meshlb split web =5", ErrorKind::ValueValidation),
             ("meshlb split web canary=65536", ErrorKind::ValueValidation),
             ("meshlb split web canary=5 --reset", ErrorKind::ArgumentConflict),
+            ("meshlb guard add web", ErrorKind::MissingRequiredArgument),
+            ("meshlb guard add web 198.51.100.7/24", ErrorKind::ValueValidation),
             ("meshlb maintenance web", ErrorKind::ValueValidation),
             ("meshlb maintenance 10.0.0.1 --end --for 2h", ErrorKind::ArgumentConflict),
             ("meshlb heartbeat web", ErrorKind::MissingRequiredArgument),

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::args::{Ask, DrainArgs, FlowsArgs, MaintenanceArgs, Weight};
+use super::args::{Ask, DrainArgs, FlowsArgs, GuardCommand, MaintenanceArgs, Weight};
 use super::error::CliError;
 use super::output::Output;
 use super::{connect, drain, events, explain, names, screens, top, trace};
 use crate::agent::flows::FlowFilter;
 use crate::api::Client;
+use crate::config::Admittance;
 
 /// Asks the agent at `socket` and prints its answer.
 pub(super) async fn ask<W: Write>(
@@ -59,6 +60,7 @@ pub(super) async fn ask<W: Write>(
             };
             output.show(&report, screens::split)
         }
+        Ask::Guard(command) => guard(&agent, command, output).await,
         Ask::Maintenance(MaintenanceArgs { backend, lasting, reason, end }) => {
             let backend = names::address(&agent, None, &backend).await?;
             let report = if end {
@@ -76,14 +78,37 @@ pub(super) async fn ask<W: Write>(
 }
 
 async fn flows<W: Write>(agent: &Client, args: FlowsArgs, output: &mut Output<W>) -> Result<(), CliError> {
-    let FlowsArgs { service, client, backend, state, by, limit } = args;
-    let service = names::service_if_any(agent, service.as_deref()).await?;
-    let backend = names::address_if_any(agent, service.as_deref(), backend.as_ref()).await?;
-    let filter = FlowFilter { service, client, backend, state };
+    let FlowsArgs { of, state, by, limit } = args;
+    let (service, backend) = names::whose(agent, &of).await?;
+    let filter = FlowFilter { service, client: of.client, backend, state };
     match by {
         None => output.show(&agent.flows(&filter, limit).await?, |list| screens::flows(list)),
         Some(by) => {
             output.show(&agent.flow_counts(&filter, by, limit).await?, |list| screens::counts(list, by))
+        }
+    }
+}
+
+async fn guard<W: Write>(
+    agent: &Client,
+    command: GuardCommand,
+    output: &mut Output<W>,
+) -> Result<(), CliError> {
+    match command {
+        GuardCommand::List { service } => {
+            let service = names::service_if_any(agent, service.as_deref()).await?;
+            let mut guards = agent.guards().await?;
+            guards.retain(|guard| service.as_ref().is_none_or(|name| guard.service == *name));
+            output.show(&guards, |guards| screens::guards(guards))
+        }
+        GuardCommand::Add { service, clients, allow, lasting } => {
+            let service = names::service(agent, &service).await?;
+            let admittance = if allow { Admittance::Allow } else { Admittance::Deny };
+            output.show(&agent.guard(&service, clients, admittance, lasting).await?, screens::guard)
+        }
+        GuardCommand::Del { service, clients } => {
+            let service = names::service(agent, &service).await?;
+            output.show(&agent.forget_clients(&service, clients).await?, screens::guard)
         }
     }
 }

@@ -51,6 +51,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("weight", &["meshlb weight web 10.0.1.11 50", "meshlb weight web 10.0.1.11 config"]),
     ("split", &["meshlb split web canary=20", "meshlb split web --reset"]),
     (
+        "guard",
+        &[
+            "meshlb guard add web 198.51.100.7 --for 2h",
+            "meshlb guard list",
+            "meshlb guard del web 198.51.100.7",
+        ],
+    ),
+    (
         "maintenance",
         &["meshlb maintenance 10.0.1.11 --for 2h --reason disk", "meshlb maintenance 10.0.1.11 --end"],
     ),

@@ -31,7 +31,7 @@ use clap::FromArgMatches as _;
 
 pub use args::{
     Abbreviated, Args, Ask, BackendArgs, BundleArgs, Command, DecapArgs, ExplainArgs, FlowsArgs, Format,
-    PreflightArgs, TraceArgs,
+    PreflightArgs, TraceArgs, Whose,
 };
 pub use error::CliError;
 pub use explain::PacketError;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::args::{Abbreviated, BackendArgs};
+use super::args::{Abbreviated, BackendArgs, Whose};
 use super::error::CliError;
 use crate::api::Client;
 
@@ -71,16 +71,14 @@ pub(super) async fn service_if_any(agent: &Client, given: Option<&str>) -> Resul
     }
 }
 
-/// An option's value, if it was given.
-pub(super) async fn address_if_any(
-    agent: &Client,
-    service: Option<&str>,
-    given: Option<&Abbreviated>,
-) -> Result<Option<IpAddr>, CliError> {
-    match given {
-        Some(given) => address(agent, service, given).await.map(Some),
-        None => Ok(None),
-    }
+/// The service and the backend that are meant, if they were given.
+pub(super) async fn whose(agent: &Client, of: &Whose) -> Result<(Option<String>, Option<IpAddr>), CliError> {
+    let service = service_if_any(agent, of.service.as_deref()).await?;
+    let backend = match &of.backend {
+        Some(given) => Some(address(agent, service.as_deref(), given).await?),
+        None => None,
+    };
+    Ok((service, backend))
 }
 
 /// Whether an address ends with these whole parts.

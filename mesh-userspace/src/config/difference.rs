@@ -121,6 +121,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         backends: _,
         discovery,
         quic,
+        guard,
     } = old;
     let settings = [
         shown("name", name, &new.name),
@@ -143,6 +144,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         hidden("performance", *performance == new.performance),
         hidden("discovery", *discovery == new.discovery),
         hidden("quic", *quic == new.quic),
+        hidden("guard", *guard == new.guard),
     ];
     let health = health(probes.as_ref(), new.health.as_ref());
     settings.into_iter().flatten().chain(health).collect()

@@ -13,10 +13,19 @@ pub struct Limits {
     pub rules: u32,
     /// Recorded flows that the table has good room for, both families together.
     pub flows: u32,
+    /// Most prefixes of all guards together.
+    pub prefixes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 1024, backends: 4096, slots: 1 << 20, rules: 1 << 16, flows: 1 << 18 }
+        Self {
+            services: 1024,
+            backends: 4096,
+            slots: 1 << 20,
+            rules: 1 << 16,
+            flows: 1 << 18,
+            prefixes: 1 << 14,
+        }
     }
 }

@@ -16,6 +16,7 @@ mod discovery;
 mod error;
 mod faces;
 mod fingerprint;
+mod guard;
 mod health;
 mod key;
 mod limits;
@@ -43,6 +44,7 @@ pub use discovery::{
 };
 pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, FlowLog, FlowLogTo, Log, LogFormat, Metrics, Web};
+pub use guard::{Admittance, Rules};
 pub use health::{
     Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
     ProbeTo, Statuses, UdpProbe,

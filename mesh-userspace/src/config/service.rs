@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::choice::choices;
-use super::{Discovery, Health, Performance, Ports, Quic, ServiceKey, Standing, table};
+use super::{Discovery, Health, Performance, Ports, Quic, Rules, ServiceKey, Standing, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -181,6 +181,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// Where more backends come from, the weightiest word first.
     pub discovery: Vec<Discovery>,
+    /// Whom it serves; `None`: everybody.
+    pub guard: Option<Arc<Rules>>,
     /// How connection ids are read; empty unless the protocol is QUIC. No rotation twice.
     pub quic: Vec<Quic>,
 }

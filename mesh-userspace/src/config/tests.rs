@@ -42,7 +42,14 @@ fn everything_but_the_interfaces_has_a_default() {
         answer_echo: true,
         next_program: None,
     };
-    let limits = Limits { services: 1024, backends: 4096, slots: 1_048_576, rules: 65_536, flows: 262_144 };
+    let limits = Limits {
+        services: 1024,
+        backends: 4096,
+        slots: 1_048_576,
+        rules: 65_536,
+        flows: 262_144,
+        prefixes: 16_384,
+    };
     assert_eq!((config.agent, config.limits), (agent, limits));
     assert_eq!(config.api.socket.to_str(), Some("/run/meshlb/meshlb.sock"));
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9440".parse().unwrap()));
@@ -202,7 +209,7 @@ fn every_key_is_documented_beside(kind: DiscoveryKind) {
     let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[web]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n[flow_log]\nqqqqqqqq = 1\n[otlp]\nqqqqqqqq = 1\nendpoint = \"https://a\"\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
                  [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
-                 [service.performance]\nqqqqqqqq = 1\n\
+                 [service.performance]\nqqqqqqqq = 1\n[service.guard]\nqqqqqqqq = 1\n\
                  [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n\
                  [[service.discovery]]\nqqqqqqqq = 1\n";
     let error = parse("test.toml", &format!("{text}kind = \"{kind}\"\n")).unwrap_err();

@@ -1,6 +1,7 @@
 //! The dataplane's double: the same value and ops, without a kernel.
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op};
+use crate::guard::Image;
 use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome, quic::Routed};
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ pub struct Memory {
     pub loads: BTreeMap<Load, u64>,
     /// The time.
     pub now: Ticks,
+    /// The halves of the guards' policies.
+    pub policies: BTreeMap<u32, Image>,
     /// Every change so far.
     pub applied: Vec<Op>,
 }
@@ -35,6 +38,11 @@ impl Dataplane for Memory {
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
         self.actual.apply(op);
         self.applied.push(*op);
+        Ok(())
+    }
+
+    fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError> {
+        self.policies.insert(half, image.clone());
         Ok(())
     }
 

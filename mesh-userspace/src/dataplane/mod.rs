@@ -10,7 +10,7 @@ mod wire;
 pub use memory::Memory;
 pub use wire::{abi_key, backend_entry, exact_key, host_address, vip_of, wire_address};
 
-use crate::wide::Routes;
+use crate::{guard::Image, wide::Routes};
 use ipnet::IpNet;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey, halves},
@@ -233,6 +233,13 @@ pub trait Dataplane: Send {
     ///
     /// The kernel refused, or the change does not fit the maps.
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError>;
+
+    /// Writes the policies of guards into a half of their map that no packet reads.
+    ///
+    /// # Errors
+    ///
+    /// They do not fit the map.
+    fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError>;
 
     /// What was sent to a backend since its id was first used, over all CPUs.
     ///

@@ -3,11 +3,12 @@
 //! Invariant: at its path is always a whole file: a new one takes the place of the old in one step, once it is on the
 //! disk.
 
-use super::{Maintenance, Override, Overrides, by_text};
+use super::{ClientOrder, Maintenance, Override, Overrides, by_text};
 use crate::{
-    config::{Config, Group, ServiceKey},
+    config::{Admittance, Config, Group, ServiceKey},
     health,
 };
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -64,6 +65,17 @@ struct Saved {
     maintenance: Vec<SavedMaintenance>,
     #[serde(default)]
     splits: Vec<SavedSplit>,
+    #[serde(default)]
+    clients: Vec<SavedClients>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedClients {
+    service: String,
+    prefix: IpNet,
+    admittance: Admittance,
+    /// Seconds since 1970.
+    until: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,6 +182,16 @@ fn saved(overrides: &Overrides) -> Saved {
         reason: work.reason.clone(),
         until: work.until.map(seconds),
     };
+    let clients = |(service, ordered): (&ServiceKey, &BTreeMap<IpNet, ClientOrder>)| {
+        let service = service.to_string();
+        let one = |(prefix, order): (&IpNet, &ClientOrder)| SavedClients {
+            service: service.clone(),
+            prefix: *prefix,
+            admittance: order.admittance,
+            until: order.until.map(seconds),
+        };
+        ordered.iter().map(one).collect::<Vec<_>>()
+    };
     let split = |(service, shares): (&ServiceKey, &BTreeMap<Group, u16>)| SavedSplit {
         service: service.to_string(),
         shares: shares.iter().map(|(group, share)| (group.to_string(), *share)).collect(),
@@ -179,6 +201,7 @@ fn saved(overrides: &Overrides) -> Saved {
         backends: overrides.backends.iter().map(backend).collect(),
         maintenance: overrides.maintenance.iter().map(maintenance).collect(),
         splits: overrides.splits.iter().map(split).collect(),
+        clients: overrides.clients.iter().flat_map(clients).collect(),
     }
 }
 
@@ -189,16 +212,23 @@ fn restored(saved: Saved, config: &Config) -> Overrides {
         let key = health::Key { service: *services.get(&service)?, address: backend };
         Some((key, Override { drained, weight }))
     };
+    let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
     let maintenance = |SavedMaintenance { backend, reason, until }| {
-        let until =
-            until.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        (backend, Maintenance { reason, until })
+        (backend, Maintenance { reason, until: until.and_then(time) })
     };
     let split = |SavedSplit { service, shares }| {
         let shares = shares.iter().map(|(group, share)| (Group::named(group), *share)).collect();
         Some((*services.get(&service)?, shares))
     };
+    let mut clients: BTreeMap<ServiceKey, BTreeMap<IpNet, ClientOrder>> = BTreeMap::new();
+    for SavedClients { service, prefix, admittance, until } in saved.clients {
+        if let Some(service) = services.get(&service) {
+            let order = ClientOrder { admittance, until: until.and_then(time) };
+            clients.entry(*service).or_default().insert(prefix, order);
+        }
+    }
     Overrides {
+        clients,
         backends: saved.backends.into_iter().filter_map(backend).collect(),
         maintenance: saved.maintenance.into_iter().map(maintenance).collect(),
         splits: saved.splits.into_iter().filter_map(split).collect(),
@@ -220,6 +250,10 @@ mod tests {
         overrides.begin_maintenance("fd00::1".parse().unwrap(), work("", None));
         let shares = [(Group::default(), 80), (Group::named("canary"), 20)];
         overrides.order_split(config.services[0].key(), &shares.into());
+        let order = |admittance, until| ClientOrder { admittance, until };
+        let service = config.services[0].key();
+        overrides.order_clients(service, "192.0.2.0/24".parse().unwrap(), order(Admittance::Deny, until));
+        overrides.order_clients(service, "2001:db8::7/128".parse().unwrap(), order(Admittance::Allow, None));
         overrides
     }
 

@@ -50,6 +50,8 @@ pub struct Circumstances<'a> {
     pub backends: u32,
     /// Tables that were filled before.
     pub tables: &'a Tables,
+    /// Where the policies of guarded services stand.
+    pub policies: &'a BTreeMap<ServiceKey, u32>,
     /// Since when slots and ids are as they are.
     pub history: &'a History,
     /// Services that need not be looked at.
@@ -182,7 +184,9 @@ impl<'a> Planner<'a> {
         };
         let size = service.table_size;
         let entry = ServiceEntry { key: abi_key(key), id, base, size, ..ServiceEntry::default() };
-        let entry = schedule::entry_of(service, schedule::number(service.scheduler), entry);
+        // Until the policy is written a new service serves nobody.
+        let guard = self.guarded(key, service).unwrap_or(schedule::Guarded::At(0));
+        let entry = schedule::entry_of(service, schedule::number(service.scheduler), guard, entry);
         self.backends(key, service, id);
         let rules = rules(key, service);
         for (index, current) in (base..).zip(self.targets(service, &entry)) {
@@ -233,7 +237,7 @@ impl<'a> Planner<'a> {
             self.await_time(&mut due, index, next, service.window);
         }
         self.plan.planned.insert(key, due);
-        self.change_service(service, scheduler, entry);
+        self.change_service(key, service, scheduler, entry);
         self.remove_quic(service, entry.id);
         self.deaths(service, entry.id);
     }

@@ -5,7 +5,7 @@
 
 use super::{Planner, quic};
 use crate::{
-    config::{Scheduler, Tracking},
+    config::{Scheduler, ServiceKey, Tracking},
     dataplane::Op,
     desired::Service,
 };
@@ -26,13 +26,35 @@ pub(super) const fn number(scheduler: Scheduler) -> u32 {
     }
 }
 
+/// Whom a service's entry says that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarded {
+    /// Everybody.
+    Nobody,
+    /// Whom the policy at this place says; at 0 nobody, for it is not written yet.
+    At(u32),
+    /// Whom it served before, for the policy is not written yet.
+    AsBefore,
+}
+
 /// The entry of a service with what may change about it.
-pub(super) fn entry_of(service: &Service, scheduler: u32, entry: ServiceEntry) -> ServiceEntry {
+pub(super) fn entry_of(
+    service: &Service,
+    scheduler: u32,
+    guard: Guarded,
+    entry: ServiceEntry,
+) -> ServiceEntry {
     let scheduled = if scheduler == MAGLEV { 0 } else { flag::SCHEDULER };
     let capped = if service.max_flows == 0 { 0 } else { flag::CAPPED };
-    let flags = quic::flags(service) | scheduled | capped;
+    let (guarded, policy) = match guard {
+        Guarded::Nobody => (0, 0),
+        Guarded::At(policy) => (flag::GUARDED, policy),
+        Guarded::AsBefore => (entry.flags & flag::GUARDED, entry.policy),
+    };
+    let flags = quic::flags(service) | scheduled | capped | guarded;
     ServiceEntry {
         flags,
+        policy,
         scheduler,
         max_flows: service.max_flows,
         reject: u32::from(service.reject),
@@ -50,6 +72,14 @@ const fn moves_flows(before: u32, after: u32, rules: Rules) -> bool {
 }
 
 impl Planner<'_> {
+    /// Whom a service serves; `None` while its policy is not written.
+    pub(super) fn guarded(&self, key: ServiceKey, service: &Service) -> Option<Guarded> {
+        if service.guard.is_none() {
+            return Some(Guarded::Nobody);
+        }
+        self.circumstances.policies.get(&key).map(|place| Guarded::At(*place))
+    }
+
     /// The scheduler that a known service has once the plan is done.
     pub(super) fn scheduler(&self, service: &Service, entry: &ServiceEntry, rules: Rules) -> u32 {
         let after = number(service.scheduler);
@@ -69,8 +99,15 @@ impl Planner<'_> {
     }
 
     /// Makes a known service what it should be, after its slots.
-    pub(super) fn change_service(&mut self, service: &Service, scheduler: u32, entry: &ServiceEntry) {
-        let next = entry_of(service, scheduler, *entry);
+    pub(super) fn change_service(
+        &mut self,
+        key: ServiceKey,
+        service: &Service,
+        scheduler: u32,
+        entry: &ServiceEntry,
+    ) {
+        let guard = self.guarded(key, service).unwrap_or(Guarded::AsBefore);
+        let next = entry_of(service, scheduler, guard, *entry);
         if next == *entry {
             return;
         }

@@ -46,6 +46,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
         panic: false,
         backends: backends.iter().map(backend).collect(),
         quic: Vec::new(),
+        guard: None,
     }
 }
 
@@ -119,8 +120,9 @@ impl World {
 
     fn plan_beside(&self, desired: &Desired, rest: &Rest) -> Plan {
         let Self { actual, tables, history, sweep, now, .. } = self;
+        let policies = &BTreeMap::new();
         let circumstances =
-            Circumstances { services: 4, backends: 20, tables, history, rest, sweep, now: *now };
+            Circumstances { services: 4, backends: 20, tables, policies, history, rest, sweep, now: *now };
         plan(actual, desired, circumstances)
     }
 

@@ -14,7 +14,7 @@ use mesh_common::quic::{ConfigKey, ServerIdKey};
 use mesh_common::schedule::{LEAST_CONNECTIONS, MAGLEV, RANDOM, ROUND_ROBIN, SOURCE, compress};
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{INGRESS, Lab};
-use mesh_userspace::config::{Ports, Protocol, ServiceKey};
+use mesh_userspace::config::{Admittance, Ports, Protocol, ServiceKey};
 use mesh_userspace::dataplane::kernel::{Explained, Explainer};
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 
 use crate::echo;
 use crate::frame::{ETHERNET, Flags, Frame, Transport};
+use crate::guard;
 use crate::icmp::{answer_to, error, kinds};
 use crate::quic;
 use crate::random::Random;
@@ -94,6 +95,13 @@ impl World {
             self.lab.schedule(key, scheduler, 0).unwrap();
         }
         self.lab.schedule(services()[2], scheduler, 20).unwrap();
+        let guarded = services()[3];
+        if self.random.chance(3) {
+            let client = opening(&guarded).source.ip().to_string();
+            let (verdict, half) =
+                (self.random.pick(&[Admittance::Deny, Admittance::Allow]), self.random.chance(2));
+            self.lab.guard(&[(guarded, guard::of(&[(&client, verdict)]))], half.into()).unwrap();
+        }
     }
 
     /// A packet of any kind of a flow, often of one that there was.

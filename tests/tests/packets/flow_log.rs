@@ -1,6 +1,5 @@
 //! Segments that open and close flows, as the flow log is told of them.
 
-use aya::programs::{TestRun as _, TestRunOptions};
 use mesh_common::abi::BackendEntry;
 use mesh_common::notes::{Filter, FlowEvent};
 use mesh_common::outcome::Outcome;
@@ -9,6 +8,7 @@ use mesh_userspace::dataplane::Dataplane as _;
 use mesh_userspace::dataplane::kernel::{Told, Tracer};
 
 use crate::frame::{Flags, Frame, Transport};
+use crate::trace::run;
 use crate::vlan::{TAGS, tagged};
 use crate::world::{BACKEND, SLOTS, Way, World, assert_same, opening, services, xdp};
 
@@ -16,21 +16,6 @@ fn logged() -> (World, Tracer, Told<FlowEvent>) {
     let world = World::new(Way::L2);
     let (tracer, turns) = Tracer::log(world.lab.kernel.recipe()).unwrap();
     (world, tracer, turns)
-}
-
-/// Runs a packet so often; answers what became of it at the first time.
-fn run(tracer: &mut Tracer, packet: &[u8], repeat: u32) -> (u32, Vec<u8>) {
-    let mut output = vec![0xa5; packet.len() + 256];
-    let program = tracer.program().unwrap();
-    let options = TestRunOptions {
-        data_in: Some(packet),
-        data_out: Some(&mut output),
-        repeat,
-        ..TestRunOptions::new()
-    };
-    let result = program.test_run(options).unwrap();
-    output.truncate(usize::try_from(result.data_size_out).unwrap());
-    (result.return_value, output)
 }
 
 fn all(turns: &mut Told<FlowEvent>) -> Vec<FlowEvent> {

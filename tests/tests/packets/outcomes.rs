@@ -8,9 +8,11 @@ use mesh_common::outcome::Outcome;
 use mesh_common::schedule::MAGLEV;
 use mesh_common::slot::Slot;
 use mesh_tests::lab::INGRESS;
+use mesh_userspace::config::Admittance;
 
 use crate::echo;
 use crate::frame::{ETHERNET, Frame};
+use crate::guard;
 use crate::reject;
 use crate::vlan::{TAGS, tagged};
 use crate::world::{BACKEND, Expected, SLOTS, Way, World, action, opening, services};
@@ -61,6 +63,12 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::Rejected => sent(reject::world()),
         Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
         Outcome::BadLength => poked(ETHERNET + 2, 1),
+        Outcome::Denied => {
+            let mut world = World::new(Way::L2);
+            let guard = guard::of(&[(&frame.source.ip().to_string(), Admittance::Deny)]);
+            world.lab.guard(&[(services()[0], guard)], 0).unwrap();
+            sent(world)
+        }
         Outcome::NoBackend => {
             let mut world = World::new(Way::L2);
             world.lab.slots(SLOTS, SLOTS, Slot::default()).unwrap();

@@ -24,7 +24,7 @@ fn traced(filter: &Filter) -> (World, Tracer, Told) {
 }
 
 /// Runs a packet so often, as it then is; answers what became of the last, and the packet.
-fn run(tracer: &mut Tracer, packet: &[u8], repeat: u32) -> (u32, Vec<u8>) {
+pub(crate) fn run(tracer: &mut Tracer, packet: &[u8], repeat: u32) -> (u32, Vec<u8>) {
     let mut output = vec![0xa5; packet.len() + 256];
     let program = tracer.program().unwrap();
     let options = TestRunOptions {

@@ -230,6 +230,7 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         Outcome::BadLength
         | Outcome::OrphanFragment
         | Outcome::EchoLimited
+        | Outcome::Denied
         | Outcome::NoBackend
         | Outcome::OverCap
         | Outcome::NoNextHop

@@ -7,8 +7,9 @@ use crate::{
         state::{Agent, ifindex},
     },
     api::types::{
-        BackendSlots, BackendView, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedRecord,
-        ExplainedService, ExplainedSlot, Explanation, NotChosen, PacketView, PickView, RecordView,
+        BackendSlots, BackendView, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedGuard,
+        ExplainedRecord, ExplainedService, ExplainedSlot, Explanation, NotChosen, PacketView, PickView,
+        RecordView,
     },
     config,
     dataplane::{Load, abi_key, host_address, kernel::Explained},
@@ -67,6 +68,7 @@ impl Agent {
             flow: explained_flow(notes),
             service: notes.has(step::SERVICE).then(|| self.explained_service(notes, service)),
             other_services: self.not_chosen(notes, service),
+            guard: service.and_then(|service| self.explained_guard(notes, service)),
             connection_id: connection_id(notes),
             slot: self.explained_slot(notes),
             record: self.explained_record(notes),
@@ -96,6 +98,16 @@ impl Agent {
             scheduler: service.map_or_else(String::new, |service| service.scheduler.to_string()),
             matched: if key.is_wide() { "wide" } else { "exact" }.to_owned(),
         }
+    }
+
+    fn explained_guard(&self, notes: &Notes, service: &config::Service) -> Option<ExplainedGuard> {
+        let guard = self.overrides.guard(service)?;
+        let (admittance, net) = guard.verdict(host_address(whole(notes.journey.client)));
+        Some(ExplainedGuard {
+            admittance: admittance.to_string(),
+            prefix: net.map(|net| net.to_string()),
+            ordered: net.is_some_and(|net| guard.ordered.contains_key(&net)),
+        })
     }
 
     /// Services that have the address that the packet is to, and why it is not for them.

@@ -1,8 +1,8 @@
 //! An explanation in sentences, in the order in which the programs went.
 
 use crate::api::types::{
-    ConnectionIdView, ExplainedFlow, ExplainedRecord, ExplainedService, ExplainedSlot, Explanation, PickView,
-    RecordView, StepView,
+    ConnectionIdView, ExplainedFlow, ExplainedGuard, ExplainedRecord, ExplainedService, ExplainedSlot,
+    Explanation, PickView, RecordView, StepView,
 };
 use mesh_common::{
     notes::{Notes, step},
@@ -36,6 +36,7 @@ pub(super) fn steps(
     for other in &explanation.other_services {
         say("service", format!("not {} ({}): {}", other.service, other.key, other.reason));
     }
+    explanation.guard.iter().for_each(|guard| say("guard", guard_text(guard)));
     connection_id.iter().for_each(|id| say("quic", connection_id_text(id)));
     slot.iter().for_each(|slot| say("slot", slot_text(slot)));
     record.iter().for_each(|record| say("record", record_text(record)));
@@ -91,6 +92,16 @@ fn service_text(service: &ExplainedService) -> String {
         "it has this very address, port and protocol"
     };
     format!("{name} ({key}), scheduler {scheduler}: {how}")
+}
+
+fn guard_text(guard: &ExplainedGuard) -> String {
+    let ExplainedGuard { admittance, prefix, ordered } = guard;
+    let verdict = if admittance == "deny" { "kept out" } else { "let in" };
+    let whose = if *ordered { "by the operator's order" } else { "by the configuration" };
+    match prefix {
+        Some(prefix) => format!("the client is in {prefix}, which is {verdict} {whose}"),
+        None => format!("the client is in no prefix: such are {verdict} {whose}"),
+    }
 }
 
 fn connection_id_text(id: &ConnectionIdView) -> String {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command::Order;
 use crate::agent::{Command, CommandError};
 use crate::api::types::{
-    ApiError, BackendView, DrainProgress, FlowCount, FlowView, GroupView, MaintenanceReport, OrderReport,
-    ReloadReport, ServiceView, SplitReport, Status,
+    ApiError, BackendView, ClientOrderView, DrainProgress, FlowCount, FlowView, GroupView, GuardView,
+    MaintenanceReport, OrderReport, ReloadReport, ServiceView, SplitReport, Status,
 };
 use crate::api::{AgentHandle, ApiSocket, Client, ClientError, Readiness, Timeouts, serve};
 use crate::events::{Happening, Kind, Log};
@@ -77,6 +77,10 @@ pub(super) async fn request(socket: &Path, method: Method, path: &str) -> (Statu
     (response.status(), response.text().await.unwrap())
 }
 
+fn guard(service: &str, ordered: &[ClientOrderView]) -> GuardView {
+    GuardView { service: service.into(), ordered: ordered.to_vec(), ..GuardView::default() }
+}
+
 /// The usual behaviour: service `web` with backends 10.0.0.1 and fd00::1, and `empty` without any.
 pub(crate) fn usual(command: Command) {
     match command {
@@ -124,6 +128,16 @@ pub(crate) fn usual(command: Command) {
             let report =
                 SplitReport { service, groups, is_configured_split: shares.is_none(), forgotten: None };
             reply.send(known(&report.service, "10.0.0.1".parse().unwrap()).map(|()| report)).unwrap();
+        }
+        Command::Guards(reply) => reply.send(vec![guard("web", &[])]).unwrap(),
+        Command::Guard { service, clients, order, reply } => {
+            let ordered = order.map(|order| ClientOrderView {
+                prefix: clients.to_string(),
+                admittance: order.admittance.to_string(),
+                remaining_seconds: order.until.map(|_| 1.0),
+            });
+            let refused = known(&service, "10.0.0.1".parse().unwrap());
+            reply.send(refused.map(|()| guard(&service, ordered.as_slice()))).unwrap();
         }
         Command::Maintain { backend, work, reply } => {
             let forgotten = work.as_ref().map(|work| format!("{work:?}"));

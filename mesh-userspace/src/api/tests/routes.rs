@@ -10,6 +10,7 @@ use crate::agent::flows::{FlowFilter, FlowKey, FlowState};
 use crate::agent::{Command, CommandError};
 use crate::api::types::{HeartbeatReport, MaintenanceReport, OrderReport};
 use crate::api::{ClientError, Readiness};
+use crate::config::Admittance;
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, String, Option<String>) {
     let (status, body) = refused(result);
@@ -71,6 +72,27 @@ async fn flows_are_counted_as_the_client_wants() {
     for path in ["/v1/flows/by/port", "/v1/flows/by/state?state=lost", "/v1/flows?client=web"] {
         assert_eq!(served.failure(Method::GET, path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }
+}
+
+#[tokio::test]
+async fn clients_are_kept_out_and_let_in_as_the_operator_says() {
+    let served = served(usual);
+    let client = served.client();
+    assert_eq!(client.guards().await.unwrap().len(), 1);
+    let clients = "2001:db8::/32".parse().unwrap();
+    let kept = client.guard("web", clients, Admittance::Deny, Some(Duration::from_secs(7))).await.unwrap();
+    let [order] = &kept.ordered[..] else { panic!("{kept:?}") };
+    let seen = (order.prefix.as_str(), order.admittance.as_str(), order.remaining_seconds);
+    assert_eq!(seen, ("2001:db8::/32", "deny", Some(1.0)));
+    let let_in = client.guard("web", clients, Admittance::Allow, None).await.unwrap();
+    assert_eq!((let_in.ordered[0].admittance.as_str(), let_in.ordered[0].remaining_seconds), ("allow", None));
+    assert_eq!(client.forget_clients("web", clients).await.unwrap().ordered, []);
+    assert_eq!(refusal(client.forget_clients("mail", clients).await).0, 404);
+    for path in ["/v1/services/web/guard", "/v1/services/web/guard?clients=web"] {
+        assert_eq!(served.failure(Method::POST, path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+    let forever = format!("/v1/services/web/guard?clients=10.0.0.1/32&seconds={}", u64::MAX);
+    assert_eq!(served.failure(Method::POST, &forever).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -252,7 +274,7 @@ async fn every_failure_is_json() {
             Method::POST,
             "/v1/maintenance/::1?seconds=18446744073709551615",
             StatusCode::BAD_REQUEST,
-            "maintenance does not last so long",
+            "no order lasts so long",
         ),
         (Method::POST, "/v1/services/%FF/backends/::1/drain", StatusCode::BAD_REQUEST, "Invalid URL"),
     ] {

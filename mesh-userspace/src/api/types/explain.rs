@@ -24,6 +24,9 @@ pub struct Explanation {
     pub service: Option<ExplainedService>,
     /// Other services with its address, and why it is not for them.
     pub other_services: Vec<NotChosen>,
+    /// What the service's guard says of its client; none without a guard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<ExplainedGuard>,
     /// What led a packet of a QUIC service to its backend.
     pub connection_id: Option<ConnectionIdView>,
     /// The slot of the service's table that its hash leads to.
@@ -40,6 +43,17 @@ pub struct Explanation {
     pub steps: Vec<StepView>,
     /// What would be, if something were otherwise.
     pub prospect: Option<Prospect>,
+}
+
+/// What a guard says of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedGuard {
+    /// `allow` or `deny`.
+    pub admittance: String,
+    /// The longest prefix that the client is in; none: it is in none.
+    pub prefix: Option<String>,
+    /// Whether the operator has ordered that, beside the configuration.
+    pub ordered: bool,
 }
 
 /// A packet.

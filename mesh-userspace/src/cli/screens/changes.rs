@@ -145,7 +145,7 @@ pub(in crate::cli) fn safe_to_stop(progress: &DrainProgress) -> String {
     format!("{silent}{service} {backend}: safe to stop\n")
 }
 
-fn unless_kept(forgotten: Option<&str>) -> String {
+pub(super) fn unless_kept(forgotten: Option<&str>) -> String {
     forgotten.map(|reason| format!("{reason}\n")).unwrap_or_default()
 }
 

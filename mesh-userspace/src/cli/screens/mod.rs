@@ -5,6 +5,7 @@ mod changes;
 mod events;
 mod explain;
 mod flows;
+mod guards;
 mod preflight;
 mod services;
 mod status;
@@ -15,6 +16,7 @@ pub(super) use changes::{drained, draining, maintained, reloaded, reported, safe
 pub(super) use events::{event, events};
 pub(super) use explain::explained;
 pub(super) use flows::{counts, flows};
+pub(super) use guards::{guard, guards};
 pub(super) use preflight::preflight;
 pub(super) use services::services;
 pub(super) use status::{state, status};

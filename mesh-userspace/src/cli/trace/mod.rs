@@ -102,12 +102,11 @@ impl<W: Write> Sink<'_, W> {
 
 /// What is asked of the agent.
 async fn parameters(agent: &Client, args: &TraceArgs) -> Result<Vec<(&'static str, String)>, CliError> {
-    let service = names::service_if_any(agent, args.service.as_deref()).await?;
-    let backend = names::address_if_any(agent, service.as_deref(), args.backend.as_ref()).await?;
+    let (service, backend) = names::whose(agent, &args.of).await?;
     let mut parameters = Vec::new();
     let mut ask = |key, value: Option<String>| parameters.extend(value.map(|value| (key, value)));
     ask("service", service);
-    ask("client", args.client.map(|net| net.to_string()));
+    ask("client", args.of.client.map(|net| net.to_string()));
     ask("backend", backend.map(|address| address.to_string()));
     for outcome in args.outcomes() {
         ask("outcome", Some(outcome.label().to_owned()));

@@ -10,6 +10,7 @@ mod composition;
 mod definition;
 mod discovery;
 mod faces;
+mod guard;
 mod health;
 mod include;
 mod json;
@@ -31,6 +32,7 @@ use toml::de::DeTable;
 
 use super::source::SourceFile;
 use super::{Config, Limits, Problem, Source};
+use crate::guard::LARGEST;
 use report::Report;
 use section::{Key, Section};
 
@@ -102,13 +104,16 @@ fn limits(mut section: Section<'_, '_>) -> Limits {
     let mut limit = |name, example, default| {
         section.or(Key(name, example), value::number("the limit", 1..=u32::MAX), default)
     };
-    let limits = Limits {
+    let mut limits = Limits {
         services: limit("services", "1024", default.services),
         backends: limit("backends", "4096", default.backends),
         slots: limit("slots", "1048576", default.slots),
         rules: limit("rules", "65536", default.rules),
         flows: limit("flows", "262144", default.flows),
+        prefixes: default.prefixes,
     };
+    let prefixes = value::number("the limit", 1..=LARGEST);
+    limits.prefixes = section.or(Key("prefixes", "16384"), prefixes, default.prefixes);
     section.finish();
     limits
 }

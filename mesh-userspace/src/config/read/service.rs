@@ -9,7 +9,7 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{composition, discovery, health, performance, quic, tracking};
+use super::{composition, discovery, guard, health, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
 use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
 
@@ -58,6 +58,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let probes = section.section("health").map(|section| (section.span(), health::health(section)));
     let performance =
         section.section("performance").map(|section| (section.span(), performance::performance(section)));
+    let guard = section.section("guard").map(guard::guard);
     let configs = section.sections("quic", |section| Some(quic::config(section)));
     let split = composition::split_of(&mut section);
     let percentage = value::number("the percentage", 0..=100);
@@ -118,6 +119,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
             discovery: sources.into_iter().map(Spanned::into_inner).collect(),
             quic,
+            guard,
         },
     };
     Some(placed)

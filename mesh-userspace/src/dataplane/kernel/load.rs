@@ -4,6 +4,7 @@ use super::{
     CLOCK, Kernel, PROGRAM, Plain, Recipe, WAY,
     filter::{self, Filter},
     flows::{self, FlowTable},
+    guards::{GuardMaps, POLICIES},
     mapped::{Mapped, Memory, Words},
     next::{self, Next, NextError},
     pins::{PinError, Pins},
@@ -13,7 +14,7 @@ use super::{
     vips::Vips,
     wide::{self, WideMaps},
 };
-use crate::{config::Limits, plan::highest_service};
+use crate::{config::Limits, guard::layout_for, plan::highest_service};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{
@@ -23,7 +24,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use mesh_common::{
-    abi::{ABI_VERSION, Layout, Meta, programs},
+    abi::{ABI_VERSION, Layout, Meta, PolicyLayout, programs},
     filter::HEAD,
     fragment,
     notes::instance,
@@ -53,6 +54,8 @@ pub struct Sizes {
     pub rules: u32,
     /// Recorded flows that the table has good room for.
     pub flows: u32,
+    /// Most prefixes of all guards.
+    pub prefixes: u32,
 }
 
 /// What is settled when the programs are loaded.
@@ -158,6 +161,9 @@ pub enum LoadError {
         /// What the limits ask for.
         bytes: u64,
     },
+    /// The policies would be larger than the verifier follows offsets.
+    #[error("so many prefixes take more than the kernel's verifier allows; lower limits.prefixes")]
+    TooManyPrefixes,
     /// A pinned map is not ours.
     #[error("what is pinned as map {map} is of another type; run meshlb detach first")]
     Shape {
@@ -182,8 +188,8 @@ pub enum LoadError {
 
 impl From<Limits> for Sizes {
     fn from(limits: Limits) -> Self {
-        let Limits { services, backends, slots, rules, flows } = limits;
-        Self { services, backends, slots, rules, flows }
+        let Limits { services, backends, slots, rules, flows, prefixes } = limits;
+        Self { services, backends, slots, rules, flows, prefixes }
     }
 }
 
@@ -220,6 +226,12 @@ impl Sizes {
         self.layout().backends.saturating_add(self.service_ids())
     }
 
+    /// How the policies are divided.
+    #[must_use]
+    pub fn policies(&self) -> PolicyLayout {
+        layout_for(self.prefixes, self.service_ids())
+    }
+
     /// How the tables are divided.
     #[must_use]
     pub fn layout(&self) -> Layout {
@@ -243,9 +255,10 @@ pub(super) const VIPS: &str = "VIPS";
 pub(super) const LOADS: &str = "LOADS";
 
 /// The maps that outlive the agent; all are pinned.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "META",
     TABLES,
+    POLICIES,
     VIPS,
     "FRAGMENTS",
     "BACKEND_COUNTERS",
@@ -289,7 +302,9 @@ impl Kernel {
         let next = choices.next_program.as_deref().map(Next::open).transpose()?;
         let known = adoptable(&pins, sizes)?;
         let seed = choose_seed(known, choices.seed)?;
-        make_tables(&pins, sizes.layout())?;
+        let bytes = sizes.layout().bytes();
+        make_map(&pins, TABLES, bytes, LoadError::TooLarge { bytes })?;
+        make_map(&pins, POLICIES, sizes.policies().bytes(), LoadError::TooManyPrefixes)?;
         let recipe = Recipe { pins, sizes, choices: choices.clone(), seed };
         let mut ebpf = open(&recipe, instance::PLAIN, &MAPS)?;
         let programs = load_programs(&mut ebpf)?;
@@ -321,6 +336,8 @@ impl Kernel {
             typed(&mut ebpf, QuicMaps::SERVER_IDS, HashMap::try_from)?,
             typed(&mut ebpf, QuicMaps::PACKETS, PerCpuArray::try_from)?,
         );
+        let policies = memory(&mut ebpf, POLICIES, sizes.policies().bytes())?;
+        let guards = GuardMaps::new(&policies, sizes.policies());
         let loads = mapped(&mut ebpf, LOADS, sizes.loads())?;
         let wide = WideMaps {
             groups: typed(&mut ebpf, "GROUPS", LpmTrie::try_from)?,
@@ -340,6 +357,7 @@ impl Kernel {
             quic,
             flows,
             wide,
+            guards,
             loads,
         })
     }
@@ -350,6 +368,7 @@ pub(super) fn open(recipe: &Recipe, instance: u32, shared: &[&str]) -> Result<Eb
     let Recipe { pins, sizes, choices, seed } = recipe;
     let layout = sizes.layout();
     let too_large = |_| LoadError::TooLarge { bytes: layout.bytes() };
+    let policies = sizes.policies();
     let globals = [
         ("SERVICE_PLACES", layout.places),
         ("BACKEND_COUNT", layout.backends),
@@ -361,6 +380,14 @@ pub(super) fn open(recipe: &Recipe, instance: u32, shared: &[&str]) -> Result<Eb
         ("FILTER_WORDS", layout.filter),
         ("FILTER_AT", u32::try_from(layout.filter_at()).map_err(too_large)?),
         ("FILTER_WORDS_AT", u32::try_from(layout.filter_words_at()).map_err(too_large)?),
+        ("POLICY_COUNT", policies.policies.saturating_mul(2)),
+        ("BOUNDARY_COUNT", policies.boundaries.saturating_mul(2)),
+        (
+            "BOUNDARIES_AT",
+            u32::try_from(policies.boundaries_at()).map_err(|_large| LoadError::TooManyPrefixes)?,
+        ),
+        ("INDEX_COUNT", policies.index.saturating_mul(2)),
+        ("INDEX_AT", u32::try_from(policies.index_at()).map_err(|_large| LoadError::TooManyPrefixes)?),
         ("ANSWER_ECHO", choices.answer_echo.into()),
         ("HAS_NEXT", choices.next_program.is_some().into()),
         ("INSTANCE", instance),
@@ -392,17 +419,18 @@ fn jiffy() -> Result<u64, LoadError> {
     Ok(u64::from(Duration::from(jiffy).subsec_nanos()))
 }
 
-/// Makes and pins the map of tables, whose only element has a size that the object cannot know.
-fn make_tables(pins: &Pins, layout: Layout) -> Result<(), LoadError> {
-    let path = pins.map(TABLES);
+/// Makes and pins a map whose only element has a size that the object cannot know.
+fn make_map(pins: &Pins, name: &'static str, bytes: u64, too_large: LoadError) -> Result<(), LoadError> {
+    let path = pins.map(name);
     if path.exists() {
         return Ok(());
     }
-    let bytes = u32::try_from(layout.bytes()).ok().filter(|_| layout.bytes() <= Layout::LARGEST);
-    let bytes = bytes.ok_or(LoadError::TooLarge { bytes: layout.bytes() })?;
+    let Some(bytes) = u32::try_from(bytes).ok().filter(|bytes| u64::from(*bytes) <= Layout::LARGEST) else {
+        return Err(too_large);
+    };
     let array = aya_obj::Map::new_from_params(MapType::Array as u32, 4, bytes, 1, MAPPED);
-    let map = MapData::create(array, TABLES, None).map_err(|source| map_error(TABLES, source))?;
-    map.pin(&path).map_err(|source| map_error(TABLES, source))
+    let map = MapData::create(array, name, None).map_err(|source| map_error(name, source))?;
+    map.pin(&path).map_err(|source| map_error(name, source))
 }
 
 /// The `META` of pinned maps, after checking that they are what this agent would have made. Pins that were never
@@ -433,22 +461,31 @@ fn adoptable(pins: &Pins, sizes: Sizes) -> Result<Option<Meta>, LoadError> {
     Ok(Some(meta))
 }
 
+/// Bytes of the only element of a map whose size the object cannot know.
+fn bytes_of(pins: &Pins, map: &'static str) -> Result<u64, LoadError> {
+    let info = MapInfo::from_pin(pins.map(map)).map_err(|source| map_error(map, source))?;
+    let kind = info.map_type().map_err(|source| map_error(map, source))?;
+    if (kind, info.key_size(), info.max_entries(), info.map_flags()) != (MapType::Array, 4, 1, MAPPED) {
+        return Err(LoadError::Shape { map });
+    }
+    Ok(info.value_size().into())
+}
+
 /// Whether the pinned tables are divided as they would be made; their backends are as many as their counters.
 fn check_tables(pins: &Pins, sizes: Sizes, meta: Meta) -> Result<(), LoadError> {
-    let info = MapInfo::from_pin(pins.map(TABLES)).map_err(|source| map_error(TABLES, source))?;
-    let kind = info.map_type().map_err(|source| map_error(TABLES, source))?;
-    if (kind, info.key_size(), info.max_entries(), info.map_flags()) != (MapType::Array, 4, 1, MAPPED) {
-        return Err(LoadError::Shape { map: TABLES });
-    }
     let layout = sizes.layout();
     let found = Layout { places: meta.places, slots: 0, ..layout };
-    let slots = u64::from(info.value_size()).saturating_sub(found.bytes()) / 8;
+    let slots = bytes_of(pins, TABLES)?.saturating_sub(found.bytes()) / 8;
     let both = [("places of services", found.places.into(), layout.places), ("slots", slots, layout.slots)];
     for (what, found, wanted) in both {
         let wanted = u64::from(wanted);
         if found != wanted {
             return Err(LoadError::Size { map: TABLES, what, found, wanted });
         }
+    }
+    let (found, wanted) = (bytes_of(pins, POLICIES)?, sizes.policies().bytes());
+    if found != wanted {
+        return Err(LoadError::Size { map: POLICIES, what: "bytes of guards' prefixes", found, wanted });
     }
     Ok(())
 }

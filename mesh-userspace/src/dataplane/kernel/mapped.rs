@@ -7,6 +7,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
     notes::{Event, Filter, FlowEvent},
+    policy::Policy,
     quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
@@ -54,6 +55,10 @@ unsafe impl Words for BackendEntry {}
 unsafe impl Words for Slot {}
 // SAFETY: one word.
 unsafe impl Words for u64 {}
+// SAFETY: two words.
+unsafe impl Words for [u64; 2] {}
+// SAFETY: 96 bytes of integers, asserted where it is defined.
+unsafe impl Words for Policy {}
 // SAFETY: eight words.
 unsafe impl Words for Bucket {}
 // SAFETY: 224 bytes of integers without padding, both asserted by the sizes where it is defined.

@@ -1,5 +1,6 @@
 //! How much of the kernel's memory the maps take, told before they are made.
 
+use super::guards::POLICIES;
 use super::load::{MAPPED, Sizes, TABLES, VIPS, shape};
 use aya::maps::MapType;
 
@@ -46,9 +47,10 @@ pub fn memory(sizes: Sizes, tries: InTries, cpus: u32) -> Vec<MapMemory> {
         "RULES" => (map, tries.rules),
         _ => (map, entries),
     });
-    let tables = MapMemory { map: TABLES, entries: 1, bytes: sizes.layout().bytes().next_multiple_of(PAGE) };
+    let alone = [(TABLES, sizes.layout().bytes()), (POLICIES, sizes.policies().bytes())];
+    let alone = alone.map(|(map, bytes)| MapMemory { map, entries: 1, bytes: bytes.next_multiple_of(PAGE) });
     let others = entries.into_iter().map(|(map, entries)| one(map, entries, cpus));
-    [tables].into_iter().chain(others).collect()
+    alone.into_iter().chain(others).collect()
 }
 
 fn one(map: &'static str, entries: u32, cpus: u32) -> MapMemory {

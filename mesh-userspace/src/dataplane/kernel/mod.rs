@@ -7,6 +7,7 @@ mod attach;
 mod explain;
 mod filter;
 mod flows;
+mod guards;
 mod load;
 mod mapped;
 mod memory;
@@ -34,7 +35,7 @@ pub(crate) use syscalls::wait_for_packets;
 pub use trace::{Followed, Told, Tracer, epoch};
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op, flow_hash};
-use crate::config::XdpMode;
+use crate::{config::XdpMode, guard::Image};
 use aya::{
     Ebpf,
     maps::{IterableMap as _, MapData, PerCpuArray},
@@ -42,6 +43,7 @@ use aya::{
     util::nr_cpus,
 };
 use flows::FlowTable;
+use guards::GuardMaps;
 use mapped::Mapped;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, programs},
@@ -104,6 +106,7 @@ pub struct Kernel {
     quic: QuicMaps,
     flows: FlowTable,
     wide: WideMaps,
+    guards: GuardMaps,
     loads: Mapped<u64>,
 }
 
@@ -216,6 +219,10 @@ impl Dataplane for Kernel {
                 Ok(())
             }
         }
+    }
+
+    fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError> {
+        self.guards.write(half, image)
     }
 
     fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {

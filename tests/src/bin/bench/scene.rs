@@ -56,6 +56,7 @@ impl Scene {
             slots: count * group.size,
             rules: 16,
             flows: group.table,
+            prefixes: 1 << 17,
         };
         let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
         for part in scene.parts.clone() {
