@@ -81,6 +81,8 @@ pub(crate) struct Group {
     pub(crate) size: u32,
     /// How many flows the flow table is made for.
     pub(crate) table: u32,
+    /// How many prefixes the guard of each service has; 0: there is none.
+    pub(crate) prefixes: u32,
     pub(crate) cases: &'static [Case],
 }
 
@@ -133,6 +135,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: UNUSED,
+        prefixes: 0,
         cases: &[
             tcp("1 flow", 1),
             tcp("1,000 flows", 1000),
@@ -159,9 +162,25 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: UNUSED,
+        prefixes: 0,
         cases: &[
             tcp("1,000 flows", 1000),
             Case { wide: true, ..tcp("1,000 flows, to a range of ports", 1000) },
+        ],
+    },
+    Group {
+        name: "guarded by 100,000 prefixes",
+        slots: Slots::Steady,
+        services: 1,
+        others: false,
+        backends: 100,
+        size: 16_381,
+        table: UNUSED,
+        prefixes: 100_000,
+        cases: &[
+            tcp("1,000 flows", 1000),
+            tcp("10,000,000 flows", 10 * MILLION),
+            pair("IPv6 in IPv6", Family::V6, Family::V6),
         ],
     },
     Group {
@@ -172,6 +191,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: TABLE,
+        prefixes: 0,
         cases: &[tcp("1,000 flows", 1000), tcp("1,000,000 flows", MILLION)],
     },
     Group {
@@ -182,6 +202,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: TABLE,
+        prefixes: 0,
         cases: &[tcp("1,000,000 flows", MILLION)],
     },
     Group {
@@ -192,6 +213,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: TABLE,
+        prefixes: 0,
         cases: &[tcp("1 flow", 1), tcp("100,000 flows", 100_000), tcp("1,000,000 flows", MILLION)],
     },
     Group {
@@ -202,6 +224,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 100,
         size: 16_381,
         table: TABLE,
+        prefixes: 0,
         cases: &[flood("SYN flood")],
     },
     Group {
@@ -212,6 +235,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 40,
         size: 4093,
         table: UNUSED,
+        prefixes: 0,
         cases: &[spread("100,000 flows, each in turn", 100)],
     },
     Group {
@@ -222,6 +246,7 @@ pub(crate) const GROUPS: &[Group] = &[
         backends: 4,
         size: 1021,
         table: UNUSED,
+        prefixes: 0,
         cases: &[spread("100,000 flows, to one", 1), spread("100,000 flows, each in turn", 10_000)],
     },
 ];

@@ -2,20 +2,25 @@
 //!
 //! Every service has its backends, and one more, the heir, to whom its slots change.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use mesh_common::abi::{BackendCounters, ServiceEntry, flag};
 use mesh_common::outcome::Outcome;
 use mesh_common::quic::{ConfigKey, Parameters};
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{Lab, neighbour};
-use mesh_userspace::config::{Forward, OuterSource, Oversized, Ports, Protocol, ServiceKey};
+use mesh_userspace::config::{
+    Admittance, Forward, OuterSource, Oversized, Ports, Protocol, Rules, ServiceKey,
+};
 use mesh_userspace::dataplane::kernel::Sizes;
 use mesh_userspace::dataplane::{Dataplane as _, Op, abi_key};
 use mesh_userspace::delivery::Delivery;
+use mesh_userspace::guard::Guard;
 
 use crate::cases::{Case, Family, Group, Packets, Slots, Way};
 use crate::facts::Facts;
@@ -56,7 +61,7 @@ impl Scene {
             slots: count * group.size,
             rules: 16,
             flows: group.table,
-            prefixes: 1 << 17,
+            prefixes: count.max(1) * group.prefixes.max(1),
         };
         let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
         for part in scene.parts.clone() {
@@ -64,6 +69,11 @@ impl Scene {
         }
         if group.others {
             scene.add_others(count)?;
+        }
+        if group.prefixes > 0 {
+            let keys = scene.parts.iter().map(|part| traffic::service(part.case, part.number));
+            let guards: Vec<_> = keys.map(|key| (key, guard(key, group.prefixes))).collect();
+            scene.lab.guard(&guards, 0)?;
         }
         Ok(scene)
     }
@@ -180,6 +190,20 @@ impl Counted {
     pub(crate) fn to_owners(&self, before: &Self) -> u64 {
         self.owners.since(&before.owners).packets()
     }
+}
+
+/// A guard that keeps out so many addresses about those of the clients, whose last byte is 0.
+fn guard(key: ServiceKey, prefixes: u32) -> Guard {
+    // Scattered by a number without a divisor in common with a power of two, so that none comes twice.
+    let scattered = (0..).map(|number: u32| number.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff);
+    let address = |low: u32| match key.vip {
+        IpNet::V4(_) => IpAddr::from((10 << 24 | low).to_be_bytes()),
+        IpNet::V6(_) => IpAddr::from((0x2001_0db8_0000_0001 << 64 | u128::from(low)).to_be_bytes()),
+    };
+    let denied =
+        scattered.filter(|low| low & 0xff != 0).map(|low| (IpNet::from(address(low)), Admittance::Deny));
+    let rules = Rules { others: Admittance::Allow, prefixes: denied.take(prefixes as usize).collect() };
+    Guard { configured: Arc::new(rules), ordered: BTreeMap::new() }
 }
 
 /// A service for each family, protocol and way of the cases, as many times as the group says.
