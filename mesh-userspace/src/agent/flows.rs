@@ -4,7 +4,7 @@ use super::{command::CommandError, finding::unknown, state::Agent};
 use crate::{
     api::types::{FlowCount, FlowView},
     config,
-    dataplane::{Flow, host_address},
+    dataplane::{Flow, host_address, lasting},
 };
 use clap::ValueEnum;
 use ipnet::IpNet;
@@ -14,7 +14,6 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    time::Duration,
 };
 
 /// Most that flows are counted by: what comes later is counted together.
@@ -36,7 +35,7 @@ pub enum FlowState {
 }
 
 impl FlowState {
-    const fn of(number: u32) -> Self {
+    pub(super) const fn of(number: u32) -> Self {
         match number {
             state::OPENING => Self::Opening,
             state::CLOSING => Self::Closing,
@@ -183,13 +182,12 @@ impl Agent {
     }
 
     fn flow_view(&self, flow: &Flow, services: &HashMap<u32, &config::Service>, now: Ticks) -> FlowView {
-        let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
         FlowView {
             service: service_name(flow.service, services),
             client: flow.client.to_string(),
             backend: self.backend_name(flow.record.backend),
             state: FlowState::of(flow.record.state).name().to_owned(),
-            idle_seconds: idle.as_secs_f64(),
+            idle_seconds: lasting(flow.record.idle(now)).as_secs_f64(),
         }
     }
 

@@ -22,6 +22,7 @@ use mesh_common::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 /// One change of the maps. A plan orders them so that packets may arrive between any two.
@@ -170,6 +171,12 @@ pub struct Flow {
     pub hash: u64,
     /// What the kernel keeps.
     pub record: FlowRecord,
+}
+
+/// How long so many ticks of the flow table's clock are: 2^30 ns each.
+#[must_use]
+pub const fn lasting(ticks: Ticks) -> Duration {
+    Duration::from_nanos((ticks as u64) << 30)
 }
 
 /// Whose flows the kernel counts.

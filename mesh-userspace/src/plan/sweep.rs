@@ -2,7 +2,7 @@
 
 use crate::{
     config::Protocol,
-    dataplane::{Flow, Load},
+    dataplane::{Flow, Load, lasting},
 };
 use mesh_common::{
     flow::{Ticks, UDP_IDLE, state},
@@ -80,11 +80,9 @@ pub struct Lifetime {
 #[must_use]
 pub fn keeps_record(flow: &Flow, slot: Slot, lifetime: Lifetime, now: Ticks) -> bool {
     let Lifetime { protocol, window, idle_timeout } = lifetime;
-    let idle = Duration::from_nanos(u64::from(flow.record.idle(now)) << 30);
+    let idle = lasting(flow.record.idle(now));
     let bound = match (protocol, flow.record.state) {
-        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => {
-            idle_timeout.unwrap_or(Duration::from_nanos(u64::from(UDP_IDLE) << 30))
-        }
+        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => idle_timeout.unwrap_or(lasting(UDP_IDLE)),
         (Protocol::Tcp, state::CLOSING) => CLOSING_IDLE,
         (Protocol::Tcp, state::OPENING) => OPENING_IDLE,
         (Protocol::Tcp, _) => idle_timeout.unwrap_or_else(|| window.max(ESTABLISHED_IDLE)),

@@ -4,6 +4,7 @@ use super::{Bench, Case, steps::steps};
 use crate::{
     agent::{
         command::CommandError,
+        flows::FlowState,
         state::{Agent, ifindex},
     },
     api::types::{
@@ -12,12 +13,12 @@ use crate::{
         RecordView,
     },
     config,
-    dataplane::{Load, abi_key, host_address, kernel::Explained},
+    dataplane::{Load, abi_key, host_address, kernel::Explained, lasting},
     headers::{Tunnel, headers},
 };
 use mesh_common::{
     abi::{BackendEntry, forward, protocol, whole},
-    flow::{FlowRecord, Segment, Signs, state},
+    flow::{FlowRecord, Segment, Signs},
     hash,
     notes::{Notes, step},
     outcome::{Outcome, Verdict},
@@ -151,12 +152,11 @@ impl Agent {
     }
 
     fn record_view(&self, record: &FlowRecord, notes: &Notes) -> RecordView {
-        let idle = Duration::from_nanos(u64::from(record.idle(notes.now)) << 30);
         RecordView {
             backend: self.address_of(record.backend).unwrap_or_else(|| "nobody".to_owned()),
             alive: self.entry_of(record.backend).is_some_and(|entry| entry.alive != 0),
-            state: record_state(record.state).to_owned(),
-            idle_seconds: idle.as_secs_f64(),
+            state: FlowState::of(record.state).name().to_owned(),
+            idle_seconds: lasting(record.idle(notes.now)).as_secs_f64(),
         }
     }
 
@@ -311,14 +311,6 @@ pub(in crate::agent) const fn phase(slot: Slot) -> &'static str {
         Phase::Steady => "steady",
         Phase::Migrating => "migrating",
         Phase::Settling => "settling",
-    }
-}
-
-const fn record_state(number: u32) -> &'static str {
-    match number {
-        state::OPENING => "opening",
-        state::CLOSING => "closing",
-        _ => "established",
     }
 }
 
