@@ -83,6 +83,20 @@ impl Signs {
         self.0 & (ALL | Self::DATAGRAM.0 | Self::RELATED.0) == Self::SYN
     }
 
+    /// Whether it is a TCP segment with FIN.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// Whether it is a TCP segment with RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
     /// Whether it is a segment that opens or closes a flow.
     #[inline(always)]
     #[must_use]

@@ -75,15 +75,34 @@ pub const PROHIBITED6: u8 = 1;
 #[inline(always)]
 #[must_use]
 pub fn unreachable4(quoted: &[u32; QUOTED4], code: u8, mtu: u16) -> [u32; ERROR4] {
+    let [mtu_high, mtu_low] = mtu.to_be_bytes();
+    error4(quoted, [3, code], u32::from_ne_bytes([0, 0, mtu_high, mtu_low]), OWN)
+}
+
+/// What an error's own IP header says beside addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// TOS or traffic class.
+    pub traffic_class: u8,
+    /// TTL or hop limit.
+    pub hops: u8,
+}
+
+/// Of errors that begin here.
+const OWN: Outer = Outer { traffic_class: 0, hops: HOPS };
+
+/// An ICMP error of a type and a code, with what stands behind its checksum, about a packet whose header has no options,
+/// from whom that was for.
+#[inline(always)]
+#[must_use]
+pub fn error4(quoted: &[u32; QUOTED4], [kind, code]: [u8; 2], next: u32, outer: Outer) -> [u32; ERROR4] {
     const LENGTH: u16 = 56;
     const { assert!(LENGTH as usize == 4 * ERROR4) };
     let [length_high, length_low] = LENGTH.to_be_bytes();
-    let [mtu_high, mtu_low] = mtu.to_be_bytes();
     let [q0, q1, q2, source, destination, q5, q6] = *quoted;
-    let first = u32::from_ne_bytes([0x45, 0, length_high, length_low]);
-    let hops = |sum: [u8; 2]| u32::from_ne_bytes([HOPS, ICMP, sum[0], sum[1]]);
-    let kind = |sum: [u8; 2]| u32::from_ne_bytes([3, code, sum[0], sum[1]]);
-    let next = u32::from_ne_bytes([0, 0, mtu_high, mtu_low]);
+    let first = u32::from_ne_bytes([0x45, outer.traffic_class, length_high, length_low]);
+    let hops = |sum: [u8; 2]| u32::from_ne_bytes([outer.hops, ICMP, sum[0], sum[1]]);
+    let kind = |sum: [u8; 2]| u32::from_ne_bytes([kind, code, sum[0], sum[1]]);
     let header = checksum::add_words(0, &[first, 0, hops([0; 2]), destination, source]);
     let body = checksum::add_words(checksum::add_words(0, &[kind([0; 2]), next]), quoted);
     let [header, body] = [header, body].map(|sum| checksum::finish(sum).to_ne_bytes());
@@ -94,22 +113,24 @@ pub fn unreachable4(quoted: &[u32; QUOTED4], code: u8, mtu: u16) -> [u32; ERROR4
 #[inline(always)]
 #[must_use]
 pub fn packet_too_big(quoted: &[u32; QUOTED6], mtu: u16) -> [u32; ERROR6] {
-    error6(quoted, [2, 0], u32::from(mtu).to_be())
+    error6(quoted, [2, 0], u32::from(mtu).to_be(), OWN)
 }
 
 /// "Destination unreachable" (RFC 4443 §3.1) about a packet, from whom it was for.
 #[inline(always)]
 #[must_use]
 pub fn unreachable6(quoted: &[u32; SHORT6], code: u8) -> [u32; REFUSAL6] {
-    error6(quoted, [1, code], 0)
+    error6(quoted, [1, code], 0, OWN)
 }
 
-/// An ICMPv6 error of a type and a code, with what stands behind its checksum.
+/// An ICMPv6 error of a type and a code, with what stands behind its checksum, about a packet, from whom that was for.
 #[inline(always)]
-fn error6<const QUOTED: usize, const ERROR: usize>(
+#[must_use]
+pub fn error6<const QUOTED: usize, const ERROR: usize>(
     quoted: &[u32; QUOTED],
     [kind, code]: [u8; 2],
     next: u32,
+    outer: Outer,
 ) -> [u32; ERROR] {
     const { assert!(ERROR == 10 + 2 + QUOTED && QUOTED >= 10 && QUOTED < 60) };
     #[expect(clippy::cast_possible_truncation, reason = "no more than 248")]
@@ -117,8 +138,9 @@ fn error6<const QUOTED: usize, const ERROR: usize>(
     let [high, low] = payload.to_be_bytes();
     let kind = |sum: [u8; 2]| u32::from_ne_bytes([kind, code, sum[0], sum[1]]);
     let mut error = [0; ERROR];
-    error[0] = u32::from_ne_bytes([0x60, 0, 0, 0]);
-    error[1] = u32::from_ne_bytes([high, low, ICMPV6, HOPS]);
+    let class = outer.traffic_class;
+    error[0] = u32::from_ne_bytes([0x60 | class >> 4, class << 4, 0, 0]);
+    error[1] = u32::from_ne_bytes([high, low, ICMPV6, outer.hops]);
     error[2..6].copy_from_slice(&quoted[6..10]);
     error[6..10].copy_from_slice(&quoted[2..6]);
     error[11] = next;

@@ -1,9 +1,9 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`reset`], [`encap`], [`ecn`], [`outcome`]),
-//! so that one piece of code runs in the kernel, in the agent and in the tests. Beside them stands what the benchmark's
-//! programs share with the benchmark ([`bench`](mod@bench)).
+//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`reset`], [`encap`], [`ecn`], [`tuple`],
+//! [`connection`], [`translate`], [`outcome`]), so that one piece of code runs in the kernel, in the agent and in the
+//! tests. Beside them stands what the benchmark's programs share with the benchmark ([`bench`](mod@bench)).
 //!
 //! Architecture invariant: nothing here allocates, reads a clock, or touches a map or a packet.
 #![no_std]
@@ -12,6 +12,7 @@ pub mod abi;
 pub mod aes;
 pub mod bench;
 pub mod checksum;
+pub mod connection;
 pub mod ecn;
 pub mod encap;
 pub mod filter;
@@ -28,3 +29,5 @@ pub mod reset;
 pub mod schedule;
 pub mod slot;
 pub mod table;
+pub mod translate;
+pub mod tuple;
