@@ -6,11 +6,14 @@
 //! has 8.
 //! Zeroed memory means "never written": backend id 0, service id 0 and a zero key name nobody.
 
-use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, policy::Policy, table::Bucket};
+use crate::{
+    connection::Way, encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, policy::Policy,
+    table::Bucket, tuple::Tuple,
+};
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -255,8 +258,16 @@ pub mod programs {
     pub const DELIVER: u32 = 4;
     /// Tells a sender that there is no backend.
     pub const REJECT: u32 = 5;
+    /// Finds the connection of a packet that is to be translated.
+    pub const NAT: u32 = 6;
+    /// Begins a connection.
+    pub const CONNECT: u32 = 7;
+    /// Finds the connection of a packet that a backend answers with.
+    pub const REPLY: u32 = 8;
+    /// Translates what is more than a whole packet of TCP or UDP within a family.
+    pub const TRANSLATE: u32 = 9;
     /// How many places there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 10;
 }
 
 /// What the programs of the whole way know of the packet that a CPU is at: each goes on where the one before ended. A part
@@ -288,6 +299,8 @@ pub struct Journey {
     pub length: u16,
     /// Bytes from the IP header on that the headers take.
     pub headers: u16,
+    /// Of an ICMP error, bytes from the IP header to what the packet that it quotes carries; else 0.
+    pub quoted: u16,
     /// What the packet shows of its flow.
     pub signs: Signs,
     /// TOS or traffic class.
@@ -296,12 +309,20 @@ pub struct Journey {
     pub family: u8,
     /// 1 if it is the first fragment of a packet.
     pub first: u8,
-    /// 1 if a flow begins with it.
+    /// 1 if a flow begins with it; of an answer, if it refuses one.
     pub opened: u8,
     /// 1 if its sender is told where there is no backend.
     pub rejects: u8,
+    /// 1 if it is an answer of a backend, translated for the client.
+    pub is_reply: u8,
+    /// 1 if nobody knows its connection.
+    pub unknown: u8,
     /// Reserved, zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// What becomes of its tuple, if it is translated.
+    pub to: Tuple,
+    /// Where it goes then.
+    pub way: Way,
 }
 
 /// What can be special about a service.
@@ -314,6 +335,8 @@ pub mod flag {
     pub const CAPPED: u32 = 4;
     /// Not every client is served: there is a policy.
     pub const GUARDED: u32 = 8;
+    /// Packets are translated, in both directions.
+    pub const NAT: u32 = 1 << 8;
 }
 
 /// How packets reach a backend.
@@ -336,6 +359,10 @@ pub mod forward {
     pub const GENEVE_IPV4: u8 = 8;
     /// Outer IPv6, UDP and Geneve headers.
     pub const GENEVE_IPV6: u8 = 9;
+    /// Translated to an IPv4 address (RFC 2663 §4.1.2, between the families RFC 7915).
+    pub const NAT_IPV4: u8 = 10;
+    /// Translated to an IPv6 address.
+    pub const NAT_IPV6: u8 = 11;
 }
 
 /// What the decapsulator's map of UDP ports says of a port.
@@ -410,17 +437,36 @@ pub struct BackendCounters {
     pub bytes: u64,
     /// TCP SYNs, and UDP flows that were recorded for the first time.
     pub new_flows: u64,
+    /// Translated answers that left by the interface that they came in by.
+    pub replies_transmitted: u64,
+    /// Translated answers that left by another interface.
+    pub replies_redirected: u64,
+    /// Bytes of these answers as they came in, from the IP header on.
+    pub reply_bytes: u64,
+    /// Connections that the backend refused by a reset.
+    pub refused: u64,
 }
 
 impl From<[u64; Self::WORDS]> for BackendCounters {
-    fn from([transmitted, redirected, bytes, new_flows]: [u64; Self::WORDS]) -> Self {
-        Self { transmitted, redirected, bytes, new_flows }
+    fn from(words: [u64; Self::WORDS]) -> Self {
+        let [transmitted, redirected, bytes, new_flows, ..] = words;
+        let [.., replies_transmitted, replies_redirected, reply_bytes, refused] = words;
+        Self {
+            transmitted,
+            redirected,
+            bytes,
+            new_flows,
+            replies_transmitted,
+            replies_redirected,
+            reply_bytes,
+            refused,
+        }
     }
 }
 
 impl BackendCounters {
     /// How many words it has.
-    pub const WORDS: usize = 4;
+    pub const WORDS: usize = 8;
 
     /// Packets forwarded.
     #[must_use]
@@ -428,25 +474,34 @@ impl BackendCounters {
         self.transmitted.wrapping_add(self.redirected)
     }
 
+    /// Answers translated.
+    #[must_use]
+    pub const fn replies(&self) -> u64 {
+        self.replies_transmitted.wrapping_add(self.replies_redirected)
+    }
+
     /// Both together.
     #[must_use]
-    pub const fn plus(&self, other: &Self) -> Self {
-        Self {
-            transmitted: self.transmitted.wrapping_add(other.transmitted),
-            redirected: self.redirected.wrapping_add(other.redirected),
-            bytes: self.bytes.wrapping_add(other.bytes),
-            new_flows: self.new_flows.wrapping_add(other.new_flows),
-        }
+    pub fn plus(&self, other: &Self) -> Self {
+        self.each(other, u64::wrapping_add)
     }
 
     /// What was counted since an earlier reading.
     #[must_use]
-    pub const fn since(&self, earlier: &Self) -> Self {
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.each(earlier, u64::wrapping_sub)
+    }
+
+    fn each(&self, other: &Self, of: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            transmitted: self.transmitted.wrapping_sub(earlier.transmitted),
-            redirected: self.redirected.wrapping_sub(earlier.redirected),
-            bytes: self.bytes.wrapping_sub(earlier.bytes),
-            new_flows: self.new_flows.wrapping_sub(earlier.new_flows),
+            transmitted: of(self.transmitted, other.transmitted),
+            redirected: of(self.redirected, other.redirected),
+            bytes: of(self.bytes, other.bytes),
+            new_flows: of(self.new_flows, other.new_flows),
+            replies_transmitted: of(self.replies_transmitted, other.replies_transmitted),
+            replies_redirected: of(self.replies_redirected, other.replies_redirected),
+            reply_bytes: of(self.reply_bytes, other.reply_bytes),
+            refused: of(self.refused, other.refused),
         }
     }
 }
@@ -559,9 +614,9 @@ const _: () = {
     assert!(size_of::<ServiceKey>() == 24);
     assert!(size_of::<ServiceEntry>() == 64 && align_of::<ServiceEntry>() == 8);
     assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
-    assert!(size_of::<BackendCounters>() == 32);
+    assert!(size_of::<BackendCounters>() == 64);
     assert!(size_of::<Meta>() == 16);
-    assert!(size_of::<Journey>() == 192);
+    assert!(size_of::<Journey>() == 264);
 };
 
 #[cfg(test)]

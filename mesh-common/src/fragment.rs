@@ -27,6 +27,15 @@ impl FragmentKey {
         let ([a, b], [c, d]) = (source, destination);
         Self([a, b, c, d, id as u64 | (protocol as u64) << 32])
     }
+
+    /// The identification, as it stands in the packet.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+    pub const fn id(&self) -> u32 {
+        let Self([.., id]) = *self;
+        id as u32
+    }
 }
 
 /// What became of a first fragment.
@@ -43,10 +52,14 @@ pub struct FragmentRecord {
     pub seen: Ticks,
     /// The port that it was to, in the byte order of the wire.
     pub port: u16,
+    /// The port that it came from.
+    pub source_port: u16,
     /// The protocol of its flow; later fragments of IPv6 may name another.
     pub protocol: u8,
+    /// The program that goes on with the others: one of [`programs`](crate::abi::programs).
+    pub next: u8,
     /// Reserved, zero.
-    pub reserved: u8,
+    pub reserved: [u8; 6],
 }
 
 impl FragmentRecord {
@@ -60,7 +73,7 @@ impl FragmentRecord {
 
 const _: () = {
     assert!(size_of::<FragmentKey>() == 40);
-    assert!(size_of::<FragmentRecord>() == 24);
+    assert!(size_of::<FragmentRecord>() == 32);
 };
 
 #[cfg(test)]

@@ -49,6 +49,12 @@ pub mod step {
     pub const ENDED: u32 = 1 << 11;
     /// It is among those that are taken for somebody who watches.
     pub const WATCHED: u32 = 1 << 12;
+    /// It is of a connection that is known: what of the journey says what becomes of its tuple stands.
+    pub const CONNECTED: u32 = 1 << 13;
+    /// It begins a connection, or would: the same stands.
+    pub const CONNECTS: u32 = 1 << 14;
+    /// It is what a backend answers with: as [`CONNECTED`].
+    pub const REPLY: u32 = 1 << 15;
 }
 
 /// Bytes of a packet, from its beginning on, that are told at most: all headers, of most packets.
@@ -213,9 +219,9 @@ pub struct Notes {
 }
 
 const _: () = {
-    assert!(size_of::<Notes>() == 256 && size_of::<Filter>() == 72);
+    assert!(size_of::<Notes>() == 328 && size_of::<Filter>() == 72);
     assert!(size_of::<FlowEvent>() == 64);
-    assert!(size_of::<Event>() == 256 + 24 + SNAP_WORDS * 8);
+    assert!(size_of::<Event>() == 328 + 24 + SNAP_WORDS * 8);
     // A bit each.
     assert!(crate::outcome::Outcome::COUNT <= 64);
 };

@@ -73,6 +73,10 @@ outcomes! {
     Transmitted = "transmitted" => Transmit,
     /// Sent to a backend through another interface.
     Redirected = "redirected" => Redirect,
+    /// An answer of a backend, translated and sent to its client through the interface it came in by.
+    ReplyTransmitted = "reply_transmitted" => Transmit,
+    /// An answer of a backend, translated and sent to its client through another interface.
+    ReplyRedirected = "reply_redirected" => Redirect,
     /// Neither IPv4 nor IPv6: ARP, LLDP, frames with more than two VLAN tags. Normal.
     NotIp = "not_ip" => Pass,
     /// Neither TCP nor UDP, nor an ICMP message that is ours, and not to a service of any protocol. Normal.
@@ -102,6 +106,13 @@ outcomes! {
     Rejected = "rejected" => Transmit,
     /// The packet begins a flow, and the service has as many as it may have.
     OverCap = "over_cap" => Drop,
+    /// A packet of a connection that is not known, at a service that translates: it was silent for too long, its backend
+    /// died, or it never was. Normal in small numbers.
+    NotConnected = "not_connected" => Drop,
+    /// No port is left from which a new connection could reach its backend. Add addresses to `nat.source`, or backends.
+    PortsExhausted = "ports_exhausted" => Drop,
+    /// There are as many connections as `limits.connections` allows. Raise it.
+    ConnectionsExhausted = "connections_exhausted" => Drop,
     /// The backend's next hop is not known: no route, or its neighbour does not answer.
     NoNextHop = "no_next_hop" => Drop,
     /// With the outer header the packet is longer than the way to the backend allows, and the sender cannot be told:
@@ -111,6 +122,10 @@ outcomes! {
     TooBigTold = "too_big_told" => Transmit,
     /// The TTL or hop limit ran out here. A routing loop.
     TtlExpired = "ttl_expired" => Drop,
+    /// The packet was to become one of the other IP version, which has no word for it: an ICMP error without a counterpart,
+    /// a source route, a UDP datagram without a checksum that is a fragment or longer than 1536 bytes. Normal in small
+    /// numbers.
+    Untranslatable = "untranslatable" => Drop,
     /// The driver left no room for the outer header. Never anything but 0 in production.
     NoHeadroom = "no_headroom" => Drop,
     /// The packet is not plain and the program for such packets is not in its place. Never anything but 0 in production.
@@ -153,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (6, 22));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (7, 28));
     }
 
     #[test]

@@ -52,6 +52,18 @@ pub struct Ipv4 {
     pub destination: u32,
 }
 
+/// The beginning of an IPv4 option (RFC 791 §3.1); those of one byte have no more than the first.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Option4 {
+    /// Which option.
+    pub kind: u8,
+    /// Bytes of it, with these.
+    pub length: u8,
+    /// Of a route: where it goes on, in bytes from 1.
+    pub pointer: u8,
+}
+
 /// An IPv6 header (RFC 8200 §3).
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -282,7 +294,7 @@ macro_rules! headers {
     };
 }
 
-headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Option4: 3, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
 headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
 headers!(QuicShort: 2, QuicLong: 7);
 headers!(u8: 1, u16: 2, u32: 4, u64: 8);

@@ -131,6 +131,24 @@ impl Packet {
         Self { context: context.ctx }
     }
 
+    /// The packet of what [`Self::into_raw`] gave.
+    ///
+    /// # Safety
+    ///
+    /// The context is the program's own.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn from_raw(context: *mut xdp_md) -> Self {
+        Self { context }
+    }
+
+    /// The program's context, for a function that the verifier walks through by itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn into_raw(self) -> *mut xdp_md {
+        self.context
+    }
+
     /// The index of the interface that the packet came in by.
     #[inline(always)]
     #[must_use]
@@ -167,13 +185,13 @@ impl Packet {
     /// Cuts the frame to `length` bytes, which are fewer than it has.
     #[inline(always)]
     #[must_use]
-    pub fn cut(self, length: usize) -> Option<()> {
+    pub fn cut(self, length: usize) -> Option<Self> {
         // SAFETY: as in `data`.
         let now = unsafe { (*self.context).length() };
         #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^31 bytes")]
         let less = length as i32 - now as i32;
         // SAFETY: `self` is consumed, so no address from before is left.
-        (unsafe { bpf_xdp_adjust_tail(self.context, less) } == 0).then_some(())
+        (unsafe { bpf_xdp_adjust_tail(self.context, less) } == 0).then_some(self)
     }
 
     /// Moves the start of the packet by `bytes`: negative makes room in front, positive removes.

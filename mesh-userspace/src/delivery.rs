@@ -14,6 +14,8 @@ pub struct Delivery {
     pub forward: Forward,
     /// The UDP port at which backends unwrap, unless it is the usual one.
     pub tunnel_port: Option<u16>,
+    /// The port at the backend, if packets are translated and it is another than theirs.
+    pub port: Option<u16>,
     /// What becomes of IPv4 packets that are too long and may be fragmented.
     pub oversized: Oversized,
     /// Where outer headers come from.
@@ -34,21 +36,22 @@ impl Delivery {
     #[must_use]
     pub const fn plain(forward: Forward) -> Self {
         let outer_source = OuterSource { v4: None, v6: None };
-        Self { forward, tunnel_port: None, oversized: Oversized::Drop, outer_source }
+        Self { forward, tunnel_port: None, port: None, oversized: Oversized::Drop, outer_source }
     }
 
     /// As a service has it, with the outer sources of the agent.
     #[must_use]
-    pub const fn of(service: &Service, outer_source: OuterSource) -> Self {
+    pub fn of(service: &Service, outer_source: OuterSource) -> Self {
         let Service { forward, tunnel_port, oversized, .. } = *service;
-        Self { forward, tunnel_port, oversized, outer_source }
+        let port = service.nat.as_ref().and_then(|nat| nat.port);
+        Self { forward, tunnel_port, port, oversized, outer_source }
     }
 
     /// The UDP port at which backends unwrap; `None` where there is no UDP.
     #[must_use]
     pub fn tunnel_port(&self) -> Option<u16> {
         match self.forward {
-            Forward::L2 | Forward::Ipip => None,
+            Forward::L2 | Forward::Ipip | Forward::Nat => None,
             Forward::Gue => Some(self.tunnel_port.unwrap_or(GUE_PORT)),
             Forward::Geneve => Some(self.tunnel_port.unwrap_or(GENEVE_PORT)),
         }
@@ -60,7 +63,7 @@ impl Delivery {
         let spread = |bits: u8, length: u8, most: u8| bits.saturating_sub(length).min(most);
         let OuterSource { v4, v6 } = self.outer_source;
         let configured = match backend {
-            _ if self.forward == Forward::L2 => None,
+            _ if matches!(self.forward, Forward::L2 | Forward::Nat) => None,
             IpAddr::V4(_) => {
                 v4.map(|net| (net.network().into(), spread(32, net.prefix_len(), MOST_SPREAD_IPV4)))
             }
@@ -85,6 +88,8 @@ impl Delivery {
             (Forward::Gue, false, _) => forward::GUE_IPV6,
             (Forward::Geneve, true, _) => forward::GENEVE_IPV4,
             (Forward::Geneve, false, _) => forward::GENEVE_IPV6,
+            (Forward::Nat, true, _) => forward::NAT_IPV4,
+            (Forward::Nat, false, _) => forward::NAT_IPV6,
         }
     }
 }

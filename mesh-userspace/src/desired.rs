@@ -2,7 +2,10 @@
 
 use crate::{
     composition::{self, Portion, Rules},
-    config::{self, Config, Forward, OnNoBackends, Quic, Scheduler, ServiceKey, Standing, Tracking},
+    config::{
+        self, Config, Forward, Nat, NatSource, OnNoBackends, Quic, Scheduler, ServiceKey, Standing, Tracking,
+    },
+    dataplane::wire_address,
     delivery::Delivery,
     guard::Guard,
     health::{self, State, Verdict},
@@ -11,6 +14,7 @@ use crate::{
     overrides::Overrides,
     performance::Factors,
 };
+use mesh_common::{abi::halves, connection::Sources};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -49,6 +53,8 @@ pub struct Backend {
     pub portion: u32,
     /// Whether its share grows with time.
     pub starting: bool,
+    /// The port that it gets packets at, if it has one of its own.
+    pub port: Option<u16>,
     /// The way to it, once known.
     pub next_hop: Option<NextHop>,
 }
@@ -86,6 +92,8 @@ pub struct Service {
     pub backends: BTreeMap<IpAddr, Backend>,
     /// How connection ids are read, and whose the server ids in them are.
     pub quic: Vec<Quic>,
+    /// Where translated packets come from.
+    pub sources: Option<Sources>,
     /// Whom it serves, if not everybody.
     pub guard: Option<Guard>,
 }
@@ -159,7 +167,7 @@ impl Forward {
     pub const fn reaches(self, hop: &NextHop) -> bool {
         match self {
             Self::L2 => hop.direct,
-            Self::Ipip | Self::Gue | Self::Geneve => true,
+            Self::Ipip | Self::Gue | Self::Geneve | Self::Nat => true,
         }
     }
 }
@@ -187,8 +195,31 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         panic,
         backends,
         quic: service.quic.clone(),
+        sources: service.nat.as_ref().map(sources),
         guard: inputs.overrides.guard(service),
     }
+}
+
+/// Where translated packets come from, as the maps have it.
+fn sources(nat: &Nat) -> Sources {
+    let mut sources = Sources {
+        keep: u32::from(nat.source == NatSource::Keep),
+        first: nat.ports.first(),
+        last: nat.ports.last(),
+        ..Sources::default()
+    };
+    let NatSource::Addresses(addresses) = &nat.source else { return sources };
+    for address in addresses {
+        let (list, count) = match address {
+            IpAddr::V4(_) => (&mut sources.v4, &mut sources.v4_count),
+            IpAddr::V6(_) => (&mut sources.v6, &mut sources.v6_count),
+        };
+        if let Some(place) = usize::try_from(*count).ok().and_then(|at| list.get_mut(at)) {
+            *place = halves(wire_address(*address));
+            *count += 1;
+        }
+    }
+    sources
 }
 
 /// A backend while it is found out what it should be.
@@ -262,7 +293,7 @@ fn member<'a>(service: &config::Service, backend: &'a config::Backend, inputs: I
     let share = inputs.factors.apply(&key, whole);
     let (now, risen) = (started(share, slow_start, age), started(whole, slow_start, age));
     let starting = now < share || risen < whole;
-    let desired = Backend { role, weight: now, whole, portion: 0, starting, next_hop };
+    let desired = Backend { role, weight: now, whole, portion: 0, starting, port: backend.port, next_hop };
     let healthy = if is_able(&desired) { risen } else { 0 };
     Member { config: backend, desired, configured: weight, healthy }
 }

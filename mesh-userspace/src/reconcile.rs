@@ -9,10 +9,11 @@ use crate::{
     desired::Desired,
     guard::{Guard, Image, half_of, place},
     maglev::Tables,
-    plan::{Circumstances, History, Lifetime, Plan, Rest, Sweep, keeps_record, plan},
+    plan::{Circumstances, History, Lifetime, Plan, Rest, Sweep, keeps_connection, keeps_record, plan},
 };
 use mesh_common::{
     abi::{BackendCounters, PolicyLayout, ServiceEntry},
+    connection::Sources,
     flow::{Ticks, state},
     hash, schedule,
 };
@@ -43,6 +44,8 @@ pub struct Reconciler<D> {
     rest: Rest,
     sweep: Sweep,
     guards: Guards,
+    /// Where translated packets come from, by the ids of services, as it was written last.
+    sources: BTreeMap<u32, Sources>,
     /// Counters of a backend's id when the backend got it.
     baselines: BTreeMap<u32, BackendCounters>,
     problems: Vec<String>,
@@ -53,6 +56,7 @@ struct Owner {
     base: u32,
     size: u32,
     by_source: bool,
+    is_translated: bool,
     lifetime: Lifetime,
 }
 
@@ -68,7 +72,20 @@ impl<D: Dataplane> Reconciler<D> {
         let (tables, rest, sweep) = (Tables::default(), Rest::default(), Sweep::default());
         let (baselines, problems) = (BTreeMap::new(), Vec::new());
         let guards = Guards::default();
-        Ok(Self { dataplane, limits, actual, tables, history, rest, sweep, guards, baselines, problems })
+        let sources = BTreeMap::new();
+        Ok(Self {
+            dataplane,
+            limits,
+            actual,
+            tables,
+            history,
+            rest,
+            sweep,
+            guards,
+            sources,
+            baselines,
+            problems,
+        })
     }
 
     /// What the maps hold.
@@ -111,6 +128,7 @@ impl<D: Dataplane> Reconciler<D> {
             let (more, last) = self.carry_out_all(desired, now)?;
             (ops, plan) = (ops + more, last);
         }
+        self.write_sources(desired)?;
         plan.problems.extend(self.guards.problem.clone());
         let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
         self.tables.retain(|base| bases.contains(&base));
@@ -167,6 +185,21 @@ impl<D: Dataplane> Reconciler<D> {
         self.guards.places = guarded.iter().map(|(key, id, _)| (*key, place(*id, half, layout))).collect();
         self.rest.forget();
         Ok(true)
+    }
+
+    /// Writes where translated packets come from, if it is from elsewhere than before.
+    fn write_sources(&mut self, desired: &Desired) -> Result<(), DataplaneError> {
+        for (key, service) in &desired.services {
+            let (Some(sources), Some(entry)) = (service.sources, self.actual.services.get(&abi_key(*key)))
+            else {
+                continue;
+            };
+            if self.sources.get(&entry.id) != Some(&sources) {
+                self.dataplane.write_sources(entry.id, &sources)?;
+                self.sources.insert(entry.id, sources);
+            }
+        }
+        Ok(())
     }
 
     /// The half of the policies' map that no service is told of.
@@ -231,6 +264,11 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(now.since(&before))
     }
 
+    /// Connections of the backend that has this id that ended without an answer.
+    pub fn unanswered(&self, backend: u32) -> u64 {
+        self.dataplane.unanswered(backend)
+    }
+
     /// Whether a call of [`Self::reconcile`] may find something to do though nothing else changed.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
@@ -254,12 +292,16 @@ impl<D: Dataplane> Reconciler<D> {
             let index = owner.base + hash::slot(hash, owner.size);
             let slot =
                 usize::try_from(index).ok().and_then(|index| slots.get(index)).copied().unwrap_or_default();
-            let keeps = keeps_record(flow, slot, owner.lifetime, ticks);
+            let keeps = if owner.is_translated {
+                keeps_connection(flow, owner.lifetime, ticks)
+            } else {
+                keeps_record(flow, slot, owner.lifetime, ticks)
+            };
             if keeps {
                 sweep.keep(index, flow);
             }
             keeps
-        });
+        })?;
         self.sweep = sweep;
         self.correct_loads(&before)?;
         self.dataplane.renew_filter(self.sweep.records)
@@ -300,7 +342,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.retain_flows(now, &mut |flow| {
             visit(flow);
             true
-        });
+        })?;
         Ok(now)
     }
 
@@ -347,7 +389,8 @@ fn owners(config: &Config, actual: &Actual) -> BTreeMap<u32, Owner> {
             window: service.window,
             idle_timeout: service.idle_timeout,
         };
-        Some((entry.id, Owner { base: entry.base, size: entry.size, by_source, lifetime }))
+        let is_translated = service.nat.is_some();
+        Some((entry.id, Owner { base: entry.base, size: entry.size, by_source, is_translated, lifetime }))
     };
     config.services.iter().filter_map(entry).collect()
 }
@@ -452,11 +495,24 @@ mod tests {
             fn load(&self, of: Load) -> u64 {
                 self.0.load(of)
             }
+            fn connections(&self) -> u64 {
+                self.0.connections()
+            }
+            fn unanswered(&self, backend: u32) -> u64 {
+                self.0.unanswered(backend)
+            }
             fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
                 self.0.add_load(of, by)
             }
-            fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
-                self.0.retain_flows(now, visit);
+            fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
+                self.0.write_sources(service, sources)
+            }
+            fn retain_flows(
+                &mut self,
+                now: Ticks,
+                visit: &mut dyn FnMut(&Flow) -> bool,
+            ) -> Result<(), DataplaneError> {
+                self.0.retain_flows(now, visit)
             }
             fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError> {
                 self.0.renew_filter(records)

@@ -3,6 +3,7 @@
 //! Invariant: a lab has its own maps on its own bpffs, so that labs do not meet.
 
 mod bpffs;
+mod connections;
 mod decap;
 mod flows;
 mod fragments;
@@ -36,8 +37,15 @@ pub const INGRESS: u32 = 1;
 pub const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 /// How large the maps of every lab are.
-pub const SIZES: Sizes =
-    Sizes { services: 64, backends: 64, slots: 4096, rules: 1024, flows: 4096, prefixes: 1024 };
+pub const SIZES: Sizes = Sizes {
+    services: 64,
+    backends: 64,
+    slots: 4096,
+    rules: 1024,
+    flows: 4096,
+    connections: 4096,
+    prefixes: 1024,
+};
 
 /// The balancer's program and maps.
 pub struct Lab {
@@ -116,6 +124,14 @@ impl Lab {
         let entry = actual.services.get(&abi_key(key)).context("there is no such service")?;
         self.kernel.apply(&Op::AddService(ServiceEntry { reject: 1, ..*entry }))?;
         if entry.key.is_wide() { self.route() } else { Ok(()) }
+    }
+
+    /// Has packets of a standing service translated.
+    pub fn translate(&mut self, key: ServiceKey) -> Result<()> {
+        let actual = self.kernel.read()?;
+        let entry = actual.services.get(&abi_key(key)).context("there is no such service")?;
+        self.kernel.apply(&Op::AddService(ServiceEntry { flags: entry.flags | flag::NAT, ..*entry }))?;
+        Ok(())
     }
 
     /// Removes a service.

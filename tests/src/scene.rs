@@ -28,16 +28,26 @@ pub enum Way {
     GeneveV4,
     /// Geneve with an outer IPv6 header.
     GeneveV6,
+    /// Translation to IPv4 addresses.
+    NatV4,
+    /// Translation to IPv6 addresses.
+    NatV6,
 }
 
 impl Way {
+    /// Whether backends know nothing of the VIP.
+    pub const fn translates(self) -> bool {
+        matches!(self, Self::NatV4 | Self::NatV6)
+    }
+
     /// The configuration's word for it.
-    const fn forward(self) -> &'static str {
+    pub const fn forward(self) -> &'static str {
         match self {
             Self::L2 => "l2",
             Self::IpipV4 | Self::IpipV6 => "ipip",
             Self::GueV4 | Self::GueV6 => "gue",
             Self::GeneveV4 | Self::GeneveV6 => "geneve",
+            Self::NatV4 | Self::NatV6 => "nat",
         }
     }
 }
@@ -110,14 +120,21 @@ impl Scene {
     fn new(plot: Plot) -> Result<Self> {
         let builder = Topology::builder().backends(plot.weights.len() + plot.spare);
         let mut topology = plot.mtu.into_iter().fold(builder, Builder::mtu).build()?;
-        topology.add_vip(plot.vip)?;
+        if plot.way.translates() {
+            topology.route_vip(plot.vip)?;
+        } else {
+            topology.add_vip(plot.vip)?;
+        }
         if plot.native {
             topology.attach_pass_program(topology.balancer())?;
         }
         let hosts = topology.backends();
         let decap = |host: &Host| Decap::start_with(host, &[plot.vip], &plot.decap);
-        let decaps =
-            if plot.way == Way::L2 { Vec::new() } else { hosts.iter().map(decap).collect::<Result<_>>()? };
+        let decaps = if plot.way == Way::L2 || plot.way.translates() {
+            Vec::new()
+        } else {
+            hosts.iter().map(decap).collect::<Result<_>>()?
+        };
         let serve = |host: &Host| {
             HttpServer::start(host, PORT, &host.address_like(plot.backend_family()).to_string())
         };
@@ -186,8 +203,8 @@ impl Plot {
         const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
         const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
         match (self.way, self.vip) {
-            (Way::L2, IpAddr::V4(_)) | (Way::IpipV4 | Way::GueV4 | Way::GeneveV4, _) => V4,
-            (Way::L2, IpAddr::V6(_)) | (Way::IpipV6 | Way::GueV6 | Way::GeneveV6, _) => V6,
+            (Way::L2, IpAddr::V4(_)) | (Way::IpipV4 | Way::GueV4 | Way::GeneveV4 | Way::NatV4, _) => V4,
+            (Way::L2, IpAddr::V6(_)) | (Way::IpipV6 | Way::GueV6 | Way::GeneveV6 | Way::NatV6, _) => V6,
         }
     }
 }

@@ -71,6 +71,8 @@ mod trace;
 mod tracked;
 #[path = "packets/tracking.rs"]
 mod tracking;
+#[path = "packets/translation/mod.rs"]
+mod translation;
 #[path = "packets/tunnels.rs"]
 mod tunnels;
 #[path = "packets/undeliverable.rs"]

@@ -52,6 +52,15 @@ fn a_client_that_moves_stays_at_its_server(plan: Plan) {
 }
 
 #[test]
+fn clients_that_move_stay_at_their_servers_behind_translations() {
+    for plan in
+        [Plan { way: Way::NatV4, ..V4 }, Plan { way: Way::NatV6, ..V4 }, Plan { way: Way::NatV4, ..V6 }]
+    {
+        a_client_that_moves_stays_at_its_server(plan);
+    }
+}
+
+#[test]
 fn an_ipv4_client_that_moves_stays_at_its_server_by_encrypted_ids() {
     a_client_that_moves_stays_at_its_server(V4);
 }

@@ -71,6 +71,7 @@ pub const fn overhead(kind: u8, inner_is_ipv4: bool) -> u16 {
         forward::GUE_IPV6 => LENGTH_IPV6 + LENGTH_UDP,
         forward::GENEVE_IPV4 => LENGTH_IPV4 + geneve,
         forward::GENEVE_IPV6 => LENGTH_IPV6 + geneve,
+        forward::NAT_IPV6 if inner_is_ipv4 => LENGTH_IPV6 - LENGTH_IPV4,
         _ => 0,
     }
 }

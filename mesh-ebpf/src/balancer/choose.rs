@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<u32, Outcome> {
     journey.opened = u8::from(choice.opened);
     notes::records(choice.found, choice.written);
     notes::chosen(journey);
-    Ok(programs::DELIVER)
+    Ok(if journey.service.flags & flag::NAT != 0 { programs::CONNECT } else { programs::DELIVER })
 }
 
 #[inline(always)]

@@ -45,7 +45,7 @@ pub(crate) const fn is_tunnel_in_udp(backend: &BackendEntry) -> bool {
 }
 
 #[inline(always)]
-fn send(ingress: u32, egress: u32) -> Outcome {
+pub(crate) fn send(ingress: u32, egress: u32) -> Outcome {
     if ingress == egress {
         return Outcome::Transmitted;
     }

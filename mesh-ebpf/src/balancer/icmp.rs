@@ -32,6 +32,7 @@ pub(crate) fn about<C: Client>(packet: &Packet, outer: &Ip<C::Address>) -> Resul
         signs: Signs::RELATED,
         length: outer.length,
         headers: behind_ip(quoted),
+        quoted: behind_ip(inner.at),
         traffic_class: outer.traffic_class,
     })
 }
@@ -108,5 +109,5 @@ fn replace<E: Header>(mut packet: Packet, error: E) -> Option<()> {
     // The error first: a packet that has no room for it stays as it is.
     packet.write(IP, error)?;
     packet.write(0, swapped)?;
-    packet.cut(IP + size_of::<E>())
+    packet.cut(IP + size_of::<E>()).map(drop)
 }

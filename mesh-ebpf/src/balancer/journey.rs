@@ -20,8 +20,10 @@ pub(crate) fn note<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
     journey.signs = flow.signs;
     journey.length = flow.length;
     journey.headers = flow.headers;
+    journey.quoted = flow.quoted;
     journey.traffic_class = flow.traffic_class;
     journey.rejects = 0;
+    (journey.backend, journey.is_reply, journey.opened) = (0, 0, 0);
 }
 
 /// The flow; an IPv4 client by its mapped address.
@@ -33,6 +35,7 @@ pub(crate) const fn flow(journey: &Journey) -> Flow<Client6> {
         signs: journey.signs,
         length: journey.length,
         headers: journey.headers,
+        quoted: journey.quoted,
         traffic_class: journey.traffic_class,
     }
 }
@@ -43,10 +46,16 @@ pub(crate) const fn inner(journey: &Journey) -> Inner {
     Inner { length: journey.length, traffic_class: journey.traffic_class, protocol: journey.family }
 }
 
-/// Notes a plain packet, which has no tags and is all of its packet, and who gets it.
+/// Notes a plain packet, which has no tags and is all of its packet.
 #[inline(always)]
-pub(crate) fn note_chosen<C: Client>(journey: &mut Journey, flow: &Flow<C>, choice: &Choice, hash: u64) {
+pub(crate) fn note_plain<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
     note(journey, flow);
     (journey.tag_count, journey.first) = (0, 0);
+}
+
+/// Notes a plain packet, and who gets it.
+#[inline(always)]
+pub(crate) fn note_chosen<C: Client>(journey: &mut Journey, flow: &Flow<C>, choice: &Choice, hash: u64) {
+    note_plain(journey, flow);
     (journey.backend, journey.opened, journey.hash) = (choice.backend, u8::from(choice.opened), hash);
 }

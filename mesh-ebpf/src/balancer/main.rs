@@ -14,6 +14,8 @@
 
 mod choose;
 mod client;
+mod connect;
+mod connections;
 mod deliver;
 mod echo;
 mod extensions;
@@ -24,6 +26,7 @@ mod guard;
 mod icmp;
 mod journey;
 mod maps;
+mod nat;
 mod notes;
 mod parse;
 mod plain;
@@ -32,6 +35,7 @@ mod read;
 mod reject;
 mod schedule;
 mod tables;
+mod translate;
 mod tunnels;
 mod vlan;
 mod wide;
@@ -54,7 +58,7 @@ fn meshlb(context: XdpContext) -> u32 {
     match plain::run(Packet::new(&context)) {
         Some(End::Sent(sent)) => return action(sent),
         Some(End::Denied) => return end(Outcome::Denied),
-        Some(End::Chosen) => maps::call::<{ programs::DELIVER }>(&context),
+        Some(End::Next(program)) => call(&context, program),
         None => maps::call::<{ programs::WHOLE }>(&context),
     }
     end(Outcome::Unhandled)
@@ -76,6 +80,30 @@ fn quic(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn choose(context: XdpContext) -> u32 {
     go_on(&context, choose::run())
+}
+
+/// Packets that are to be translated: whose connection is it?
+#[xdp(frags)]
+fn nat(context: XdpContext) -> u32 {
+    translated(&context, nat::run(&context))
+}
+
+/// Packets that begin a connection: from which port?
+#[xdp(frags)]
+fn connect(context: XdpContext) -> u32 {
+    go_on(&context, connect::run(&context))
+}
+
+/// Packets that are not for a service: which backend answers whom?
+#[xdp(frags)]
+fn reply(context: XdpContext) -> u32 {
+    translated(&context, nat::reply(&context))
+}
+
+/// Packets that are known to become something else than a plain packet of their own family.
+#[xdp(frags)]
+fn translate(context: XdpContext) -> u32 {
+    translated(&context, nat::of_any_kind(&context))
 }
 
 /// Packets that have a backend.
@@ -107,16 +135,30 @@ fn clock(_: XdpContext) -> u32 {
     maps::now()
 }
 
+/// Goes on after a step of translation.
+#[inline(always)]
+fn translated(context: &XdpContext, end: Result<nat::End, Outcome>) -> u32 {
+    match end {
+        Ok(nat::End::Sent(sent)) => {
+            notes::end(sent);
+            action(sent)
+        }
+        Ok(nat::End::Next(program)) => go_on(context, Ok(program)),
+        Err(outcome) => {
+            if reject::is_asked_for(outcome) {
+                maps::call::<{ programs::REJECT }>(context);
+            }
+            go_on(context, Err(outcome))
+        }
+    }
+}
+
 /// Goes on with the next program of the way, or ends the journey: what was not sent has its tags again, and is counted.
 #[inline(always)]
 fn go_on(context: &XdpContext, next: Result<u32, Outcome>) -> u32 {
     let outcome = match next {
         Ok(program) => {
-            match program {
-                programs::QUIC => maps::call::<{ programs::QUIC }>(context),
-                programs::CHOOSE => maps::call::<{ programs::CHOOSE }>(context),
-                _ => maps::call::<{ programs::DELIVER }>(context),
-            }
+            call(context, program);
             Outcome::Unhandled
         }
         Err(outcome) => outcome,
@@ -129,6 +171,20 @@ fn go_on(context: &XdpContext, next: Result<u32, Outcome>) -> u32 {
         return action;
     }
     end(outcome)
+}
+
+/// Goes on with another program; comes back only if it is not in its place.
+#[inline(always)]
+fn call(context: &XdpContext, program: u32) {
+    match program {
+        programs::QUIC => maps::call::<{ programs::QUIC }>(context),
+        programs::CHOOSE => maps::call::<{ programs::CHOOSE }>(context),
+        programs::NAT => maps::call::<{ programs::NAT }>(context),
+        programs::CONNECT => maps::call::<{ programs::CONNECT }>(context),
+        programs::REPLY => maps::call::<{ programs::REPLY }>(context),
+        programs::TRANSLATE => maps::call::<{ programs::TRANSLATE }>(context),
+        _ => maps::call::<{ programs::DELIVER }>(context),
+    }
 }
 
 /// Counts the end of a journey that did not lead to a backend, and says what the kernel does with the packet.

@@ -273,6 +273,25 @@ pub(crate) fn count_sent(id: u32, sent: Outcome, bytes: u16, opened: bool) {
     }
 }
 
+/// Counts an answer of a backend that was sent to its client, by the outcome that says how.
+#[inline(always)]
+pub(crate) fn count_reply(id: u32, sent: Outcome, bytes: u16, refuses: bool) {
+    if let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(id) {
+        // SAFETY: the element belongs to this CPU.
+        unsafe {
+            if sent as u32 == Outcome::ReplyTransmitted as u32 {
+                (*counters).replies_transmitted += 1;
+            } else {
+                (*counters).replies_redirected += 1;
+            }
+            (*counters).reply_bytes += u64::from(bytes);
+            if refuses {
+                (*counters).refused += 1;
+            }
+        }
+    }
+}
+
 /// Counts the end of a packet's journey that did not lead to a backend.
 #[inline(always)]
 pub(crate) fn count(outcome: Outcome) {

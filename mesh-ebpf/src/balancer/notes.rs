@@ -17,6 +17,7 @@ use mesh_common::{
     notes::{Event, Filter, FlowEvent, Notes, SNAP, instance, step},
     outcome::Outcome,
     slot::Slot,
+    tuple::Tuple,
 };
 use mesh_ebpf::{
     header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Tcp},
@@ -159,6 +160,12 @@ pub(crate) fn chosen(journey: &Journey) {
         notes.journey.backend = journey.backend;
         notes.journey.opened = journey.opened;
     });
+}
+
+/// Notes what becomes of the packet's tuple.
+#[inline(always)]
+pub(crate) fn translated(step: u32, to: &Tuple) {
+    note(step, |notes| notes.journey.to = *to);
 }
 
 /// Notes a slot, and what the flow table says of the packet's flow.

@@ -5,6 +5,7 @@ use mesh_common::{
     abi::{ServiceKey, protocol},
     encap::Inner,
     flow::Signs,
+    fragment::FragmentRecord,
     outcome::Outcome,
 };
 use mesh_ebpf::{
@@ -37,6 +38,8 @@ pub(crate) struct Flow<C> {
     pub(crate) length: u16,
     /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
     pub(crate) headers: u16,
+    /// Of an ICMP error, bytes from the IP header to what the packet that it quotes carries; else 0.
+    pub(crate) quoted: u16,
     /// TOS or traffic class.
     pub(crate) traffic_class: u8,
 }
@@ -204,19 +207,21 @@ pub(crate) fn flow<C: Client>(packet: &Packet, ip: &Ip<C::Address>) -> Result<Fl
         signs,
         length: ip.length,
         headers: behind_ip(end),
+        quoted: 0,
         traffic_class: ip.traffic_class,
     })
 }
 
-/// The flow of a later fragment of a packet to a port; the port that it comes from is not known.
+/// The flow of a later fragment, of whose packet the first had this record.
 #[inline(always)]
-pub(crate) fn later_fragment<C: Client>(ip: &Ip<C::Address>, port: u16, protocol: u8) -> Flow<C> {
+pub(crate) fn later_fragment<C: Client>(ip: &Ip<C::Address>, first: &FragmentRecord) -> Flow<C> {
     Flow {
-        service: C::key(ip.destination, port, protocol),
-        client: C::new(ip.source, 0),
+        service: C::key(ip.destination, first.port, first.protocol),
+        client: C::new(ip.source, first.source_port),
         signs: Signs::RELATED,
         length: ip.length,
         headers: behind_ip(ip.at),
+        quoted: 0,
         traffic_class: ip.traffic_class,
     }
 }

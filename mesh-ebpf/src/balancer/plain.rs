@@ -9,12 +9,12 @@
 use crate::{
     choose::{Choice, owned, owner, tracked},
     client::{Client, Client4, Client6},
-    forward, guard, journey, maps,
+    connections, forward, guard, journey, maps,
     parse::{self, Flow, IP, Transport, behind_ip},
     tables::Tables,
 };
 use mesh_common::{
-    abi::{ServiceKey, flag, protocol, whole},
+    abi::{Journey, ServiceKey, flag, programs, protocol, whole},
     outcome::Outcome,
 };
 use mesh_ebpf::{
@@ -28,8 +28,9 @@ pub(crate) enum End {
     Sent(Outcome),
     /// Its service does not serve its client.
     Denied,
-    /// Its backend is noted, and gets it wrapped in more than an outer IP header.
-    Chosen,
+    /// Another program goes on with it, for which it is noted: it gets wrapped in more than an outer IP header, or is
+    /// translated.
+    Next(u32),
 }
 
 /// Sends a plain packet to its backend.
@@ -55,11 +56,25 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<En
     if flow.length < flow.headers || IP + usize::from(flow.length) > packet.linear_length() {
         return None;
     }
-    let service = tables.service(flow.service).filter(|service| service.flags & !flag::GUARDED == 0)?;
+    let Some(service) = tables.service(flow.service) else {
+        // What is not for a service may be what a backend answers with.
+        let is_odd = !connections::any() || maps::any_wide();
+        return if is_odd { None } else { note(flow).map(|_journey| End::Next(programs::REPLY)) };
+    };
+    if service.flags & !(flag::GUARDED | flag::NAT) != 0 {
+        return None;
+    }
     if guard::denies(service, &flow.client) {
         return Some(End::Denied);
     }
     let hash = flow.client.hash();
+    if service.flags & flag::NAT != 0 {
+        let journey = note(flow)?;
+        journey.service = *service;
+        (journey.hash, journey.slot_hash) = (hash, hash);
+        journey.rejects = u8::from(service.reject != 0);
+        return Some(End::Next(programs::NAT));
+    }
     let slot = tables.slot(service, hash)?;
     let Some(owner) = owner(tables, flow, service.id, slot, hash) else {
         // A line of its own to the end: what is needed here only would else be saved and restored on both.
@@ -67,6 +82,14 @@ fn steer<C: Client>(packet: Packet, tables: Tables, flow: &Flow<C>) -> Option<En
         return send(packet, tables, flow, &choice, hash);
     };
     send(packet, tables, flow, &owned(flow, owner), hash)
+}
+
+/// Notes a packet for a program that goes on with it.
+#[inline(always)]
+fn note<C: Client>(flow: &Flow<C>) -> Option<&'static mut Journey> {
+    let journey = maps::journey()?;
+    journey::note_plain(journey, flow);
+    Some(journey)
 }
 
 #[inline(always)]
@@ -83,7 +106,7 @@ fn send<C: Client>(
     }
     if forward::is_tunnel_in_udp(backend) {
         journey::note_chosen(maps::journey()?, flow, choice, hash);
-        return Some(End::Chosen);
+        return Some(End::Next(programs::DELIVER));
     }
     let sent = forward::to::<false>(packet, flow.inner(), flow.service, backend, hash).ok()?;
     maps::count_sent(choice.backend, sent, flow.length, choice.opened);
@@ -108,6 +131,7 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
         signs,
         length: u16::from_be(header.length),
         headers: behind_ip(end),
+        quoted: 0,
         traffic_class: header.traffic_class,
     })
 }
@@ -126,6 +150,7 @@ fn ipv6(packet: &Packet) -> Option<Flow<Client6>> {
         // A length beyond 16 bits saturates; no frame holds it.
         length: u16::from_be(header.length).saturating_add(40),
         headers: behind_ip(end),
+        quoted: 0,
         traffic_class: header.traffic_class(),
     })
 }

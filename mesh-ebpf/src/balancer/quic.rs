@@ -6,7 +6,7 @@ use crate::{
     tables::Tables,
 };
 use mesh_common::{
-    abi::programs,
+    abi::{flag, programs},
     notes::step,
     outcome::Outcome,
     quic::{self, Routed, ServerIdKey},
@@ -30,10 +30,11 @@ pub(crate) fn run(packet: &Packet) -> Result<u32, Outcome> {
     if notes::writes() {
         maps::count_routed(routed, rotation);
     }
-    let Ok(backend) = found else { return Ok(programs::CHOOSE) };
+    let translates = journey.service.flags & flag::NAT != 0;
+    let Ok(backend) = found else { return Ok(if translates { programs::NAT } else { programs::CHOOSE }) };
     (journey.backend, journey.opened) = (backend, 0);
     notes::chosen(journey);
-    Ok(programs::DELIVER)
+    Ok(if translates { programs::NAT } else { programs::DELIVER })
 }
 
 /// Where the payload of a UDP datagram stands in the frame.

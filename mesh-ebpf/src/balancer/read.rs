@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Client4, Client6},
-    echo, fragments, guard, journey, maps, notes,
+    connections, echo, fragments, guard, journey, maps, notes,
     parse::{self, Flow, IP, Ip},
     tables::Tables,
     vlan, wide,
@@ -57,13 +57,13 @@ fn ip<C: Client>(mut packet: Packet, journey: &mut Journey) -> Result<u32, Outco
 #[inline(always)]
 fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journey) -> Result<u32, Outcome> {
     let first = fragments::first::<C>(journey, ip)?;
-    let flow = parse::later_fragment::<C>(ip, first.port, first.protocol);
+    let flow = parse::later_fragment::<C>(ip, &first);
     is_whole(packet, &flow)?;
     journey::note(journey, &flow);
     (journey.backend, journey.opened, journey.hash) = (first.backend, 0, first.hash);
     notes::journey(step::FOLLOWED | step::CHOSEN, journey);
     notes::note(0, |notes| notes.journey.service.id = first.service);
-    Ok(programs::DELIVER)
+    Ok(first.next.into())
 }
 
 /// The service of a packet, or of the packet that an ICMP error is about.
@@ -72,7 +72,16 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     let mut flow = parse::flow::<C>(packet, ip)?;
     notes::note(step::READ, |notes| journey::note(&mut notes.journey, &flow));
-    let service = tables.service(flow.service).map_or_else(|| wide::adopt(&mut flow), Ok)?;
+    let service = match tables.service(flow.service).map_or_else(|| wide::adopt(&mut flow), Ok) {
+        Ok(service) => service,
+        // What is not for a service may be what a backend answers with.
+        Err(Outcome::NotAService) if connections::any() => {
+            is_whole(packet, &flow).map_err(|_not_ours| Outcome::NotAService)?;
+            journey::note(journey, &flow);
+            return Ok(programs::REPLY);
+        }
+        Err(outcome) => return Err(outcome),
+    };
     is_whole(packet, &flow)?;
     let hash = wide::hash(&flow, service);
     journey.service = *service;
@@ -85,7 +94,13 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
         return Err(Outcome::Denied);
     }
     let goes_by_id = service.flags & flag::QUIC != 0 && flow.signs == Signs::DATAGRAM;
-    Ok(if goes_by_id { programs::QUIC } else { programs::CHOOSE })
+    Ok(if goes_by_id {
+        programs::QUIC
+    } else if service.flags & flag::NAT != 0 {
+        programs::NAT
+    } else {
+        programs::CHOOSE
+    })
 }
 
 /// Whether the packet ends where its IP header says: behind its headers, within the frame.

@@ -14,21 +14,24 @@ use mesh_ebpf::{
 /// Whether the packet that ends so is to be refused.
 #[inline(always)]
 pub(crate) fn is_asked_for(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::NoBackend) && maps::journey().is_some_and(|journey| journey.rejects != 0)
+    let Some(journey) = maps::journey() else { return false };
+    journey.unknown = u8::from(matches!(outcome, Outcome::NotConnected));
+    matches!(outcome, Outcome::NoBackend | Outcome::NotConnected) && journey.rejects != 0
 }
 
 /// Makes the packet its own refusal, or leaves it as it is.
 #[inline(always)]
 pub(crate) fn run(packet: Packet) -> Outcome {
     let Some(journey) = maps::journey() else { return Outcome::Unhandled };
+    let untold = if journey.unknown == 0 { Outcome::NoBackend } else { Outcome::NotConnected };
     if journey.signs == Signs::RELATED {
-        return Outcome::NoBackend;
+        return untold;
     }
     let told = match journey.family {
         protocol::IPIP => refuse::<Client4>(packet),
         _ => refuse::<Client6>(packet),
     };
-    told.map_or(Outcome::NoBackend, |()| Outcome::Rejected)
+    told.map_or(untold, |()| Outcome::Rejected)
 }
 
 /// Fragments are not refused, nor what comes from where no answer could go (RFC 1122 §3.2.2).

@@ -1,7 +1,7 @@
 //! What the world says: probes and next hops, on watch channels.
 
 use crate::{
-    config::{Config, Definitions, Health, ProbeKind, ProbeTo, Service, ServiceKey, ServicesFrom},
+    config::{Backend, Config, Definitions, Health, ProbeKind, ProbeTo, Service, ServiceKey, ServicesFrom},
     delivery::Delivery,
     discovery::{self, Reports, Sources},
     durations::Outcomes,
@@ -203,9 +203,18 @@ fn probed(config: &Config) -> BTreeMap<health::Key, Arc<Health>> {
     let services = config.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
     services
         .flat_map(|(service, health)| {
-            let health = Arc::new(health.clone());
+            let shared = Arc::new(health.clone());
+            let usual = service.nat.as_ref().and_then(|nat| nat.port);
+            let health_of = move |backend: &Backend| {
+                // Few backends get packets at ports of their own.
+                let own = backend.port.or(usual).filter(|_| shared.port.is_none());
+                own.map_or_else(
+                    || Arc::clone(&shared),
+                    |port| Arc::new(Health { port: Some(port), ..(*shared).clone() }),
+                )
+            };
             let key = |address| health::Key { service: service.key(), address };
-            service.backends.iter().map(move |backend| (key(backend.address), Arc::clone(&health)))
+            service.backends.iter().map(move |backend| (key(backend.address), health_of(backend)))
         })
         .collect()
 }

@@ -16,6 +16,7 @@ mod log_flows;
 mod measure;
 mod orders;
 mod reload;
+mod shortage;
 mod state;
 mod telemetry;
 mod telling;

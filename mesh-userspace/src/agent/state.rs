@@ -8,6 +8,7 @@ use super::{
     inputs::{Inputs, News},
     log_flows::Logging,
     orders,
+    shortage::Shortages,
     telemetry::Telemetry,
     telling::{Known, Memoir},
     trace::Watchers,
@@ -84,6 +85,7 @@ pub(super) struct Agent {
     pub(super) forgetful: Option<String>,
     /// What happened.
     pub(super) memoir: Memoir,
+    pub(super) shortages: Shortages,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
     /// How long bringing the maps up to date took.
@@ -138,6 +140,7 @@ impl Agent {
             overrides_file,
             forgetful,
             memoir,
+            shortages: Shortages::default(),
             attached: Vec::new(),
             reloads: Reloads::at_start(),
             reconciles: durations::Outcomes::default(),
@@ -364,6 +367,7 @@ impl Agent {
         if let Err(error) = self.reconciler.sweep(&self.config, now) {
             error!(%error, "could not look through the flow table");
         }
+        self.watch_shortages(now);
     }
 
     fn reread(&mut self, now: Instant) {

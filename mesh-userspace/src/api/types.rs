@@ -13,8 +13,8 @@ mod trace;
 
 pub use explain::{
     BackendSlots, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedGuard, ExplainedRecord,
-    ExplainedService, ExplainedSlot, Explanation, NotChosen, PacketView, PickView, Prospect, ProspectiveFlow,
-    RecordView, StepView,
+    ExplainedService, ExplainedSlot, ExplainedTranslation, Explanation, NotChosen, PacketView, PickView,
+    Prospect, ProspectiveFlow, RecordView, StepView,
 };
 
 pub use trace::{TraceLine, TraceView};
@@ -38,6 +38,10 @@ pub struct Status {
     pub programs: Vec<ProgramView>,
     /// How full the flow tables are.
     pub flows: FlowUse,
+    /// How many connections there are whose packets are translated, as of the last look through them. None from agents
+    /// that do not translate.
+    #[serde(default)]
+    pub connections: FlowUse,
     /// Packets by the name of the outcome their journey ended with.
     pub outcomes: BTreeMap<String, u64>,
     /// Packets of QUIC services, by what led them to their backends. None from agents that know no QUIC.
@@ -305,6 +309,18 @@ pub struct BackendView {
     pub bytes: u64,
     /// Flows that began at it.
     pub new_flows: u64,
+    /// Answers of its that were translated. None from agents that do not translate.
+    #[serde(default)]
+    pub replies: u64,
+    /// Bytes of those answers, from the IP header on, as they came in.
+    #[serde(default)]
+    pub reply_bytes: u64,
+    /// Translated connections that it refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Translated connections that it did not answer, until nobody waited any more.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Flows that are recorded and not closing; as of when, is said at the service's.
     #[serde(default)]
     pub recorded_flows: u64,

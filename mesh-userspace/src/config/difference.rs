@@ -84,11 +84,12 @@ pub fn backends(old: &[Backend], new: &[Backend]) -> Backends {
 
 /// Names every field, so that a new one does not compile until it is compared.
 fn backend(old: &Backend, new: &Backend) -> Vec<Setting> {
-    let Backend { address: _, weight, group, priority, standing } = old;
+    let Backend { address: _, weight, group, priority, port, standing } = old;
     let settings = [
         shown("weight", *weight, new.weight),
         shown("group", group, &new.group),
         shown("priority", *priority, new.priority),
+        some("port", port.as_ref(), new.port.as_ref()),
         hidden("state", *standing == new.standing),
     ];
     settings.into_iter().flatten().collect()
@@ -121,6 +122,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         backends: _,
         discovery,
         quic,
+        nat,
         guard,
     } = old;
     let settings = [
@@ -144,6 +146,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         hidden("performance", *performance == new.performance),
         hidden("discovery", *discovery == new.discovery),
         hidden("quic", *quic == new.quic),
+        hidden("nat", *nat == new.nat),
         hidden("guard", *guard == new.guard),
     ];
     let health = health(probes.as_ref(), new.health.as_ref());

@@ -69,6 +69,12 @@ impl Ports {
         Self { first: port, last: port }
     }
 
+    /// The ports from `first` to `last`, which is no lower.
+    pub(super) const fn between(first: u16, last: u16) -> Self {
+        assert!(first <= last);
+        Self { first, last }
+    }
+
     /// The ports from `first` to `last`; `None` when there are none.
     #[must_use]
     pub const fn range(first: u16, last: u16) -> Option<Self> {

@@ -13,6 +13,8 @@ pub struct Limits {
     pub rules: u32,
     /// Recorded flows that the table has good room for, both families together.
     pub flows: u32,
+    /// Most connections of services whose packets are translated.
+    pub connections: u32,
     /// Most prefixes of all guards together.
     pub prefixes: u32,
 }
@@ -25,6 +27,7 @@ impl Default for Limits {
             slots: 1 << 20,
             rules: 1 << 16,
             flows: 1 << 18,
+            connections: 1 << 17,
             prefixes: 1 << 14,
         }
     }

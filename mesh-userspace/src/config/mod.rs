@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod key;
 mod limits;
+mod nat;
 mod otlp;
 mod performance;
 mod probing;
@@ -51,6 +52,7 @@ pub use health::{
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;
+pub use nat::{Nat, NatSource};
 pub use otlp::Otlp;
 pub use performance::{Measure, Performance};
 pub use probing::{Correlated, OnCorrelated, Probing};

@@ -61,14 +61,15 @@ fn faces(old: &Config, new: &Config) -> [Change; 8] {
     ]
 }
 
-fn limits(old: Limits, new: Limits) -> [Change; 6] {
-    let Limits { services, backends, slots, rules, flows, prefixes } = old;
+fn limits(old: Limits, new: Limits) -> [Change; 7] {
+    let Limits { services, backends, slots, rules, flows, connections, prefixes } = old;
     [
         ("limits.services", services != new.services),
         ("limits.backends", backends != new.backends),
         ("limits.slots", slots != new.slots),
         ("limits.rules", rules != new.rules),
         ("limits.flows", flows != new.flows),
+        ("limits.connections", connections != new.connections),
         ("limits.prefixes", prefixes != new.prefixes),
     ]
 }

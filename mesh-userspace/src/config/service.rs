@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::choice::choices;
-use super::{Discovery, Health, Performance, Ports, Quic, Rules, ServiceKey, Standing, table};
+use super::{Discovery, Health, Nat, Performance, Ports, Quic, Rules, ServiceKey, Standing, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -93,6 +93,8 @@ choices! {
         Gue = "gue",
         /// Packets are wrapped in outer IP, UDP and Geneve headers; any pair of families.
         Geneve = "geneve",
+        /// Addresses and ports of packets, and of the answers to them, are translated; any pair of families.
+        Nat = "nat",
     }
 }
 
@@ -181,6 +183,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// Where more backends come from, the weightiest word first.
     pub discovery: Vec<Discovery>,
+    /// What packets are translated to; `None` unless they are forwarded so.
+    pub nat: Option<Nat>,
     /// Whom it serves; `None`: everybody.
     pub guard: Option<Arc<Rules>>,
     /// How connection ids are read; empty unless the protocol is QUIC. No rotation twice.
@@ -192,6 +196,14 @@ impl Service {
     #[must_use]
     pub const fn key(&self) -> ServiceKey {
         ServiceKey { vip: self.vip, ports: self.ports, protocol: self.protocol }
+    }
+
+    /// The port that a backend gets packets at, if they are translated to one that is configured or discovered.
+    #[must_use]
+    pub fn port_of(&self, backend: IpAddr) -> Option<u16> {
+        let nat = self.nat.as_ref()?;
+        let own = self.backends.iter().find(|known| known.address == backend).and_then(|known| known.port);
+        own.or(nat.port)
     }
 
     /// Slots in the service's table: the wanted ones, else as many as suit the backends that are configured.
@@ -235,7 +247,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// `[[service.backend]]`, or an instance that a source knows: one address behind a service, on the service's port.
+/// `[[service.backend]]`, or an instance that a source knows: one address behind a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// Where the packets go; the identity of the backend within its service.
@@ -246,6 +258,8 @@ pub struct Backend {
     pub group: Group,
     /// Its tier: those of a higher number take what those of lower numbers leave.
     pub priority: u16,
+    /// The port that it gets packets at, if they are translated; `None`: as the service has it.
+    pub port: Option<u16>,
     /// What its source says of it; ready if it is configured.
     pub standing: Standing,
 }
@@ -257,6 +271,6 @@ impl Backend {
     /// A backend as it is configured, of the usual group and the highest tier.
     #[must_use]
     pub fn new(address: IpAddr, weight: u16) -> Self {
-        Self { address, weight, group: Group::default(), priority: 0, standing: Standing::Ready }
+        Self { address, weight, group: Group::default(), priority: 0, port: None, standing: Standing::Ready }
     }
 }

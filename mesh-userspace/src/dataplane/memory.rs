@@ -2,7 +2,7 @@
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op};
 use crate::guard::Image;
-use mesh_common::{abi::BackendCounters, flow::Ticks, outcome::Outcome, quic::Routed};
+use mesh_common::{abi::BackendCounters, connection::Sources, flow::Ticks, outcome::Outcome, quic::Routed};
 use std::collections::BTreeMap;
 
 /// Maps in memory.
@@ -18,6 +18,8 @@ pub struct Memory {
     pub now: Ticks,
     /// The halves of the guards' policies.
     pub policies: BTreeMap<u32, Image>,
+    /// Where translated packets come from, by services.
+    pub sources: BTreeMap<u32, Sources>,
     /// Every change so far.
     pub applied: Vec<Op>,
 }
@@ -46,6 +48,11 @@ impl Dataplane for Memory {
         Ok(())
     }
 
+    fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
+        self.sources.insert(service, *sources);
+        Ok(())
+    }
+
     fn counters(&self, _: u32) -> Result<BackendCounters, DataplaneError> {
         Ok(BackendCounters::default())
     }
@@ -62,14 +69,23 @@ impl Dataplane for Memory {
         self.loads.get(&of).copied().unwrap_or(0)
     }
 
+    fn connections(&self) -> u64 {
+        0
+    }
+
+    fn unanswered(&self, _: u32) -> u64 {
+        0
+    }
+
     fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
         let load = self.loads.entry(of).or_default();
         *load = load.wrapping_add(by);
         Ok(())
     }
 
-    fn retain_flows(&mut self, _: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+    fn retain_flows(&mut self, _: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
         self.flows.retain(|flow| visit(flow));
+        Ok(())
     }
 
     fn renew_filter(&mut self, _: u64) -> Result<(), DataplaneError> {

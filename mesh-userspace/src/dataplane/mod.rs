@@ -14,6 +14,7 @@ use crate::{guard::Image, wide::Routes};
 use ipnet::IpNet;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey, halves},
+    connection::Sources,
     flow::{FlowRecord, Ticks},
     outcome::Outcome,
     quic::{self, Routed},
@@ -248,6 +249,13 @@ pub trait Dataplane: Send {
     /// They do not fit the map.
     fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError>;
 
+    /// Writes where translated packets to backends of a service come from.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError>;
+
     /// What was sent to a backend since its id was first used, over all CPUs.
     ///
     /// # Errors
@@ -272,6 +280,12 @@ pub trait Dataplane: Send {
     /// How many flows the kernel has counted; wraps below 0 when more ended than were counted.
     fn load(&self, of: Load) -> u64;
 
+    /// How many connections the last look through them found.
+    fn connections(&self) -> u64;
+
+    /// Connections of a backend that ended without an answer, since this agent looks through them.
+    fn unanswered(&self, backend: u32) -> u64;
+
     /// Adds to the flows that were counted, while the kernel goes on counting; wraps.
     ///
     /// # Errors
@@ -279,9 +293,17 @@ pub trait Dataplane: Send {
     /// Nobody has the id.
     fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError>;
 
-    /// Calls `visit` with every recorded flow, and forgets those for which it answers `false`. `now` is the kernel's
+    /// Calls `visit` with every recorded flow and every connection, and forgets those for which it answers `false`. `now` is the kernel's
     /// time.
-    fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool);
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    fn retain_flows(
+        &mut self,
+        now: Ticks,
+        visit: &mut dyn FnMut(&Flow) -> bool,
+    ) -> Result<(), DataplaneError>;
 
     /// Goes on with renewing what tells packets that their flow is surely not recorded, of which so many are: a step at a
     /// time, if it is worth its while.

@@ -89,7 +89,7 @@ pub fn backend_entry(
         weight: 0,
         ifindex: hop.ifindex,
         room: mtu.min(LONGEST).saturating_sub(encap::overhead(kind, key.vip.addr().is_ipv4())),
-        port: delivery.tunnel_port().or(key.ports.single()).unwrap_or(0),
+        port: delivery.tunnel_port().or(delivery.port).or(key.ports.single()).unwrap_or(0),
         service,
         checksum: checksum(kind, source.prefix, address),
         tell: u8::from(delivery.oversized == Oversized::Tell),

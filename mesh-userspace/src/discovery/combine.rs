@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Instance, Reports};
-use crate::config::{self, Backend, Config, Discovery, Forward, Ports, Service};
+use crate::config::{self, Backend, Config, Discovery, Forward, NatSource, Ports, Service};
 use crate::health::Key;
 
 /// What the agent runs on: as if all backends were configured.
@@ -78,7 +78,9 @@ impl<'a> Joint<'a> {
     fn add(&mut self, discovery: &Discovery, reports: &Reports) {
         let source = discovery.source.to_string();
         let Some(snapshot) = reports.get(&source).and_then(|report| report.snapshot.clone()) else { return };
-        let ports = discovery.ports.unwrap_or(self.service.ports);
+        // Translated packets get the port that the instance has.
+        let usual = if self.service.nat.is_some() { Ports::ANY } else { self.service.ports };
+        let ports = discovery.ports.unwrap_or(usual);
         let mut misfits: BTreeMap<Misfit, Vec<&Instance>> = BTreeMap::new();
         let mut disputed = Vec::new();
         for instance in snapshot.instances() {
@@ -102,12 +104,12 @@ impl<'a> Joint<'a> {
     /// The address, if what is said of it is not what stands.
     fn dispute(&self, instance: &Instance, by: &Discovery) -> Option<IpAddr> {
         let stands = self.places.get(&instance.address).and_then(|place| self.backends.get(*place));
-        (stands != Some(&backend(instance, by))).then_some(instance.address)
+        (stands != Some(&backend(instance, by, self.service))).then_some(instance.address)
     }
 
     fn join(&mut self, instance: &Instance, by: &Discovery, source: &str) {
         self.places.insert(instance.address, self.backends.len());
-        self.backends.push(backend(instance, by));
+        self.backends.push(backend(instance, by, self.service));
         self.origins.insert(instance.address, source.to_owned());
         self.room = self.room.saturating_sub(1);
     }
@@ -139,14 +141,21 @@ impl<'a> Joint<'a> {
 }
 
 /// As a backend, with what the service says of all that the source knows.
-fn backend(instance: &Instance, by: &Discovery) -> Backend {
+fn backend(instance: &Instance, by: &Discovery, service: &Service) -> Backend {
     Backend {
         address: instance.address,
         weight: instance.weight.unwrap_or(by.weight),
         group: by.group.clone(),
         priority: instance.priority.saturating_add(by.priority),
+        port: instance.port.filter(|_| service.nat.is_some()),
         standing: instance.standing,
     }
+}
+
+/// Whether backends have to be of the VIP's family.
+fn keeps_family(service: &Service) -> bool {
+    let keeps_address = service.nat.as_ref().is_some_and(|nat| nat.source == NatSource::Keep);
+    service.forward == Forward::L2 || keeps_address
 }
 
 fn misfit(instance: &Instance, ports: Ports, service: &Service) -> Option<Misfit> {
@@ -155,7 +164,7 @@ fn misfit(instance: &Instance, ports: Ports, service: &Service) -> Option<Misfit
         Some(Misfit::Port)
     } else if !config::is_host(instance.address) || service.vip.contains(&instance.address) {
         Some(Misfit::Address)
-    } else if service.forward == Forward::L2 && instance.address.is_ipv4() != is_ipv4 {
+    } else if keeps_family(service) && instance.address.is_ipv4() != is_ipv4 {
         Some(Misfit::Family)
     } else {
         None

@@ -112,7 +112,10 @@ fn traffic(s: &Snapshot, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         rotations,
     )?;
     scalar(to, "flow_entries", "Entries in use of the flow tables, both families", s.flows.used)?;
-    scalar(to, "flow_capacity", "Entries the flow tables have room for, both families", s.flows.capacity)
+    scalar(to, "flow_capacity", "Entries the flow tables have room for, both families", s.flows.capacity)?;
+    scalar(to, "connections", "Connections whose packets are translated", s.connections.used)?;
+    let help = "Connections whose packets are translated that there is room for";
+    scalar(to, "connection_capacity", help, s.connections.capacity)
 }
 
 fn flow_log(tally: &Tally, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -179,6 +182,16 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     counter(to, "backend_packets", "Packets forwarded to the backend", each(|b| b.packets))?;
     counter(to, "backend_bytes", "Bytes forwarded to the backend", each(|b| b.bytes))?;
     counter(to, "backend_new_flows", "Flows that began at the backend", each(|b| b.new_flows))?;
+    counter(to, "backend_replies", "Translated answers of the backend", each(|b| b.replies))?;
+    counter(
+        to,
+        "backend_reply_bytes",
+        "Bytes of translated answers of the backend",
+        each(|b| b.reply_bytes),
+    )?;
+    counter(to, "backend_refused", "Translated connections that the backend refused", each(|b| b.refused))?;
+    let help = "Translated connections that the backend did not answer";
+    counter(to, "backend_unanswered", help, each(|b| b.unanswered))?;
     let reachable = each(|b| u64::from(b.next_hop.is_some()));
     gauge(to, "backend_reachable", "Whether the next hop to the backend is known", reachable)?;
     let judged = backends.iter().filter_map(|b| {

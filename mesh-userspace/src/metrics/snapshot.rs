@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub quic: QuicPackets,
     /// How full the flow tables are.
     pub flows: FlowUse,
+    /// Connections whose packets are translated.
+    pub connections: FlowUse,
     /// Sources of backends.
     pub discovery: Vec<SourceView>,
     /// What somebody should look at.

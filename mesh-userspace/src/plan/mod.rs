@@ -17,11 +17,12 @@ mod tests;
 pub use history::History;
 pub use ids::highest_service;
 pub use rest::Rest;
-pub use sweep::{Lifetime, Sweep, keeps_record};
+pub use sweep::{Lifetime, Sweep, keeps_connection, keeps_record};
 
 use crate::{
     config::{Scheduler, ServiceKey, Tracking},
     dataplane::{Actual, Op, abi_key, backend_entry, host_address},
+    delivery::Delivery,
     desired::{self, Desired},
     maglev::Tables,
 };
@@ -288,7 +289,8 @@ impl<'a> Planner<'a> {
                 self.strand(known);
                 continue;
             };
-            let entry = backend_entry(id, key, *address, &service.delivery, hop);
+            let port = backend.port.or(service.delivery.port);
+            let entry = backend_entry(id, key, *address, &Delivery { port, ..service.delivery }, hop);
             let known = known.or_else(|| self.new_backend(service, id, *address));
             let Some(known) = known else { continue };
             self.wanted.insert(known);

@@ -5,7 +5,7 @@
 
 use super::{Planner, quic};
 use crate::{
-    config::{Scheduler, ServiceKey, Tracking},
+    config::{Forward, Scheduler, ServiceKey, Tracking},
     dataplane::Op,
     desired::Service,
 };
@@ -51,7 +51,8 @@ pub(super) fn entry_of(
         Guarded::At(policy) => (flag::GUARDED, policy),
         Guarded::AsBefore => (entry.flags & flag::GUARDED, entry.policy),
     };
-    let flags = quic::flags(service) | scheduled | capped | guarded;
+    let translated = if service.delivery.forward == Forward::Nat { flag::NAT } else { 0 };
+    let flags = quic::flags(service) | scheduled | capped | guarded | translated;
     ServiceEntry {
         flags,
         policy,

@@ -96,10 +96,53 @@ pub fn keeps_record(flow: &Flow, slot: Slot, lifetime: Lifetime, now: Ticks) -> 
     useful && idle <= bound
 }
 
+/// How long a connection whose packets are translated may be silent: established ones as RFC 5382 (REQ-5) wants it for TCP,
+/// UDP as RFC 4787 (REQ-5).
+const TRANSLATED_TCP: Duration = Duration::from_secs(7440);
+const TRANSLATED_UDP: Duration = Duration::from_secs(120);
+
+/// One that nothing came back of, or went on.
+const TRANSLATED_OPENING: Duration = Duration::from_secs(60);
+
+/// After the last segment of a closed one its port is kept: the backend's socket may wait for so long (`TCP_TIMEWAIT_LEN`,
+/// include/net/tcp.h).
+const TRANSLATED_CLOSED: Duration = Duration::from_secs(60);
+
+/// Whether a connection whose packets are translated is kept.
+#[must_use]
+pub fn keeps_connection(flow: &Flow, lifetime: Lifetime, now: Ticks) -> bool {
+    let Lifetime { protocol, idle_timeout, window: _ } = lifetime;
+    let bound = match (protocol, flow.record.state) {
+        (Protocol::Tcp, state::CLOSING) => TRANSLATED_CLOSED,
+        (_, state::OPENING) => TRANSLATED_OPENING,
+        (Protocol::Tcp, _) => idle_timeout.unwrap_or(TRANSLATED_TCP),
+        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => idle_timeout.unwrap_or(TRANSLATED_UDP),
+    };
+    lasting(flow.record.idle(now)) <= bound
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use mesh_common::flow::FlowRecord;
+
+    #[test]
+    fn connections_go_by_protocol_and_state_whatever_their_slot() {
+        let keeps = |protocol, state, idle: Ticks| {
+            let record = FlowRecord { backend: 1, seen: 100, state };
+            let flow = Flow { client: ([192, 0, 2, 1], 1).into(), service: 1, hash: 0, record };
+            keeps_connection(&flow, Lifetime { protocol, window: WINDOW, idle_timeout: None }, 100 + idle)
+        };
+        for (protocol, state, last) in [
+            (Protocol::Tcp, state::OPENING, 55),
+            (Protocol::Tcp, state::ESTABLISHED, 6929),
+            (Protocol::Tcp, state::CLOSING, 55),
+            (Protocol::Udp, state::OPENING, 55),
+            (Protocol::Quic, state::ESTABLISHED, 111),
+        ] {
+            assert_eq!([last, last + 1].map(|idle| keeps(protocol, state, idle)), [true, false], "{state}");
+        }
+    }
 
     const WINDOW: Duration = Duration::from_secs(1);
 

@@ -30,6 +30,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
             whole: 100,
             portion: if *role == Role::Active && *resolved { 100 } else { 0 },
             starting: false,
+            port: None,
             next_hop: resolved.then(NextHop::some),
         };
         (IpAddr::from([10, 0, 0, *last]), backend)
@@ -46,6 +47,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
         panic: false,
         backends: backends.iter().map(backend).collect(),
         quic: Vec::new(),
+        sources: None,
         guard: None,
     }
 }

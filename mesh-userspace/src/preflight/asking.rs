@@ -132,7 +132,8 @@ impl Question<'_> {
     }
 
     fn probed_port(&self) -> u16 {
-        self.service.health.as_ref().and_then(|health| health.port).unwrap_or(self.service.ports.first())
+        let probed = self.service.health.as_ref().and_then(|health| health.port);
+        probed.or_else(|| self.service.port_of(self.address)).unwrap_or(self.service.ports.first())
     }
 
     async fn at_own(&self, kind: &ProbeKind, port: u16) -> Result<(), ProbeError> {
@@ -148,6 +149,9 @@ impl Question<'_> {
     }
 
     async fn at_vip(&self, kind: &ProbeKind, paths: &Paths, padded: bool) -> Result<(), ProbeError> {
+        if self.service.nat.is_some() {
+            return Ok(());
+        }
         let service = self.service.key();
         let key = Key { service, address: self.address };
         let address = (self.service.vip.network(), self.service.ports.first()).into();
@@ -171,6 +175,7 @@ impl Question<'_> {
     fn judge(&self, answers: &Answers) -> Option<Finding> {
         match (&answers.own, &answers.vip) {
             (Err(error), _) if error.is_local() => Some(self.unasked(error)),
+            (Err(error), _) if self.service.nat.is_some() => Some(self.own_fails(error, answers.own_echo)),
             (_, Err(error)) if error.is_local() => Some(self.unasked(error)),
             (Err(error), Ok(())) => Some(self.only_vip(error)),
             (Err(error), Err(_)) => Some(self.own_fails(error, answers.own_echo)),
@@ -260,7 +265,8 @@ impl Question<'_> {
         let add = format!("on {address}: ip address add {vip}/{length} dev lo");
         let forward = self.service.forward;
         match self.service.forward {
-            Forward::L2 => self
+            // Nobody asks backends for the VIP behind a translation.
+            Forward::L2 | Forward::Nat => self
                 .finding(format!("it answers at its own address, but not for {vip}: the VIP is missing on its lo"))
                 .so(WHY, add),
             Forward::Ipip | Forward::Gue | Forward::Geneve => self

@@ -160,7 +160,7 @@ impl Room {
         let [ipv4, ipv6] = HEADERS;
         let segment = self.bytes.saturating_sub(if self.is_ipv4 { ipv4 } else { ipv6 });
         match forward {
-            Forward::L2 => raise,
+            Forward::L2 | Forward::Nat => raise,
             Forward::Ipip | Forward::Gue | Forward::Geneve => {
                 format!("{raise}; or advmss {segment} on the backends' routes to clients")
             }

@@ -25,7 +25,7 @@ impl Lab {
     /// Forgets the records for which the answer is `false`.
     pub fn retain_flows(&mut self, mut visit: impl FnMut(&Flow) -> bool) -> Result<()> {
         let now = self.now()?;
-        self.kernel.retain_flows(now, &mut visit);
+        self.kernel.retain_flows(now, &mut visit)?;
         Ok(())
     }
 

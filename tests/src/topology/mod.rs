@@ -123,14 +123,23 @@ impl Topology {
         self.add_vips(vip.into())
     }
 
+    /// Routes the VIP to the balancer, and leaves the backends as they are.
+    pub fn route_vip(&self, vip: IpAddr) -> Result<()> {
+        self.route_vips(vip.into())
+    }
+
     /// As [`Topology::add_vip`], for all addresses of a prefix.
     pub fn add_vips(&mut self, vip: IpNet) -> Result<()> {
-        let gateway = self.balancer().address_like(vip.addr());
-        let from = self.router().unwrap_or(self.client());
-        from.ip(&format!("route replace {vip} via {gateway}\n"))?;
+        self.route_vips(vip)?;
         self.backends().iter().try_for_each(|backend| own(backend, vip))?;
         self.vips.push(vip);
         Ok(())
+    }
+
+    fn route_vips(&self, vip: IpNet) -> Result<()> {
+        let gateway = self.balancer().address_like(vip.addr());
+        let from = self.router().unwrap_or(self.client());
+        from.ip(&format!("route replace {vip} via {gateway}\n"))
     }
 
     /// Prepares the host's cable for a native XDP program on its `eth0` that sends frames: without this, what

@@ -258,6 +258,13 @@ fn what_is_explained_is_what_the_attached_program_then_does() {
     // The flows were of all kinds.
     let missing: Vec<_> = Outcome::ALL.iter().filter(|outcome| !seen.contains_key(outcome)).collect();
     let elsewhere = [
+        // Of translation, which has a test of its own.
+        Outcome::ReplyTransmitted,
+        Outcome::ReplyRedirected,
+        Outcome::NotConnected,
+        Outcome::PortsExhausted,
+        Outcome::ConnectionsExhausted,
+        Outcome::Untranslatable,
         Outcome::OtherProtocol,
         Outcome::TooManyHeaders,
         Outcome::EchoLimited,
@@ -320,7 +327,7 @@ fn contents(lab: &Lab) -> BTreeMap<&'static str, Vec<u64>> {
         let values = (0..map.len()).flat_map(|index| map.get(&index, 0).unwrap().to_vec());
         (name, values.flatten().collect())
     }
-    let fragments: HashMap<_, [u64; 5], [u64; 3]> =
+    let fragments: HashMap<_, [u64; 5], [u64; 4]> =
         HashMap::try_from(Map::LruHashMap(pinned("FRAGMENTS"))).unwrap();
     let fragments: BTreeMap<_, _> = fragments.iter().map(Result::unwrap).collect();
     let fragments = fragments.iter().flat_map(|(key, value)| key.iter().chain(value).copied()).collect();
@@ -328,11 +335,11 @@ fn contents(lab: &Lab) -> BTreeMap<&'static str, Vec<u64>> {
         mapped("TABLES"),
         mapped("CLIENTS"),
         mapped("LOADS"),
-        per_cpu::<4>("BACKEND_COUNTERS", pinned("BACKEND_COUNTERS")),
+        per_cpu::<8>("BACKEND_COUNTERS", pinned("BACKEND_COUNTERS")),
         per_cpu::<1>("OUTCOMES", pinned("OUTCOMES")),
         per_cpu::<1>("QUIC_PACKETS", pinned("QUIC_PACKETS")),
         per_cpu::<1>("TURNS", pinned("TURNS")),
-        per_cpu::<24>("JOURNEY", pinned("JOURNEY")),
+        per_cpu::<33>("JOURNEY", pinned("JOURNEY")),
         ("FRAGMENTS", fragments),
     ])
 }

@@ -86,7 +86,7 @@ fn errors_about_a_flow_reach_its_backend() {
 }
 
 /// The IPv6 packet of a frame with a destination options header in front of what it carries.
-fn with_options(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn with_options(frame: &[u8]) -> Vec<u8> {
     let (headers, message) = frame.split_at(ETHERNET + 40);
     let mut headers = headers.to_vec();
     let (length, next) = (ETHERNET + 4, ETHERNET + 6);

@@ -11,9 +11,10 @@ use mesh_tests::lab::INGRESS;
 use mesh_userspace::config::Admittance;
 
 use crate::echo;
-use crate::frame::{ETHERNET, Frame};
+use crate::frame::{ETHERNET, Flags, Frame, Transport};
 use crate::guard;
 use crate::reject;
+use crate::translation;
 use crate::vlan::{TAGS, tagged};
 use crate::world::{BACKEND, Expected, SLOTS, Way, World, action, opening, services};
 
@@ -39,6 +40,7 @@ fn journey(outcome: Outcome) -> Journey {
         change(&mut entry);
         sent(World::with(entry))
     };
+    let translated = |(lab, packet)| (World { lab }, packet, 0);
     match outcome {
         Outcome::Transmitted => sent(World::new(Way::L2)),
         Outcome::Redirected => backend(&|entry| entry.ifindex = INGRESS + 1),
@@ -91,6 +93,12 @@ fn journey(outcome: Outcome) -> Journey {
             let long = Frame { payload: 100, ..frame };
             (World::with(BackendEntry { room: 100, ..Way::L2.entry() }), long.bytes(), 0)
         }
+        Outcome::ReplyTransmitted => translated(translation::answer(INGRESS)),
+        Outcome::ReplyRedirected => translated(translation::answer(INGRESS + 1)),
+        Outcome::NotConnected => translated(translation::stranger(Transport::Tcp(Flags::Ack), 8, true)),
+        Outcome::PortsExhausted => translated(translation::stranger(Transport::Udp, 8, false)),
+        Outcome::ConnectionsExhausted => translated(translation::stranger(Transport::Udp, 1, true)),
+        Outcome::Untranslatable => translated(translation::wordless()),
         Outcome::TtlExpired => changed(&|frame| frame.hops = 1),
         Outcome::NoHeadroom => (World::new(Way::Ipv4), frame.bytes(), 200),
         Outcome::Unhandled => {

@@ -135,7 +135,7 @@ fn what_nobody_reads_is_bounded() {
         seen += 1;
     }
     assert_eq!(seen + missed, 20_000);
-    assert!((7000..9000).contains(&seen), "{seen}");
+    assert!((6000..8000).contains(&seen), "{seen}");
 }
 
 #[test]

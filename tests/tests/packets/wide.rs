@@ -124,6 +124,7 @@ impl Wide {
             redirected: before.redirected,
             bytes: before.bytes + u64::try_from(input.len() - 14).unwrap(),
             new_flows: before.new_flows + u64::from(opens),
+            ..before
         };
         assert_eq!(self.world.lab.counters(id).unwrap(), counted, "{about}: the backend's counters");
     }

@@ -182,8 +182,9 @@ impl World {
                 let bytes = u64::try_from(*ip_length).unwrap();
                 let [transmitted, redirected] =
                     [Outcome::Transmitted, Outcome::Redirected].map(|way| u64::from(way == *by));
+                let new_flows = u64::from(*opens);
                 let counters =
-                    BackendCounters { transmitted, redirected, bytes, new_flows: u64::from(*opens) };
+                    BackendCounters { transmitted, redirected, bytes, new_flows, ..Default::default() };
                 (*by, output.as_slice(), counters)
             }
             Expected::Kept(outcome) => (*outcome, input, BackendCounters::default()),
@@ -218,8 +219,12 @@ pub(crate) mod xdp {
 /// What an outcome means for the kernel, written out once more.
 pub(crate) fn action(outcome: Outcome) -> u32 {
     match outcome {
-        Outcome::Transmitted | Outcome::TooBigTold | Outcome::EchoAnswered | Outcome::Rejected => xdp::TX,
-        Outcome::Redirected => xdp::REDIRECT,
+        Outcome::Transmitted
+        | Outcome::ReplyTransmitted
+        | Outcome::TooBigTold
+        | Outcome::EchoAnswered
+        | Outcome::Rejected => xdp::TX,
+        Outcome::Redirected | Outcome::ReplyRedirected => xdp::REDIRECT,
         Outcome::NotIp
         | Outcome::OtherProtocol
         | Outcome::NotAService
@@ -235,7 +240,11 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::OverCap
         | Outcome::NoNextHop
         | Outcome::TooBig
+        | Outcome::NotConnected
+        | Outcome::PortsExhausted
+        | Outcome::ConnectionsExhausted
         | Outcome::TtlExpired
+        | Outcome::Untranslatable
         | Outcome::NoHeadroom => xdp::DROP,
     }
 }

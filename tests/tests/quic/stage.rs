@@ -31,6 +31,17 @@ pub(crate) struct Plan {
     pub(crate) scheme: Scheme,
 }
 
+impl Plan {
+    /// The address of a server's host that the balancer knows: of the VIP's family, if packets are not translated.
+    fn backend(self, host: &Host) -> IpAddr {
+        match self.way {
+            Way::NatV4 => host.v4().into(),
+            Way::NatV6 => host.v6().into(),
+            _ => host.address_like(self.vip.parse().unwrap()),
+        }
+    }
+}
+
 /// Three servers, an agent and a client.
 pub(crate) struct Stage {
     pub(crate) agent: Agent,
@@ -51,20 +62,25 @@ impl Stage {
     pub(crate) fn set(plan: Plan) -> Self {
         let mut topology = Topology::builder().backends(3).build().unwrap();
         let vip = plan.vip.parse().unwrap();
-        topology.add_vip(vip).unwrap();
+        if plan.way.translates() {
+            topology.route_vip(vip).unwrap();
+        } else {
+            topology.add_vip(vip).unwrap();
+        }
         let decap = |host: &Host| Decap::start(host, &[vip]).unwrap();
-        let tunnelled = if plan.way == Way::L2 { &[] } else { topology.backends() };
+        let is_plain = plan.way == Way::L2 || plan.way.translates();
+        let tunnelled = if is_plain { &[] } else { topology.backends() };
         let decaps = tunnelled.iter().map(decap).collect();
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
         let key = made.signing_key.serialize_der();
         let certificate = made.cert.der().clone();
-        let address = SocketAddr::new(vip, PORT);
         let servers = topology.backends().iter().zip(0..);
         let servers = servers
             .map(|(host, number)| {
                 let key = PrivateKeyDer::try_from(key.clone()).unwrap();
                 let crypto = ServerConfig::with_single_cert(vec![certificate.clone()], key).unwrap();
-                Server::start(host, address, number, plan.scheme, crypto)
+                let address = if plan.way.translates() { plan.backend(host) } else { vip };
+                Server::start(host, SocketAddr::new(address, PORT), number, plan.scheme, crypto)
             })
             .collect();
         let agent = Agent::start(&topology, &config(&topology, plan, &[0])).unwrap();
@@ -91,8 +107,7 @@ impl Stage {
 
     /// The address of a server, as the configuration has it.
     pub(crate) fn backend(&self, number: u8) -> IpAddr {
-        let vip: IpAddr = self.plan.vip.parse().unwrap();
-        self.topology.backends()[usize::from(number)].address_like(vip)
+        self.plan.backend(&self.topology.backends()[usize::from(number)])
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -114,15 +129,16 @@ impl Stage {
 }
 
 fn config(topology: &Topology, plan: Plan, rotations: &[u8]) -> String {
-    let forward = if plan.way == Way::L2 { "l2" } else { "ipip" };
+    let forward = plan.way.forward();
+    let window = if plan.way.translates() { "" } else { "window = \"1s\"\n" };
     let mut text = format!(
         "[metrics]\nlisten = \"off\"\n[[service]]\nname = \"web\"\nvip = \"{}\"\nport = {PORT}\n\
-         protocol = \"quic\"\nforward = \"{forward}\"\nwindow = \"1s\"\n",
+         protocol = \"quic\"\nforward = \"{forward}\"\n{window}",
         plan.vip
     );
     rotations.iter().for_each(|rotation| text += &plan.scheme.config(*rotation));
     for (host, number) in topology.backends().iter().zip(0..) {
-        let address = host.address_like(plan.vip.parse().unwrap());
+        let address = plan.backend(host);
         let [high, low] = server_id(number);
         write!(text, "[[service.backend]]\naddress = \"{address}\"\nserver_id = \"{high:02x}{low:02x}\"\n")
             .unwrap();

@@ -9,8 +9,8 @@ use crate::{
     },
     api::types::{
         BackendSlots, BackendView, ConnectionIdView, ExplainedBackend, ExplainedFlow, ExplainedGuard,
-        ExplainedRecord, ExplainedService, ExplainedSlot, Explanation, NotChosen, PacketView, PickView,
-        RecordView,
+        ExplainedRecord, ExplainedService, ExplainedSlot, ExplainedTranslation, Explanation, NotChosen,
+        PacketView, PickView, RecordView,
     },
     config,
     dataplane::{Load, abi_key, host_address, kernel::Explained, lasting},
@@ -73,6 +73,7 @@ impl Agent {
             connection_id: connection_id(notes),
             slot: self.explained_slot(notes),
             record: self.explained_record(notes),
+            translation: translation(notes),
             pick: self.pick(notes),
             backend,
             output: leaves.then(|| packet_view(output, &tunnels)),
@@ -300,6 +301,18 @@ pub(in crate::agent) const fn segment_name(signs: Signs) -> &'static str {
     }
 }
 
+fn translation(notes: &Notes) -> Option<ExplainedTranslation> {
+    let connection = [(step::CONNECTS, "new"), (step::CONNECTED, "known"), (step::REPLY, "reply")];
+    let (_, connection) = connection.into_iter().find(|(step, _)| notes.has(*step))?;
+    let to = &notes.journey.to;
+    let end = |address, port| SocketAddr::new(host_address(whole(address)), u16::from_be(port)).to_string();
+    Some(ExplainedTranslation {
+        connection: connection.to_owned(),
+        source: end(to.source, to.source_port),
+        destination: end(to.destination, to.destination_port),
+    })
+}
+
 fn connection_id(notes: &Notes) -> Option<ConnectionIdView> {
     let routed = Routed::ALL.get(usize::try_from(notes.routed).ok()?)?;
     let view = ConnectionIdView { routed: routed.label().to_owned(), rotation: notes.rotation };
@@ -339,6 +352,8 @@ fn reason(notes: &Notes) -> &'static str {
     let stays = notes.has(step::FOUND) && notes.found.backend == notes.journey.backend;
     if notes.has(step::FOLLOWED) {
         "the first fragment of the packet went there"
+    } else if notes.has(step::CONNECTED) {
+        "its connection is there"
     } else if !notes.has(step::SLOT) {
         "the connection id names it"
     } else if notes.has(step::PICKED) {

@@ -2,7 +2,7 @@
 
 use crate::api::types::{
     ConnectionIdView, ExplainedFlow, ExplainedGuard, ExplainedRecord, ExplainedService, ExplainedSlot,
-    Explanation, PickView, RecordView, StepView,
+    ExplainedTranslation, Explanation, PickView, RecordView, StepView,
 };
 use mesh_common::{
     notes::{Notes, step},
@@ -17,7 +17,8 @@ pub(super) fn steps(
     outcome: Outcome,
     next: Option<&Path>,
 ) -> Vec<StepView> {
-    let Explanation { flow, service, connection_id, slot, record, pick, backend, .. } = explanation;
+    let Explanation { flow, service, connection_id, slot, record, translation, pick, backend, .. } =
+        explanation;
     let mut steps = Vec::new();
     let mut say = |step: &str, finding: String| steps.push(StepView { step: step.to_owned(), finding });
     explanation.packet.headers.iter().for_each(|line| say("packet", line.clone()));
@@ -41,6 +42,7 @@ pub(super) fn steps(
     slot.iter().for_each(|slot| say("slot", slot_text(slot)));
     record.iter().for_each(|record| say("record", record_text(record)));
     pick.iter().for_each(|pick| say("pick", pick_text(pick)));
+    translation.iter().for_each(|translation| say("nat", translation_text(translation)));
     if let Some(backend) = backend {
         say("backend", format!("{}: {}", backend.address, backend.reason));
         say("backend", backend.eligible.clone());
@@ -151,6 +153,16 @@ fn record_text(record: &ExplainedRecord) -> String {
         }
         None => format!("{found}; the packet would write none"),
     }
+}
+
+fn translation_text(translation: &ExplainedTranslation) -> String {
+    let ExplainedTranslation { connection, source, destination } = translation;
+    let what = match connection.as_str() {
+        "new" => "a connection begins",
+        "known" => "its connection is known",
+        _ => "a backend answers its client",
+    };
+    format!("{what}: the packet becomes one from {source} to {destination}")
 }
 
 fn pick_text(pick: &PickView) -> String {

@@ -72,10 +72,21 @@ impl Agent {
     fn counted(&self, table: &TableUse, id: Option<&u32>) -> BackendView {
         let Some(id) = id else { return BackendView::default() };
         let counters = self.counters(*id);
-        let BackendCounters { bytes, new_flows, .. } = counters;
+        let BackendCounters { bytes, new_flows, reply_bytes, refused, .. } = counters;
         let slots = table.owned.get(id).copied().unwrap_or(0);
         let (packets, recorded_flows) = (counters.packets(), self.reconciler.load(Load::Backend(*id)));
-        BackendView { slots, packets, bytes, new_flows, recorded_flows, ..BackendView::default() }
+        BackendView {
+            slots,
+            packets,
+            bytes,
+            new_flows,
+            replies: counters.replies(),
+            reply_bytes,
+            refused,
+            unanswered: self.reconciler.unanswered(*id),
+            recorded_flows,
+            ..BackendView::default()
+        }
     }
 
     fn health_view(

@@ -46,6 +46,7 @@ impl Agent {
             problems: self.problems(),
             programs: self.reconciler.dataplane().loaded().programs.iter().map(program).collect(),
             flows: self.flow_use(),
+            connections: self.connection_use(),
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
             watched: self.is_watched(),
@@ -115,6 +116,7 @@ impl Agent {
         problems.extend(self.refused.as_ref().map(refused));
         problems.extend(self.forgetful.clone());
         problems.extend(self.memoir.unwritten.clone());
+        problems.extend(self.shortages.problems());
         problems.extend(self.flow_log_problems());
         problems.extend(self.telemetry_problem());
         problems.extend(self.incident_problems());
@@ -194,6 +196,11 @@ impl Agent {
         FlowUse { used: self.reconciler.records(), capacity: u64::from(self.config.limits.flows) }
     }
 
+    fn connection_use(&mut self) -> FlowUse {
+        let capacity = u64::from(self.config.limits.connections);
+        FlowUse { used: self.reconciler.dataplane().connections(), capacity }
+    }
+
     fn outcomes(&mut self) -> BTreeMap<String, u64> {
         match self.reconciler.dataplane().outcomes() {
             Ok(outcomes) => {
@@ -251,6 +258,7 @@ impl Agent {
             outcomes: self.outcomes(),
             quic: self.quic_packets(),
             flows: self.flow_use(),
+            connections: self.connection_use(),
             discovery: self.source_views(),
             problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
             reconciles: self.reconciles.clone(),

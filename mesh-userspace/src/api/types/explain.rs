@@ -33,6 +33,9 @@ pub struct Explanation {
     pub slot: Option<ExplainedSlot>,
     /// What the flow table says of its flow; none where nobody asked.
     pub record: Option<ExplainedRecord>,
+    /// What becomes of its addresses and ports, if they are translated.
+    #[serde(default)]
+    pub translation: Option<ExplainedTranslation>,
     /// How the scheduler picked a slot for a new flow.
     pub pick: Option<PickView>,
     /// The backend that it is for.
@@ -154,6 +157,17 @@ pub struct RecordView {
     pub idle_seconds: f64,
 }
 
+/// What becomes of a packet's addresses and ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedTranslation {
+    /// `known` if its connection is, `new` if one begins, `reply` if a backend answers.
+    pub connection: String,
+    /// Whom it comes from then, as `10.0.0.1:4242` or `[fd00::1]:4242`.
+    pub source: String,
+    /// Whom it is to then.
+    pub destination: String,
+}
+
 /// How a slot was picked for a new flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PickView {
@@ -187,7 +201,7 @@ pub struct ExplainedBackend {
     pub reason: String,
     /// Why it may have packets: what its probes say, and its share.
     pub eligible: String,
-    /// How packets reach it: `l2`, `ipip`, `gue` or `geneve`.
+    /// How packets reach it: `l2`, `ipip`, `gue`, `geneve` or `nat`.
     pub forward: String,
     /// Where they go next, as `eth0 02:00:00:00:00:01 mtu 1500`; none while there is no way.
     pub next_hop: Option<String>,

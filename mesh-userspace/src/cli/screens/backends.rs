@@ -106,6 +106,10 @@ mod tests {
             slots: 8191,
             packets: 1_234_567,
             bytes: 987_654_321,
+            replies: 0,
+            reply_bytes: 0,
+            refused: 0,
+            unanswered: 0,
             new_flows: 4321,
             recorded_flows: 12,
         }

@@ -41,7 +41,9 @@ fn facts(s: &Status) -> String {
     let interfaces = s.interfaces.iter().map(|i| ["interface".to_owned(), interface(i)]);
     let programs = s.programs.iter().map(|p| ["program".to_owned(), program(p)]);
     let tables = ["tables".to_owned(), tables(s.slots_changing)];
-    pairs(interfaces.chain(programs).chain([tables, ["flows".to_owned(), flows(s.flows)]]).collect())
+    let connections = (s.connections.used > 0).then(|| ["connections".to_owned(), flows(s.connections)]);
+    let flows = ["flows".to_owned(), flows(s.flows)];
+    pairs(interfaces.chain(programs).chain([tables, flows]).chain(connections).collect())
 }
 
 fn interface(i: &InterfaceView) -> String {
@@ -165,6 +167,7 @@ mod tests {
                 load_time_ms: 85.4,
             }],
             flows: FlowUse { used: 1234, capacity: 524_288 },
+            connections: FlowUse { used: 7, capacity: 131_072 },
             outcomes: BTreeMap::from([
                 ("forwarded".into(), 1_234_567),
                 ("no_backend".into(), 0),
@@ -201,11 +204,12 @@ meshlb 0.1.0: ready, up 3h12m
 
 no problems
 
-interface  eth0 native
-interface  eth1 generic (the driver has no native XDP)
-program    meshlb: 43210 instructions verified, loaded in 85 ms
-tables     at rest
-flows      1234 of 524288 entries (<1%)
+interface    eth0 native
+interface    eth1 generic (the driver has no native XDP)
+program      meshlb: 43210 instructions verified, loaded in 85 ms
+tables       at rest
+flows        1234 of 524288 entries (<1%)
+connections  7 of 131072 entries (<1%)
 
 SERVICE  STATE     UP  DOWN  DRAINING
 web      ok         3     0         0

@@ -22,6 +22,7 @@ pub(super) struct Behind<'a> {
 pub(super) fn backend(mut section: Section<'_, '_>, split: Option<&Spanned<Split>>) -> Option<Member> {
     let address = section.required(Key("address", "\"10.0.1.1\""), value::address);
     let weight = section.or(Key("weight", "100"), value::number("the weight", 0..=u16::MAX), Backend::WEIGHT);
+    let port = section.optional(Key("port", "8080"), value::number("the port", 1..=u16::MAX));
     let group = composition::group_of(&mut section, split);
     let priority = composition::priority_of(&mut section);
     let has_id = section.has("server_id");
@@ -29,7 +30,12 @@ pub(super) fn backend(mut section: Section<'_, '_>, split: Option<&Spanned<Split
     section.finish();
     let address = address?;
     let at = address.span();
-    let backend = Backend { group, priority, ..Backend::new(address.into_inner(), weight) };
+    let backend = Backend {
+        group,
+        priority,
+        port: port.map(Spanned::into_inner),
+        ..Backend::new(address.into_inner(), weight)
+    };
     Some((Spanned::new(at, backend), has_id.then_some(server_ids)))
 }
 
@@ -74,16 +80,16 @@ fn check_reach(
             family(is_ipv4(vip))
         ))
         .advise(
-            "with `forward = \"l2\"` both are of one family; \"ipip\", \"gue\" and \"geneve\" take any pair",
+            "with `forward = \"l2\"` both are of one family; \"ipip\", \"gue\", \"geneve\" and \"nat\" take any pair",
         );
         report.add(problem.at(backend.span()).beside(l2.span(), "packets are not wrapped"));
     }
 }
 
-const fn is_ipv4(vip: IpNet) -> bool {
+pub(super) const fn is_ipv4(vip: IpNet) -> bool {
     matches!(vip, IpNet::V4(_))
 }
 
-const fn family(is_ipv4: bool) -> &'static str {
+pub(super) const fn family(is_ipv4: bool) -> &'static str {
     if is_ipv4 { "IPv4" } else { "IPv6" }
 }

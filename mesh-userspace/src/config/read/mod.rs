@@ -14,6 +14,7 @@ mod guard;
 mod health;
 mod include;
 mod json;
+mod nat;
 mod outer_source;
 mod performance;
 mod quic;
@@ -110,6 +111,7 @@ fn limits(mut section: Section<'_, '_>) -> Limits {
         slots: limit("slots", "1048576", default.slots),
         rules: limit("rules", "65536", default.rules),
         flows: limit("flows", "262144", default.flows),
+        connections: limit("connections", "131072", default.connections),
         prefixes: default.prefixes,
     };
     let prefixes = value::number("the limit", 1..=LARGEST);

@@ -9,9 +9,9 @@ use super::backend::{self, Behind};
 use super::report::Report;
 use super::section::{Key, Section};
 use super::value::{self, Node, Read};
-use super::{composition, discovery, guard, health, performance, quic, tracking};
+use super::{composition, discovery, guard, health, nat, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
+use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service, Tracking};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -59,6 +59,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let performance =
         section.section("performance").map(|section| (section.span(), performance::performance(section)));
     let guard = section.section("guard").map(guard::guard);
+    let nat = section.section("nat").map(|section| Spanned::new(section.span(), nat::nat(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
     let split = composition::split_of(&mut section);
     let percentage = value::number("the percentage", 0..=100);
@@ -71,10 +72,28 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     check_table_size(table_size.as_ref(), backends.len(), section.report());
     check_expected(expected.as_ref(), table_size.as_ref(), backends.len(), section.report());
     let recording = tracking::Asked { scheduler: scheduler.as_ref(), max_flows: max_flows.as_ref() };
-    let tracking = tracking::of(tracking.as_ref(), recording, section.report());
-    tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), section.report());
-    check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     let health = probes.and_then(|(at, health)| Some(Spanned::new(at, health?)));
+    let said = nat::Said {
+        forward: forward.as_ref(),
+        vip: vip.as_ref(),
+        protocol: protocol.as_ref(),
+        tracking: tracking.as_ref(),
+        window: window.as_ref(),
+        ports: ports.as_ref(),
+        health: health.as_ref(),
+        members: &backends,
+    };
+    nat::check(nat.as_ref(), &said, section.report());
+    let is_translated = forward.as_ref().is_some_and(|it| *it.get_ref() == Forward::Nat);
+    let tracking = if is_translated {
+        Tracking::Never
+    } else {
+        tracking::of(tracking.as_ref(), recording, section.report())
+    };
+    if !is_translated {
+        tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), section.report());
+    }
+    check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     check_health(health.as_ref(), ports.as_ref(), section.report());
     let performance = performance.and_then(|(at, performance)| Some(Spanned::new(at, performance?)));
     performance::check(performance.as_ref(), health.as_ref(), section.report());
@@ -119,6 +138,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             backends: backends.into_iter().map(|(backend, _)| backend.into_inner()).collect(),
             discovery: sources.into_iter().map(Spanned::into_inner).collect(),
             quic,
+            nat: is_translated.then(|| nat.map(Spanned::into_inner).unwrap_or_default()),
             guard,
         },
     };
@@ -181,7 +201,7 @@ fn table_size(node: &Node<'_>) -> Read<u32> {
 fn check_tunnel_port(port: Option<&Spanned<u16>>, forward: Option<&Spanned<Forward>>, report: &mut Report) {
     let (Some(port), Some(forward)) = (port, forward) else { return };
     let way = *forward.get_ref();
-    if matches!(way, Forward::L2 | Forward::Ipip) {
+    if matches!(way, Forward::L2 | Forward::Ipip | Forward::Nat) {
         let problem = Problem::new(format!("`tunnel_port` has no meaning for `forward = \"{way}\"`"))
             .advise("leave `tunnel_port` away, or write `forward = \"gue\"` or `forward = \"geneve\"`");
         report.add(problem.at(port.span()).beside(forward.span(), "packets are not wrapped in UDP"));

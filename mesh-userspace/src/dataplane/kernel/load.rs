@@ -2,6 +2,7 @@
 
 use super::{
     CLOCK, Kernel, PROGRAM, Plain, Recipe, WAY,
+    connections::{self, Connections},
     filter::{self, Filter},
     flows::{self, FlowTable},
     guards::{GuardMaps, POLICIES},
@@ -54,6 +55,8 @@ pub struct Sizes {
     pub rules: u32,
     /// Recorded flows that the table has good room for.
     pub flows: u32,
+    /// Most connections of services whose packets are translated.
+    pub connections: u32,
     /// Most prefixes of all guards.
     pub prefixes: u32,
 }
@@ -188,14 +191,14 @@ pub enum LoadError {
 
 impl From<Limits> for Sizes {
     fn from(limits: Limits) -> Self {
-        let Limits { services, backends, slots, rules, flows, prefixes } = limits;
-        Self { services, backends, slots, rules, flows, prefixes }
+        let Limits { services, backends, slots, rules, flows, connections, prefixes } = limits;
+        Self { services, backends, slots, rules, flows, connections, prefixes }
     }
 }
 
 impl Sizes {
     /// The entries of each map.
-    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 15] {
+    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 19] {
         let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
@@ -213,6 +216,10 @@ impl Sizes {
             (QuicMaps::CONFIGS, "QUIC configurations", self.services.saturating_mul(rotations)),
             (QuicMaps::SERVER_IDS, "server ids", self.backends.saturating_mul(rotations)),
             (QuicMaps::PACKETS, "counters", Routed::COUNTERS),
+            (connections::CONNECTIONS, "connections", self.connections),
+            (connections::REPLIES, "connections", self.connections),
+            (connections::SOURCES, "services", self.service_ids()),
+            (connections::TRANSLATES, "elements", 1),
         ]
     }
 
@@ -255,7 +262,7 @@ pub(super) const VIPS: &str = "VIPS";
 pub(super) const LOADS: &str = "LOADS";
 
 /// The maps that outlive the agent; all are pinned.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 22] = [
     "META",
     TABLES,
     POLICIES,
@@ -274,6 +281,10 @@ const MAPS: [&str; 18] = [
     QuicMaps::CONFIGS,
     QuicMaps::SERVER_IDS,
     QuicMaps::PACKETS,
+    connections::CONNECTIONS,
+    connections::REPLIES,
+    connections::SOURCES,
+    connections::TRANSLATES,
 ];
 
 /// What an instance that is not attached has for itself: where its programs are, and what they know of their packet.
@@ -338,6 +349,12 @@ impl Kernel {
         );
         let policies = memory(&mut ebpf, POLICIES, sizes.policies().bytes())?;
         let guards = GuardMaps::new(&policies, sizes.policies());
+        let connections = Connections::new(
+            typed(&mut ebpf, connections::CONNECTIONS, HashMap::try_from)?,
+            typed(&mut ebpf, connections::REPLIES, HashMap::try_from)?,
+            typed(&mut ebpf, connections::SOURCES, Array::try_from)?,
+            typed(&mut ebpf, connections::TRANSLATES, Array::try_from)?,
+        );
         let loads = mapped(&mut ebpf, LOADS, sizes.loads())?;
         let wide = WideMaps {
             groups: typed(&mut ebpf, "GROUPS", LpmTrie::try_from)?,
@@ -358,6 +375,7 @@ impl Kernel {
             flows,
             wide,
             guards,
+            connections,
             loads,
         })
     }
@@ -493,17 +511,20 @@ fn check_tables(pins: &Pins, sizes: Sizes, meta: Meta) -> Result<(), LoadError> 
 /// What a pinned map must be: type, bytes of a key, bytes of a value, flags.
 pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
-        "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 32, 0),
+        "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 64, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
-        "JOURNEY" => (MapType::PerCpuArray, 4, 192, 0),
+        "JOURNEY" => (MapType::PerCpuArray, 4, 264, 0),
         "OUTCOMES" | "TURNS" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
         QuicMaps::SERVER_IDS => (MapType::Hash, 24, 4, GROWING),
         LOADS => (MapType::Array, 4, 8, MAPPED),
         "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
-        "WIDE" => (MapType::Array, 4, 4, 0),
-        "FRAGMENTS" => (MapType::LruHash, 40, 24, 0),
+        "WIDE" | connections::TRANSLATES => (MapType::Array, 4, 4, 0),
+        connections::CONNECTIONS => (MapType::Hash, 40, 96, GROWING),
+        connections::REPLIES => (MapType::Hash, 40, 88, GROWING),
+        connections::SOURCES => (MapType::Array, 4, 272, 0),
+        "FRAGMENTS" => (MapType::LruHash, 40, 32, 0),
         "GROUPS" | VIPS => (MapType::LpmTrie, 20, 4, GROWING),
         _ => (MapType::Array, 4, 16, 0),
     }

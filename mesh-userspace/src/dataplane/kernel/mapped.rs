@@ -6,11 +6,13 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
+    connection::{Connection, Reply, Sources},
     notes::{Event, Filter, FlowEvent},
     policy::Policy,
     quic::{Config, ConfigKey, ServerIdKey},
     slot::Slot,
     table::{Bucket, Clients},
+    tuple::Tuple,
 };
 use std::{
     io,
@@ -32,6 +34,15 @@ unsafe impl aya::Pod for Plain<Event> {}
 unsafe impl aya::Pod for Plain<Filter> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ServiceEntry> {}
+
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Tuple> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Connection> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Reply> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Sources> {}
 
 // SAFETY: as above; the sizes that are asserted where they are defined leave no room for any.
 unsafe impl aya::Pod for Plain<ConfigKey> {}

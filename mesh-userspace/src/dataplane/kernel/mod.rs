@@ -4,6 +4,7 @@
 //! checking that it is what it expects.
 
 mod attach;
+mod connections;
 mod explain;
 mod filter;
 mod flows;
@@ -42,11 +43,13 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
+use connections::Connections;
 use flows::FlowTable;
 use guards::GuardMaps;
 use mapped::Mapped;
 use mesh_common::{
-    abi::{BackendCounters, BackendEntry, ServiceEntry, programs},
+    abi::{BackendCounters, BackendEntry, ServiceEntry, flag, programs},
+    connection::Sources,
     flow::Ticks,
     outcome::Outcome,
     quic::{Config, Routed},
@@ -69,10 +72,14 @@ struct Plain<T: Copy>(T);
 pub(crate) const PROGRAM: &str = "meshlb";
 
 /// The programs of the whole way, in the order in which they call each other, and their places.
-const WAY: [(&str, u32); 5] = [
+const WAY: [(&str, u32); 9] = [
     ("whole", programs::WHOLE),
     ("quic", programs::QUIC),
     ("choose", programs::CHOOSE),
+    ("nat", programs::NAT),
+    ("connect", programs::CONNECT),
+    ("reply", programs::REPLY),
+    ("translate", programs::TRANSLATE),
     ("deliver", programs::DELIVER),
     ("reject", programs::REJECT),
 ];
@@ -107,6 +114,7 @@ pub struct Kernel {
     flows: FlowTable,
     wide: WideMaps,
     guards: GuardMaps,
+    connections: Connections,
     loads: Mapped<u64>,
 }
 
@@ -203,9 +211,17 @@ impl Dataplane for Kernel {
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
         match *op {
             Op::WriteBackend { id, entry } => self.backends.write(id, &entry, BACKEND_MARK),
-            Op::RemoveBackend { id } => self.backends.clear(id, BACKEND_MARK),
+            Op::RemoveBackend { id } => {
+                self.connections.forget(id);
+                self.backends.clear(id, BACKEND_MARK)
+            }
             Op::WriteSlot { index, slot } => self.slots.write(index, &slot, 0),
-            Op::AddService(entry) => self.services.add(entry),
+            Op::AddService(entry) => {
+                if entry.flags & flag::NAT != 0 {
+                    self.connections.expect()?;
+                }
+                self.services.add(entry)
+            }
             Op::RemoveService(key) => self.services.remove(key),
             Op::WriteQuicConfig { key, parameters } => self.quic.write_config(key, &Config::new(&parameters)),
             Op::RemoveQuicConfig(key) => self.quic.remove_config(key),
@@ -223,6 +239,10 @@ impl Dataplane for Kernel {
 
     fn write_policies(&mut self, half: u32, image: &Image) -> Result<(), DataplaneError> {
         self.guards.write(half, image)
+    }
+
+    fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
+        self.connections.write_sources(service, sources)
     }
 
     fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {
@@ -244,7 +264,12 @@ impl Dataplane for Kernel {
             };
         let mut outcomes: BTreeMap<Outcome, u64> = Outcome::ALL.iter().map(read).collect::<Result<_, _>>()?;
         let sent = self.sent()?;
-        outcomes.extend([(Outcome::Transmitted, sent.transmitted), (Outcome::Redirected, sent.redirected)]);
+        outcomes.extend([
+            (Outcome::Transmitted, sent.transmitted),
+            (Outcome::Redirected, sent.redirected),
+            (Outcome::ReplyTransmitted, sent.replies_transmitted),
+            (Outcome::ReplyRedirected, sent.replies_redirected),
+        ]);
         Ok(outcomes)
     }
 
@@ -256,12 +281,25 @@ impl Dataplane for Kernel {
         self.loads.read(usize::try_from(self.load_of(of)).unwrap_or(usize::MAX))
     }
 
+    fn connections(&self) -> u64 {
+        self.connections.count()
+    }
+
+    fn unanswered(&self, backend: u32) -> u64 {
+        self.connections.unanswered(backend)
+    }
+
     fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
         self.loads.add(self.load_of(of), by)
     }
 
-    fn retain_flows(&mut self, now: Ticks, visit: &mut dyn FnMut(&Flow) -> bool) {
+    fn retain_flows(
+        &mut self,
+        now: Ticks,
+        visit: &mut dyn FnMut(&Flow) -> bool,
+    ) -> Result<(), DataplaneError> {
         self.flows.retain(now, visit);
+        self.connections.retain(visit)
     }
 
     fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError> {

@@ -1,11 +1,15 @@
 //! System calls that no library wraps.
 #![expect(unsafe_code, reason = "raw system calls take raw pointers")]
 
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    Pod,
+    maps::{MapData, RingBuf},
+};
 use nix::libc;
 use std::{
     ffi::CString,
     io,
+    mem::MaybeUninit,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -60,34 +64,81 @@ pub(super) fn read_per_cpu(
     while all.len() < elements * words * cpus {
         let count = AT_ONCE.min(elements - all.len() / (words * cpus));
         let (mut keys, mut values) = (vec![0u32; count], vec![0u64; count * words * cpus]);
-        let mut next = 0u32;
-        let mut batch = LookupBatch {
-            from: from.as_ref().map_or(0, |from| (&raw const *from) as u64),
-            next: (&raw mut next) as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: u32::try_from(count).unwrap_or(u32::MAX),
-            map: map.as_raw_fd().cast_unsigned(),
-            element_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: the attribute and all that it points to outlive the call, and have room for `count` elements.
-        let done =
-            unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<LookupBatch>()) };
-        let error = io::Error::last_os_error();
-        // The end is reported as an error, beside what was read until there.
-        let is_end = done != 0 && error.raw_os_error() == Some(libc::ENOENT);
-        if done != 0 && !is_end {
-            return Err(error);
-        }
-        let read = usize::try_from(batch.count).unwrap_or(0).min(count) * words * cpus;
-        all.extend_from_slice(values.get(..read).unwrap_or_default());
-        if is_end || read == 0 {
+        // SAFETY: both have room for `count` elements.
+        let (read, next) =
+            unsafe { lookup_batch(map, from, keys.as_mut_ptr().cast(), values.as_mut_ptr().cast(), count) }?;
+        all.extend_from_slice(values.get(..read * words * cpus).unwrap_or_default());
+        if next.is_none() || read == 0 {
             break;
         }
-        from = Some(next);
+        from = next;
     }
     Ok(all)
+}
+
+/// Calls `visit` with every element of a hash map, `at_once` of which are read by one call. Elements that come and go
+/// meanwhile may be visited or not, or twice.
+pub(super) fn each_element<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    at_once: usize,
+    mut visit: impl FnMut(K, V),
+) -> io::Result<()> {
+    let mut keys: Vec<MaybeUninit<K>> = Vec::with_capacity(at_once);
+    let mut values: Vec<MaybeUninit<V>> = Vec::with_capacity(at_once);
+    keys.resize_with(at_once, MaybeUninit::zeroed);
+    values.resize_with(at_once, MaybeUninit::zeroed);
+    let mut from = None;
+    loop {
+        // SAFETY: both have room for `at_once` elements.
+        let (read, next) = unsafe {
+            lookup_batch(map, from, keys.as_mut_ptr().cast(), values.as_mut_ptr().cast(), at_once)
+        }?;
+        for (key, value) in keys.iter().zip(&values).take(read) {
+            // SAFETY: plain data, of which any bytes are a value.
+            unsafe { visit(key.assume_init(), value.assume_init()) };
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        from = next;
+    }
+}
+
+/// Reads up to `count` elements of a map, from the place on where the call before ended, and returns how many it read
+/// and where to go on.
+///
+/// # Safety
+///
+/// There is room for `count` keys, as such a map returns them, and `count` values.
+unsafe fn lookup_batch(
+    map: BorrowedFd<'_>,
+    from: Option<u32>,
+    keys: *mut libc::c_void,
+    values: *mut libc::c_void,
+    count: usize,
+) -> io::Result<(usize, Option<u32>)> {
+    let mut next = 0u32;
+    let mut batch = LookupBatch {
+        from: from.as_ref().map_or(0, |from| (&raw const *from) as u64),
+        next: (&raw mut next) as u64,
+        keys: keys as u64,
+        values: values as u64,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        map: map.as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attribute outlives the call; the caller answers for what it points to.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<LookupBatch>()) };
+    let error = io::Error::last_os_error();
+    // The end is reported as an error, beside what was read until there.
+    let is_end = done != 0 && error.raw_os_error() == Some(libc::ENOENT);
+    if done != 0 && !is_end {
+        return Err(error);
+    }
+    let read = usize::try_from(batch.count).unwrap_or(0).min(count);
+    Ok((read, (!is_end).then_some(next)))
 }
 
 /// Detaches the program behind a pinned link at once. Without it the kernel does so only some time after the last

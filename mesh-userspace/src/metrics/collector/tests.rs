@@ -55,6 +55,7 @@ fn snapshot() -> Snapshot {
             rotations: BTreeMap::from([("0".into(), 9)]),
         },
         flows: FlowUse { used: 3, capacity: 524_288 },
+        connections: FlowUse { used: 5, capacity: 131_072 },
         discovery: vec![
             SourceView {
                 source: "file /a".into(),

@@ -20,6 +20,8 @@ pub(crate) enum Way {
     Geneve,
     /// In an outer IPv4 header whose source is from a configured prefix.
     Prefix,
+    /// Translated to IPv4.
+    Nat,
     /// In an outer IPv4 header, and senders of packets that are too long are told.
     Tell,
 }
@@ -44,6 +46,8 @@ pub(crate) enum Packets {
     Established,
     /// The first of flows that never come again.
     Syns,
+    /// Answers of backends to flows that go on for ever.
+    Replies,
 }
 
 /// One figure of the report.
@@ -121,6 +125,14 @@ const fn to(name: &'static str, way: Way) -> Case {
     Case { name, way, ..TCP }
 }
 
+const fn nat(name: &'static str, flows: u64) -> Case {
+    Case { protocol: Protocol::Udp, way: Way::Nat, ..tcp(name, flows) }
+}
+
+const fn reply(name: &'static str, flows: u64) -> Case {
+    Case { packets: Packets::Replies, ..nat(name, flows) }
+}
+
 const fn flood(name: &'static str) -> Case {
     Case { name, packets: Packets::Syns, flows: EVER_NEW, ..TCP }
 }
@@ -181,6 +193,26 @@ pub(crate) const GROUPS: &[Group] = &[
             tcp("1,000 flows", 1000),
             tcp("10,000,000 flows", 10 * MILLION),
             pair("IPv6 in IPv6", Family::V6, Family::V6),
+        ],
+    },
+    Group {
+        name: "nat",
+        slots: Slots::Steady,
+        services: 1,
+        others: false,
+        backends: 100,
+        size: 16_381,
+        table: UNUSED,
+        prefixes: 0,
+        cases: &[
+            nat("1 flow", 1),
+            nat("1,000 flows", 1000),
+            nat("100,000 flows", 100_000),
+            nat("1,000,000 flows", MILLION),
+            reply("answers to 1 flow", 1),
+            reply("answers to 1,000 flows", 1000),
+            reply("answers to 100,000 flows", 100_000),
+            reply("answers to 1,000,000 flows", MILLION),
         ],
     },
     Group {

@@ -94,7 +94,7 @@ fn check_records(
 
 fn grown(case: &Case) -> u32 {
     match case.way {
-        Way::L2 => 0,
+        Way::L2 | Way::Nat => 0,
         Way::Outer(Family::V4) | Way::Prefix | Way::Tell => LENGTH_IPV4.into(),
         Way::Outer(Family::V6) => LENGTH_IPV6.into(),
         Way::Gue => overhead(forward::GUE_IPV4, case.family == Family::V4).into(),

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
 use ipnet::{IpNet, Ipv4Net};
 use mesh_common::abi::{BackendCounters, ServiceEntry, flag};
+use mesh_common::connection::{self, Connection, Reply, Sources, sign};
 use mesh_common::outcome::Outcome;
 use mesh_common::quic::{ConfigKey, Parameters};
 use mesh_common::slot::Slot;
-use mesh_tests::lab::{Lab, neighbour};
+use mesh_tests::lab::{INGRESS, Lab, neighbour};
 use mesh_userspace::config::{
     Admittance, Forward, OuterSource, Oversized, Ports, Protocol, Rules, ServiceKey,
 };
@@ -61,6 +62,7 @@ impl Scene {
             slots: count * group.size,
             rules: 16,
             flows: group.table,
+            connections: if Self::translates(group) { 2 << 20 } else { 1 },
             prefixes: count.max(1) * group.prefixes.max(1),
         };
         let mut scene = Self { group, lab: Lab::of_size(sizes)?, parts };
@@ -76,6 +78,30 @@ impl Scene {
             scene.lab.guard(&guards, 0)?;
         }
         Ok(scene)
+    }
+
+    fn translates(group: &Group) -> bool {
+        group.cases.iter().any(|case| case.way == Way::Nat)
+    }
+
+    /// Has a service translate, and knows of the connections that are answered.
+    fn connect(&mut self, part: Part) -> Result<()> {
+        self.lab.translate(traffic::service(part.case, part.number))?;
+        let sources = Sources { first: 1024, last: u16::MAX, ..Sources::default() };
+        self.lab.kernel.write_sources(part.id, &sources)?;
+        let answered = self.group.cases.iter().filter(|case| case.packets == Packets::Replies);
+        let Some(case) = answered.max_by_key(|case| case.flows) else { return Ok(()) };
+        let (told, backend) = (self.lab.now()?, self.heir(part) - 1);
+        let way = connection::Way { ifindex: INGRESS, room: 1500, ..connection::Way::default() };
+        let connections = (0..case.flows).map(|flow| {
+            let [came, to] = traffic::reply(case, flow)?;
+            let signs = sign::CLIENT_WENT_ON | sign::ANSWERED;
+            let reply = Reply { to, way, backend, told, signs: sign::ANSWERED, reserved: 0 };
+            let connection =
+                Connection { to: came.turned(), way, hash: 0, backend, service: part.id, seen: told, signs };
+            Ok((connection, reply))
+        });
+        self.lab.connect(connections)
     }
 
     /// Services that get no packets, at addresses of others; their slots are the first.
@@ -99,11 +125,17 @@ impl Scene {
     fn fill(&mut self, part: Part) -> Result<()> {
         let (address, source) = ends(part.case.way);
         for id in self.owners(part).chain([self.heir(part)]) {
+            // Ports are towards a backend: those of one address would not do for so many.
+            let [high, low] = u16::try_from(id)?.to_be_bytes();
+            let address = if part.case.way == Way::Nat { [10, 3, high, low].into() } else { address };
             self.lab.backend(id, neighbour(address, source, &delivery(part.case.way)))?;
         }
         let (base, size) = (self.base(part), self.group.size);
         self.lab.service(traffic::service(part.case, part.number), part.id, base, size, Slot::default())?;
         let slots = self.group.slots;
+        if part.case.way == Way::Nat {
+            self.connect(part)?;
+        }
         self.write_slots(part, |owner, heir| match slots {
             Slots::Steady => Slot::steady(owner),
             Slots::Migrating => Slot::new(heir, owner, true, false),
@@ -157,7 +189,8 @@ impl Scene {
 
     pub(crate) fn count(&self) -> Result<Counted> {
         let outcomes = self.lab.kernel.outcomes()?;
-        let transmitted = *outcomes.get(&Outcome::Transmitted).context("an outcome has no counter")?;
+        let count = |outcome| outcomes.get(&outcome).copied().context("an outcome has no counter");
+        let transmitted = count(Outcome::Transmitted)? + count(Outcome::ReplyTransmitted)?;
         let mut owners = BackendCounters::default();
         for id in self.parts.iter().flat_map(|part| self.owners(*part)) {
             let counters = self.lab.counters(id)?;
@@ -171,13 +204,18 @@ impl Counted {
     /// Whether what was counted since then is what a case's packets must have moved.
     pub(crate) fn check(&self, before: &Self, case: &Case, packets: u32) -> Result<()> {
         let packets = u64::from(packets);
-        let opened = if case.packets == Packets::Syns { packets } else { 0 };
         let moved = [
             self.transmitted - before.transmitted,
             self.otherwise - before.otherwise,
             self.to_owners(before),
             self.owners.new_flows - before.owners.new_flows,
         ];
+        let opened = match (case.packets, case.way, moved) {
+            (Packets::Syns, ..) => packets,
+            // Connections begin where no case before has had their flow.
+            (Packets::Established, Way::Nat, [.., began]) if began <= case.flows => began,
+            _ => 0,
+        };
         let expected = [packets, 0, packets, opened];
         ensure!(
             moved == expected,
@@ -188,7 +226,8 @@ impl Counted {
 
     /// Packets that went to backends that are no heirs since then.
     pub(crate) fn to_owners(&self, before: &Self) -> u64 {
-        self.owners.since(&before.owners).packets()
+        let moved = self.owners.since(&before.owners);
+        moved.packets() + moved.replies()
     }
 }
 
@@ -232,6 +271,7 @@ fn delivery(way: Way) -> Delivery {
             let v4 = Some(Ipv4Net::new_assert([10, 9, 0, 0].into(), 16));
             Delivery { outer_source: OuterSource { v4, v6: None }, ..Delivery::plain(Forward::Ipip) }
         }
+        Way::Nat => Delivery::plain(Forward::Nat),
         Way::Tell => Delivery { oversized: Oversized::Tell, ..Delivery::plain(Forward::Ipip) },
     }
 }
@@ -239,7 +279,7 @@ fn delivery(way: Way) -> Delivery {
 /// A backend's address, and the balancer's towards it.
 fn ends(way: Way) -> (IpAddr, IpAddr) {
     match way {
-        Way::L2 | Way::Outer(Family::V4) | Way::Gue | Way::Geneve | Way::Prefix | Way::Tell => {
+        Way::L2 | Way::Outer(Family::V4) | Way::Gue | Way::Geneve | Way::Prefix | Way::Tell | Way::Nat => {
             ([10, 1, 0, 1].into(), [10, 1, 0, 9].into())
         }
         Way::Outer(Family::V6) => {

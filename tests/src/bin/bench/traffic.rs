@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use etherparse::PacketBuilder;
+use mesh_common::abi::{halves, protocol};
 use mesh_common::bench::{Traffic, vip_ending};
+use mesh_common::encap::map_ipv4;
+use mesh_common::tuple::Tuple;
 use mesh_userspace::config::{Ports, Protocol, ServiceKey};
 
 use crate::cases::{Case, Family, Packets, Way};
@@ -27,6 +30,7 @@ pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
         Way::Geneve => 8010,
         Way::Prefix => 8012,
         Way::Tell => 8014,
+        Way::Nat => 8016,
     };
     let key = ServiceKey::exact(vip, port, case.protocol);
     if case.wide { ServiceKey { ports: ranged(key), ..key } } else { key }
@@ -35,6 +39,28 @@ pub(crate) fn service(case: &Case, number: u16) -> ServiceKey {
 /// A thousand ports beyond those of the exact services, one of them for each.
 fn ranged(key: ServiceKey) -> Ports {
     Ports::range(key.ports.first() + 1000, key.ports.first() + 1999).unwrap_or(key.ports)
+}
+
+/// Where answers come from, but for the last two bytes, and where they go to first.
+const REPLY: [[u8; 4]; 2] = [[10, 2, 0, 0], [10, 1, 0, 9]];
+
+/// The five-tuple of a flow's answer, and what it becomes.
+pub(crate) fn reply(case: &Case, flow: u64) -> Result<[Tuple; 2]> {
+    let traffic = Traffic { flow, ..of(case)? };
+    let bytes: Vec<u8> = traffic.headers().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let part = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().context("too short");
+    let port = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().context("too short");
+    let came = Tuple {
+        source: halves(map_ipv4(part(12)?)),
+        destination: halves(map_ipv4(part(16)?)),
+        source_port: u16::from_ne_bytes(port(20)?),
+        destination_port: u16::from_ne_bytes(port(22)?),
+        protocol: protocol::UDP,
+        reserved: [0; 3],
+    };
+    // To a client that is told from others as the backend is.
+    let client = Tuple { source: halves(map_ipv4([192, 168, 0, 0])), destination: came.source, ..came };
+    Ok([came, Tuple { source_port: came.destination_port, destination_port: came.source_port, ..client }])
 }
 
 /// The traffic of a case.
@@ -56,8 +82,16 @@ fn frame(case: &Case, service: ServiceKey) -> Result<Vec<u8>> {
         }
     };
     let (mut frame, port) = (Vec::new(), service.ports.first());
+    if let Packets::Replies = case.packets {
+        let ip = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x11], [2, 0, 0, 0, 0, 0xaa]);
+        let [source, destination] = REPLY;
+        ip.ipv4(source, destination, 64).udp(0, port).write(&mut frame, &PAYLOAD)?;
+        return Ok(frame);
+    }
     match (case.protocol, case.packets) {
-        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) => ip.udp(0, port).write(&mut frame, &PAYLOAD)?,
+        (Protocol::Udp | Protocol::Quic | Protocol::Any, _) | (_, Packets::Replies) => {
+            ip.udp(0, port).write(&mut frame, &PAYLOAD)?
+        }
         (Protocol::Tcp, Packets::Established) => {
             ip.tcp(0, port, 1, 1000).ack(1).write(&mut frame, &PAYLOAD)?;
         }
