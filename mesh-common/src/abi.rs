@@ -10,7 +10,7 @@ use crate::{encap::map_ipv4, filter, flow::Signs, fragment::FragmentKey, policy:
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -301,7 +301,9 @@ pub struct Journey {
     /// 1 if its sender is told where there is no backend.
     pub rejects: u8,
     /// Reserved, zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 3],
+    /// Where the first fragment ends, if it is one: bytes of the packet that is in fragments.
+    pub edge: u16,
 }
 
 /// What can be special about a service.

@@ -1,6 +1,6 @@
 //! Fragments: only the first of a packet has the ports, so what became of it is remembered for the others.
 //!
-//! Nothing is reassembled here: whoever gets the first fragment gets the others, overlapping or not.
+//! Nothing is reassembled here: whoever gets the first fragment gets the others, unless they begin before it ends.
 
 use crate::flow::{AHEAD, Ticks};
 
@@ -47,6 +47,10 @@ pub struct FragmentRecord {
     pub protocol: u8,
     /// Reserved, zero.
     pub reserved: u8,
+    /// Where it ends: how many bytes of the packet it has.
+    pub edge: u16,
+    /// Reserved, zero.
+    pub more_reserved: [u16; 3],
 }
 
 impl FragmentRecord {
@@ -60,7 +64,7 @@ impl FragmentRecord {
 
 const _: () = {
     assert!(size_of::<FragmentKey>() == 40);
-    assert!(size_of::<FragmentRecord>() == 24);
+    assert!(size_of::<FragmentRecord>() == 32);
 };
 
 #[cfg(test)]

@@ -26,5 +26,6 @@ pub mod policy;
 pub mod quic;
 pub mod reset;
 pub mod schedule;
+pub mod screen;
 pub mod slot;
 pub mod table;

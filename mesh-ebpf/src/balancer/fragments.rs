@@ -12,7 +12,7 @@ use mesh_common::{
 #[inline(always)]
 pub(crate) fn note<C: Client>(journey: &mut Journey, ip: &Ip<C::Address>) {
     let protocol = if C::ICMP == ICMPV6 { 0 } else { ip.number };
-    journey.first = u8::from(ip.part.is_first());
+    (journey.first, journey.edge) = (u8::from(ip.part.is_first()), ip.part.edge());
     journey.fragment =
         FragmentKey::new(C::mapped(ip.source), C::mapped(ip.destination), ip.part.id(), protocol);
 }
@@ -24,6 +24,8 @@ pub(crate) fn first<C: Client>(journey: &Journey, ip: &Ip<C::Address>) -> Result
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     match maps::fragment(&journey.fragment).filter(|record| record.is_fresh(maps::now())) {
         Some(FragmentRecord { backend: 0, .. }) => Err(Outcome::Fragment),
+        // It would write over what the first had, such as flags that somebody has judged (RFC 1858 §4, RFC 5722).
+        Some(record) if ip.part.edge() < record.edge => Err(Outcome::OverlappingFragment),
         Some(record)
             if tables
                 .backend(record.backend)
@@ -45,6 +47,7 @@ pub(crate) fn note_sent(journey: &Journey) {
         service: journey.service.id,
         port: u16::from_ne_bytes(journey.destination.port()),
         protocol: journey.destination.protocol(),
+        edge: journey.edge,
         ..NOBODYS
     };
     remember(journey, record);
@@ -61,8 +64,17 @@ pub(crate) fn note_end<C: Client>(journey: &Journey, ip: &Ip<C::Address>, outcom
 }
 
 /// Of a packet that goes into the host, but for the time.
-const NOBODYS: FragmentRecord =
-    FragmentRecord { hash: 0, backend: 0, service: 0, seen: 0, port: 0, protocol: 0, reserved: 0 };
+const NOBODYS: FragmentRecord = FragmentRecord {
+    hash: 0,
+    backend: 0,
+    service: 0,
+    seen: 0,
+    port: 0,
+    protocol: 0,
+    reserved: 0,
+    edge: 0,
+    more_reserved: [0; 3],
+};
 
 #[inline(always)]
 fn remember(journey: &Journey, record: FragmentRecord) {

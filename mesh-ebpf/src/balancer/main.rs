@@ -31,6 +31,7 @@ mod quic;
 mod read;
 mod reject;
 mod schedule;
+mod screen;
 mod tables;
 mod tunnels;
 mod vlan;

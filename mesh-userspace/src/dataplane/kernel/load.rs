@@ -503,7 +503,7 @@ pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
         LOADS => (MapType::Array, 4, 8, MAPPED),
         "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
         "WIDE" => (MapType::Array, 4, 4, 0),
-        "FRAGMENTS" => (MapType::LruHash, 40, 24, 0),
+        "FRAGMENTS" => (MapType::LruHash, 40, 32, 0),
         "GROUPS" | VIPS => (MapType::LpmTrie, 20, 4, GROWING),
         _ => (MapType::Array, 4, 16, 0),
     }
