@@ -319,6 +319,10 @@ pub struct Journey {
     pub unknown: u8,
     /// Reserved, zero.
     pub reserved: u8,
+    /// Where the first fragment ends, if it is one: bytes of the packet that is in fragments.
+    pub edge: u16,
+    /// Reserved, zero.
+    pub more_reserved: [u16; 3],
     /// What becomes of its tuple, if it is translated.
     pub to: Tuple,
     /// Where it goes then.
@@ -616,7 +620,7 @@ const _: () = {
     assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
     assert!(size_of::<BackendCounters>() == 64);
     assert!(size_of::<Meta>() == 16);
-    assert!(size_of::<Journey>() == 264);
+    assert!(size_of::<Journey>() == 272);
 };
 
 #[cfg(test)]

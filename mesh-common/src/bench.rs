@@ -5,6 +5,8 @@
 //! Invariant: everything is words, so that restoring takes few wide stores: what the program under test reads must
 //! not straddle two of them, or the processor cannot forward the bytes from its store buffer.
 
+use crate::checksum::finish;
+
 /// Bytes of a frame that are restored: all headers.
 pub const RESTORED: usize = 14 + 8 * HEADERS;
 
@@ -52,13 +54,17 @@ impl Traffic {
         Some(Self { length, family, flows, services, ethernet, headers, ..Self::default() })
     }
 
-    /// The headers of the next packet.
+    /// The headers of the next packet, of an IPv4 header with its checksum.
     #[inline(always)]
     #[must_use]
     pub const fn headers(&self) -> [u64; HEADERS] {
         let [a, b, c, d, e, f, g, h] = self.headers;
         let (port, host, service) = (self.flow & 0xffff, self.flow >> 16, self.service);
         if self.family == 4 {
+            #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of a word")]
+            let checksum =
+                finish(!(b >> 16) as u16 as u32 + (host & 0xffff) as u32 + (service & 0xffff) as u32);
+            let b = b & !(0xffff << 16) | (checksum as u64) << 16;
             [a, b ^ host << 48, c ^ port << 32 ^ service << 16, d, e, f, g, h]
         } else {
             [a, b, c ^ host << 48, d, e ^ service << 48, f ^ port, g, h]
@@ -120,8 +126,25 @@ mod tests {
     #[test]
     fn flow_and_service_stand_in_their_fields_of_ipv4() {
         let headers = bytes(traffic(4).headers());
-        let varied: Vec<_> = (0..).zip(headers).filter(|(_, byte)| *byte != 0).collect();
-        assert_eq!(varied, [(14, 3), (18, 2), (19, 1), (20, 1), (21, 2)]);
+        let varied = (0..).zip(headers).filter(|(at, byte)| *byte != 0 && !(10..12).contains(at));
+        assert_eq!(varied.collect::<Vec<_>>(), [(14, 3), (18, 2), (19, 1), (20, 1), (21, 2)]);
+    }
+
+    #[test]
+    fn ipv4_headers_keep_their_checksum() {
+        let mut frame: [u8; RESTORED] = [7; RESTORED];
+        for at in [24, 25, 28, 29, 32, 33] {
+            frame[at] = 0;
+        }
+        let sum = frame[14..34].as_chunks().0.iter().map(|word| u32::from(u16::from_ne_bytes(*word))).sum();
+        [frame[24], frame[25]] = finish(sum).to_ne_bytes();
+        let mut traffic = Traffic::new(4, &frame, 1 << 20, 300).unwrap();
+        for (flow, service) in [(0, 0), (0x0003_0201, 0x0102), (0xffff_ffff, 299)] {
+            (traffic.flow, traffic.service) = (flow, service);
+            let header = bytes(traffic.headers());
+            let words = header[..20].as_chunks().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word)));
+            assert!(crate::checksum::adds_up(words.sum()), "{flow:#x}, {service}");
+        }
     }
 
     #[test]

@@ -20,6 +20,31 @@ pub fn add_words(sum: u32, words: &[u32]) -> u32 {
     words.iter().fold(sum, |sum, word| sum + (word & 0xffff) + (word >> 16))
 }
 
+/// Whether words that hold their checksum add up to it (RFC 1071 §1): `sum` is that of fewer than 2^16 words of 32 bits or
+/// less, not all 0, with all carries.
+#[inline(always)]
+#[must_use]
+pub const fn adds_up(sum: u64) -> bool {
+    // All ones folded: a multiple of 65535, which is what times its inverse is no more than so many times 65535 fit.
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const { assert!(INVERSE.wrapping_mul(0xffff) == 1) };
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// Whether an IPv4 header without options has its checksum.
+#[inline(always)]
+#[must_use]
+pub const fn is_right(header: [u32; 5]) -> bool {
+    adds_up(sum(header))
+}
+
+/// The sum of the words of an IPv4 header without options, with all carries.
+#[inline(always)]
+#[must_use]
+pub const fn sum([a, b, c, d, e]: [u32; 5]) -> u64 {
+    a as u64 + b as u64 + c as u64 + d as u64 + e as u64
+}
+
 /// Folds a sum of up to 2^16 words and complements it: the field's value.
 #[inline(always)]
 #[must_use]
@@ -61,6 +86,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn words_with_their_checksum_add_up_and_others_do_not(words: [u16; 30], wrong in 1u16..0xffff) {
+            let sum = |field: u16| words.iter().map(|word| u64::from(*word)).sum::<u64>() + u64::from(field);
+            let field = finish(words.iter().map(|word| u32::from(*word)).sum());
+            prop_assume!(sum(field) != 0);
+            prop_assert!(adds_up(sum(field)));
+            prop_assert!(!adds_up(sum(field.wrapping_add(wrong)) + u64::from(field > u16::MAX - wrong)));
+        }
+
         #[test]
         fn an_update_equals_a_new_sum(mut words in prop::array::uniform9(any::<u16>()), at in 0usize..9, new: u16) {
             let sum = |words: &[u16]| finish(words.iter().map(|word| u32::from(*word)).sum());

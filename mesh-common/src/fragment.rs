@@ -1,6 +1,6 @@
 //! Fragments: only the first of a packet has the ports, so what became of it is remembered for the others.
 //!
-//! Nothing is reassembled here: whoever gets the first fragment gets the others, overlapping or not.
+//! Nothing is reassembled here: whoever gets the first fragment gets the others, unless they begin before it ends.
 
 use crate::flow::{AHEAD, Ticks};
 
@@ -58,8 +58,10 @@ pub struct FragmentRecord {
     pub protocol: u8,
     /// The program that goes on with the others: one of [`programs`](crate::abi::programs).
     pub next: u8,
+    /// Where it ends: how many bytes of the packet it has.
+    pub edge: u16,
     /// Reserved, zero.
-    pub reserved: [u8; 6],
+    pub reserved: u32,
 }
 
 impl FragmentRecord {

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod quic;
 pub mod reset;
 pub mod schedule;
+pub mod screen;
 pub mod slot;
 pub mod table;
 pub mod translate;

@@ -219,9 +219,9 @@ pub struct Notes {
 }
 
 const _: () = {
-    assert!(size_of::<Notes>() == 328 && size_of::<Filter>() == 72);
+    assert!(size_of::<Notes>() == 336 && size_of::<Filter>() == 72);
     assert!(size_of::<FlowEvent>() == 64);
-    assert!(size_of::<Event>() == 328 + 24 + SNAP_WORDS * 8);
+    assert!(size_of::<Event>() == 336 + 24 + SNAP_WORDS * 8);
     // A bit each.
     assert!(crate::outcome::Outcome::COUNT <= 64);
 };

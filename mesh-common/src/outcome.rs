@@ -98,6 +98,18 @@ outcomes! {
     Truncated = "truncated" => Pass,
     /// A service's packet whose length fields contradict the frame. Broken or hostile sender.
     BadLength = "bad_length" => Drop,
+    /// A service's IPv4 packet whose header does not have its checksum. Broken or hostile sender, or a broken link.
+    BadChecksum = "bad_checksum" => Drop,
+    /// A service's IPv4 packet with a source route, or with options that end beyond its header. Hostile sender.
+    BadOptions = "bad_options" => Drop,
+    /// A service's TCP segment whose flags contradict each other. A scanner.
+    BadFlags = "bad_flags" => Drop,
+    /// A service's packet from where nobody is: a loopback, a group, or the very address that it is to. Hostile sender.
+    SpoofedSource = "spoofed_source" => Drop,
+    /// A first fragment for a VIP that ends within the transport header. Hostile sender.
+    TinyFragment = "tiny_fragment" => Drop,
+    /// A later fragment that begins before the first of its packet ends. Hostile sender.
+    OverlappingFragment = "overlapping_fragment" => Drop,
     /// The service's guard does not let this client in. As many as it keeps out.
     Denied = "denied" => Drop,
     /// The service has no backend to give. Never anything but 0 in production.
@@ -168,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (7, 28));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (7, 34));
     }
 
     #[test]

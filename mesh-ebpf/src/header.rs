@@ -63,6 +63,10 @@ pub struct Option4 {
     /// Of a route: where it goes on, in bytes from 1.
     pub pointer: u8,
 }
+/// An IPv4 header without options as the words that its checksum is of.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ipv4Words(pub [u32; 5]);
 
 /// An IPv6 header (RFC 8200 §3).
 #[repr(C, packed)]
@@ -201,6 +205,15 @@ pub struct Geneve {
     pub network: u32,
 }
 
+impl Tcp {
+    /// Bytes of the header, options included; fewer than 20 are nonsense.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(&self) -> u8 {
+        (self.offset >> 4) * 4
+    }
+}
+
 impl Geneve {
     /// In [`Self::bits`]: no data, but a message to the tunnel's end itself.
     pub const CONTROL: u8 = 0x80;
@@ -294,7 +307,7 @@ macro_rules! headers {
     };
 }
 
-headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv6: 40, Option4: 3, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv4Words: 20, Ipv6: 40, Option4: 3, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
 headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
 headers!(QuicShort: 2, QuicLong: 7);
 headers!(u8: 1, u16: 2, u32: 4, u64: 8);

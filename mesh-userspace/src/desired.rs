@@ -390,7 +390,7 @@ mod tests {
             now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
-        let last = |share: &Share| *super::super::dataplane::wire_address(share.address).last().unwrap();
+        let last = |share: &Share| *wire_address(share.address).last().unwrap();
         (service.shares().iter().map(last).collect(), service.panic)
     }
 

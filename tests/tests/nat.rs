@@ -1,5 +1,5 @@
 //! Translation with real clients and servers.
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail by panicking, too")]
 
 #[path = "nat/crowd.rs"]
 mod crowd;

@@ -63,6 +63,8 @@ mod reject;
 mod scale;
 #[path = "packets/schedulers.rs"]
 mod schedulers;
+#[path = "packets/screen.rs"]
+mod screen;
 #[path = "packets/spread.rs"]
 mod spread;
 #[path = "packets/trace.rs"]

@@ -3,6 +3,7 @@
 use crate::{
     icmp, maps,
     parse::{self, HOP_LIMIT, IP, Ip, TTL},
+    screen::{self, Flaw},
 };
 use mesh_common::{
     abi::{ServiceKey, halves, protocol, whole},
@@ -15,6 +16,7 @@ use mesh_common::{
     },
     outcome::Outcome,
     reset::{Segment, reset4, reset6},
+    screen::{is_spoofed4, is_spoofed6},
     table,
 };
 use mesh_ebpf::{
@@ -38,6 +40,10 @@ pub(crate) trait Client: Copy {
     fn is_error(kind: u8) -> bool;
     /// Whether a host may have the address, and so may be answered.
     fn is_host(address: Self::Address) -> bool;
+    /// Whether nobody can have sent a packet from this address to that one.
+    fn is_spoofed(source: Self::Address, destination: Self::Address) -> bool;
+    /// What is wrong with the IP header by itself, whose options or extension headers end at an offset.
+    fn screen(packet: &Packet, end: usize) -> Flaw;
     /// An address as the maps have it: IPv4 as an IPv4-mapped address.
     fn mapped(address: Self::Address) -> [u64; 2];
     /// A service's key; the port in the byte order of the wire.
@@ -112,6 +118,16 @@ impl Client for Client4 {
     #[inline(always)]
     fn is_host(address: u32) -> bool {
         is_host4(address)
+    }
+
+    #[inline(always)]
+    fn is_spoofed(source: u32, destination: u32) -> bool {
+        is_spoofed4(source, destination)
+    }
+
+    #[inline(always)]
+    fn screen(packet: &Packet, end: usize) -> Flaw {
+        screen::ipv4(packet, end)
     }
 
     #[inline(always)]
@@ -193,6 +209,17 @@ impl Client for Client6 {
     #[inline(always)]
     fn is_host(address: [u64; 2]) -> bool {
         is_host6(address)
+    }
+
+    #[inline(always)]
+    fn is_spoofed(source: [u64; 2], destination: [u64; 2]) -> bool {
+        is_spoofed6(source, destination)
+    }
+
+    /// It has no checksum, and its extension headers were walked through.
+    #[inline(always)]
+    fn screen(_packet: &Packet, _end: usize) -> Flaw {
+        Flaw::NONE
     }
 
     #[inline(always)]

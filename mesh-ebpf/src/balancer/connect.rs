@@ -117,7 +117,6 @@ fn open(journey: &mut Journey, backend: &BackendEntry) -> Result<Tuple, Outcome>
     let own = u32::from(u16::from_be(from.source_port)).wrapping_sub(first);
     // At first the client's own port is tried, which is easily told in a capture.
     let mut at = if own < count {
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half is wanted")]
         let nth = (journey.hash >> 32) as u32 % choice.count;
         nth * count + own
     } else {
@@ -192,6 +191,9 @@ fn claim(tuple: &Tuple, reply: &Reply) -> Result<(), Refused> {
     if connections::reply(tuple).is_some() { Err(Refused::Exists) } else { Ok(()) }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "no more than eight")]
+const MOST: u32 = SOURCES as u32;
+
 /// The addresses that a connection can come from.
 struct Choice {
     /// The only one, if it is none of the service's.
@@ -215,8 +217,7 @@ impl Choice {
         } else {
             None
         };
-        let bounded = if count as usize > SOURCES { SOURCES as u32 } else { count };
-        Self { one, is_v4, count: if one.is_some() { 1 } else { bounded } }
+        Self { one, is_v4, count: if one.is_some() { 1 } else { count.min(MOST) } }
     }
 
     #[inline(always)]

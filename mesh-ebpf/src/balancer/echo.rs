@@ -5,6 +5,7 @@ use crate::{
     client::Client,
     maps::{self, Answer},
     parse::{IP, Ip},
+    screen::Flaw,
 };
 use mesh_common::{icmp, outcome::Outcome};
 use mesh_ebpf::{
@@ -15,7 +16,7 @@ use mesh_ebpf::{
 /// Makes an echo request to a VIP its reply. `None` leaves it to the host: what is no such request, has options or
 /// extension headers, is a fragment, or comes from where no reply could go.
 #[inline(always)]
-pub(crate) fn answer<C: Client>(packet: &mut Packet, ip: &Ip<C::Address>) -> Option<Outcome> {
+pub(crate) fn answer<C: Client>(packet: &mut Packet, ip: &Ip<C::Address>, flaw: Flaw) -> Option<Outcome> {
     if !maps::answers_echo() || !is_request::<C>(packet, ip) || !maps::is_vip(C::mapped(ip.destination)) {
         return None;
     }
@@ -23,10 +24,13 @@ pub(crate) fn answer<C: Client>(packet: &mut Packet, ip: &Ip<C::Address>) -> Opt
     if length < C::HEADER + size_of::<Icmp>() || !packet.holds(IP + length) {
         return Some(Outcome::BadLength);
     }
+    if let Err(end) = flaw.judge() {
+        return Some(end);
+    }
     if !maps::may_send(Answer::Echo) {
         return Some(Outcome::EchoLimited);
     }
-    turn::<C>(packet, ip).map(|()| Outcome::EchoAnswered)
+    Some(turn::<C>(packet, ip).map_or(Outcome::Truncated, |()| Outcome::EchoAnswered))
 }
 
 #[inline(always)]

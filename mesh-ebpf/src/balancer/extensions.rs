@@ -34,16 +34,17 @@ enum Step {
     Done,
 }
 
-/// Goes through the extension headers from `at` on, the first of which has this number (RFC 8200 §4).
+/// Goes through the extension headers from `at` on, the first of which has this number (RFC 8200 §4); the packet says that
+/// it has bytes up to `last`.
 #[inline(always)]
-pub(crate) fn walk(packet: &Packet, at: usize, number: u8) -> Result<Chain, Outcome> {
+pub(crate) fn walk(packet: &Packet, at: usize, number: u8, last: usize) -> Result<Chain, Outcome> {
     let end = at + BYTES;
     let mut chain = Chain { number, at, part: Part::whole() };
     for passed in 0..=MOST {
         if chain.at > end {
             break;
         }
-        if let Step::Done = chain.step(packet, passed)? {
+        if let Step::Done = chain.step(packet, passed, last)? {
             return Ok(chain);
         }
     }
@@ -52,7 +53,7 @@ pub(crate) fn walk(packet: &Packet, at: usize, number: u8) -> Result<Chain, Outc
 
 impl Chain {
     #[inline(always)]
-    fn step(&mut self, packet: &Packet, passed: usize) -> Result<Step, Outcome> {
+    fn step(&mut self, packet: &Packet, passed: usize, last: usize) -> Result<Step, Outcome> {
         match self.number {
             number::HOP_BY_HOP | number::ROUTING | number::FRAGMENT | number::DESTINATION
                 if passed == MOST =>
@@ -63,7 +64,7 @@ impl Chain {
             number::HOP_BY_HOP if passed == 0 => self.pass(packet),
             number::DESTINATION => self.pass(packet),
             number::ROUTING => self.route(packet),
-            number::FRAGMENT => self.fragment(packet),
+            number::FRAGMENT => self.fragment(packet, last),
             _ => Ok(Step::Done),
         }
     }
@@ -90,18 +91,23 @@ impl Chain {
 
     /// The fragment header (RFC 8200 §4.5). A fragment that is all of its packet is none (RFC 6946).
     #[inline(always)]
-    fn fragment(&mut self, packet: &Packet) -> Result<Step, Outcome> {
+    fn fragment(&mut self, packet: &Packet, last: usize) -> Result<Step, Outcome> {
         const OFFSET: u16 = 0xfff8_u16.to_be();
         const MORE: u16 = 1_u16.to_be();
         let header: &Extension = packet.view(self.at).ok_or(Outcome::Truncated)?;
         self.number = header.next;
         self.at += size_of::<Extension>();
         if header.rest & OFFSET != 0 {
-            self.part = Part::later(header.id);
+            self.part = Part::later(header.id, u16::from_be(header.rest) >> 3);
             return Ok(Step::Done);
         }
         if header.rest & MORE != 0 {
-            self.part = Part::first(header.id);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "16 bits of length; less than none is dropped"
+            )]
+            let length = last.wrapping_sub(self.at) as u16;
+            self.part = Part::first(header.id, length);
         }
         Ok(Step::On)
     }

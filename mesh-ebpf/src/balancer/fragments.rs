@@ -12,7 +12,7 @@ use mesh_common::{
 #[inline(always)]
 pub(crate) fn note<C: Client>(journey: &mut Journey, ip: &Ip<C::Address>) {
     let protocol = if C::ICMP == ICMPV6 { 0 } else { ip.number };
-    journey.first = u8::from(ip.part.is_first());
+    (journey.first, journey.edge) = (u8::from(ip.part.is_first()), ip.part.edge());
     journey.fragment =
         FragmentKey::new(C::mapped(ip.source), C::mapped(ip.destination), ip.part.id(), protocol);
 }
@@ -24,6 +24,8 @@ pub(crate) fn first<C: Client>(journey: &Journey, ip: &Ip<C::Address>) -> Result
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
     match maps::fragment(&journey.fragment).filter(|record| record.is_fresh(maps::now())) {
         Some(FragmentRecord { backend: 0, .. }) => Err(Outcome::Fragment),
+        // It would write over what the first had, such as flags that somebody has judged (RFC 1858 §4, RFC 5722).
+        Some(record) if ip.part.edge() < record.edge => Err(Outcome::OverlappingFragment),
         // Whether its connection stands is seen there.
         Some(record) if record.next == REPLY => Ok(record),
         Some(record)
@@ -53,6 +55,7 @@ pub(crate) fn note_sent(journey: &Journey) {
         source_port: journey.port,
         protocol: journey.destination.protocol(),
         next,
+        edge: journey.edge,
         ..NOBODYS
     };
     remember(journey, record);
@@ -97,7 +100,8 @@ const NOBODYS: FragmentRecord = FragmentRecord {
     source_port: 0,
     protocol: 0,
     next: 0,
-    reserved: [0; 6],
+    edge: 0,
+    reserved: 0,
 };
 
 #[inline(always)]

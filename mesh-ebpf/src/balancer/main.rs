@@ -34,6 +34,7 @@ mod quic;
 mod read;
 mod reject;
 mod schedule;
+mod screen;
 mod tables;
 mod translate;
 mod tunnels;

@@ -184,9 +184,10 @@ fn to_client(
     way: &Way,
 ) -> Result<Outcome, Outcome> {
     packet.write(0, Macs(way.macs, way.macs_rest)).ok_or(Outcome::Truncated)?;
-    let sent = match forward::send(packet.ingress(), way.ifindex) {
-        Outcome::Transmitted => Outcome::ReplyTransmitted,
-        _ => Outcome::ReplyRedirected,
+    let sent = if let Outcome::Transmitted = forward::send(packet.ingress(), way.ifindex) {
+        Outcome::ReplyTransmitted
+    } else {
+        Outcome::ReplyRedirected
     };
     (journey.tags, journey.tag_count) = (way.tags, way.tag_count);
     vlan::put_back(context, journey).ok_or(Outcome::NoHeadroom)?;

@@ -50,6 +50,7 @@ pub(crate) struct Part {
     // verifier: no enum, so that its kind can be forgotten.
     kind: usize,
     id: u32,
+    edge: usize,
 }
 
 impl Part {
@@ -60,19 +61,19 @@ impl Part {
     /// All of it.
     #[inline(always)]
     pub(crate) const fn whole() -> Self {
-        Self { kind: Self::WHOLE, id: 0 }
+        Self { kind: Self::WHOLE, id: 0, edge: 0 }
     }
 
-    /// The first fragment, which has the transport header (RFC 8200 §4.5; RFC 7112).
+    /// The first fragment, which has the transport header (RFC 8200 §4.5; RFC 7112), and so many bytes of its packet.
     #[inline(always)]
-    pub(crate) const fn first(id: u32) -> Self {
-        Self { kind: Self::FIRST, id }
+    pub(crate) const fn first(id: u32, length: u16) -> Self {
+        Self { kind: Self::FIRST, id, edge: length as usize }
     }
 
-    /// Another fragment.
+    /// Another fragment, which begins behind so many units of 8 bytes of its packet.
     #[inline(always)]
-    pub(crate) const fn later(id: u32) -> Self {
-        Self { kind: Self::LATER, id }
+    pub(crate) const fn later(id: u32, units: u16) -> Self {
+        Self { kind: Self::LATER, id, edge: units as usize * 8 }
     }
 
     #[inline(always)]
@@ -88,6 +89,14 @@ impl Part {
     #[inline(always)]
     pub(crate) const fn is_later(self) -> bool {
         self.kind == Self::LATER
+    }
+
+    /// Where a first fragment ends and any other begins: bytes of the packet that is in fragments.
+    #[inline(always)]
+    pub(crate) const fn edge(self) -> u16 {
+        #[expect(clippy::cast_possible_truncation, reason = "13 bits of 8 bytes, or a packet's length")]
+        let edge = self.edge as u16;
+        edge
     }
 
     /// The identification, if this is a fragment.
@@ -127,6 +136,7 @@ impl<A> Ip<A> {
         let unknown = packet.linear_length();
         self.at = forget(self.at, unknown) % BEYOND;
         self.part.kind = forget(self.part.kind, unknown);
+        self.part.edge = forget(self.part.edge, unknown);
     }
 }
 
@@ -154,20 +164,21 @@ pub(crate) fn ipv4(packet: &Packet, at: usize) -> Result<Ip<u32>, Outcome> {
         return Err(Outcome::Truncated);
     }
     let id = header.id as u32;
+    let (length, bytes) = (u16::from_be(header.length), u16::from(header.version_length & 0xf) * 4);
     let part = if header.is_later_fragment() {
-        Part::later(id)
+        Part::later(id, u16::from_be(header.fragment) & 0x1fff)
     } else if header.fragment & MORE != 0 {
-        Part::first(id)
+        Part::first(id, length.wrapping_sub(bytes))
     } else {
         Part::whole()
     };
     Ok(Ip {
         source: header.source,
         destination: header.destination,
-        length: u16::from_be(header.length),
+        length,
         traffic_class: header.traffic_class,
         number: header.protocol,
-        at: at + usize::from(header.version_length & 0xf) * 4,
+        at: at + usize::from(bytes),
         part,
     })
 }
@@ -182,7 +193,7 @@ pub(crate) fn ipv6(packet: &Packet, at: usize) -> Result<Ip<[u64; 2]>, Outcome> 
     let (source, destination) = (header.source, header.destination);
     // A length beyond 16 bits saturates; no way has room for it.
     let (length, traffic_class) = (u16::from_be(header.length).saturating_add(40), header.traffic_class());
-    let chain = extensions::walk(packet, at + Ipv6::LENGTH, header.next)?;
+    let chain = extensions::walk(packet, at + Ipv6::LENGTH, header.next, at + usize::from(length))?;
     Ok(Ip {
         source,
         destination,
@@ -240,7 +251,8 @@ fn transport(packet: &Packet, offset: usize, number: u8) -> Result<Transport, Ou
 #[inline(always)]
 pub(crate) fn tcp(packet: &Packet, offset: usize) -> Result<Transport, Outcome> {
     let header: &Tcp = packet.view(offset).ok_or(Outcome::Truncated)?;
-    Ok(Transport { ports: header.ports, signs: Signs::tcp(header.flags), end: offset + size_of::<Tcp>() })
+    let end = offset + usize::from(header.length());
+    Ok(Transport { ports: header.ports, signs: Signs::tcp(header.flags), end })
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! The plain packet's way: a straight line for nearly every packet of a service.
 //!
 //! A packet is plain when it is untagged, IPv4 without options or fragments or IPv6 without extension headers, TCP or UDP,
-//! for a service that stands in the exact table and asks for nothing special, and when it can be sent. `None` means that
+//! for a service that stands in the exact table and asks for nothing special, and when it can be sent; source, flags, lengths
+//! and the IPv4 checksum are such as honest senders send. `None` means that
 //! it is not, or that something about it is odd: then nothing was counted and the packet is as it came, and the whole
 //! way ([`crate::read`]) says what becomes of it. So this way knows no outcome but "sent", and "denied". Tunnels in UDP are left to the
 //! last step of the whole way ([`crate::deliver`]): their headers would cost the others registers.
@@ -11,14 +12,17 @@ use crate::{
     client::{Client, Client4, Client6},
     connections, forward, guard, journey, maps,
     parse::{self, Flow, IP, Transport, behind_ip},
+    screen,
     tables::Tables,
 };
 use mesh_common::{
     abi::{Journey, ServiceKey, flag, programs, protocol, whole},
+    checksum,
     outcome::Outcome,
+    screen::{is_sensible, is_spoofed4, is_spoofed6},
 };
 use mesh_ebpf::{
-    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv6},
+    header::{Ethernet, IPV4, IPV6, Ipv4, Ipv4Words, Ipv6, Tcp, Udp},
     packet::Packet,
 };
 
@@ -120,7 +124,12 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
     if header.version_length != 0x45 || header.fragment & OFFSET_OR_MORE != 0 {
         return None;
     }
-    let Transport { ports, signs, end } = transport(packet, IP + Ipv4::LENGTH, header.protocol)?;
+    if is_spoofed4(header.source, header.destination) || !checksum::is_right(packet.view::<Ipv4Words>(IP)?.0)
+    {
+        return None;
+    }
+    let length = u16::from_be(header.length);
+    let Transport { ports, signs, end } = transport(packet, IP + Ipv4::LENGTH, header.protocol, length)?;
     Some(Flow {
         service: ServiceKey::v4(
             header.destination.to_ne_bytes(),
@@ -129,7 +138,7 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
         ),
         client: Client4 { address: header.source, port: ports.source },
         signs,
-        length: u16::from_be(header.length),
+        length,
         headers: behind_ip(end),
         quoted: 0,
         traffic_class: header.traffic_class,
@@ -139,27 +148,37 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
 #[inline(always)]
 fn ipv6(packet: &Packet) -> Option<Flow<Client6>> {
     let header: &Ipv6 = packet.view(IP)?;
-    if header.version() != 6 {
+    if header.version() != 6 || is_spoofed6(header.source, header.destination) {
         return None;
     }
-    let Transport { ports, signs, end } = transport(packet, IP + Ipv6::LENGTH, header.next)?;
+    // A length beyond 16 bits saturates; no frame holds it.
+    let length = u16::from_be(header.length).saturating_add(40);
+    let Transport { ports, signs, end } = transport(packet, IP + Ipv6::LENGTH, header.next, length)?;
     Some(Flow {
         service: ServiceKey::v6(whole(header.destination), ports.destination.to_ne_bytes(), header.next),
         client: Client6 { address: header.source, port: ports.source },
         signs,
-        // A length beyond 16 bits saturates; no frame holds it.
-        length: u16::from_be(header.length).saturating_add(40),
+        length,
         headers: behind_ip(end),
         quoted: 0,
         traffic_class: header.traffic_class(),
     })
 }
 
+/// The transport header of an IP packet of so many bytes, if nothing is odd about it.
 #[inline(always)]
-fn transport(packet: &Packet, at: usize, number: u8) -> Option<Transport> {
+fn transport(packet: &Packet, at: usize, number: u8, length: u16) -> Option<Transport> {
     match number {
-        protocol::TCP => parse::tcp(packet, at).ok(),
-        protocol::UDP => parse::udp(packet, at).ok(),
+        protocol::TCP => {
+            let header: &Tcp = packet.view(at)?;
+            let is_plain = is_sensible(header.flags) && header.length() >= 20;
+            parse::tcp(packet, at).ok().filter(|_| is_plain)
+        }
+        protocol::UDP => {
+            let header: &Udp = packet.view(at)?;
+            let is_plain = screen::holds(u16::from_be(header.length), length.wrapping_sub(behind_ip(at)));
+            parse::udp(packet, at).ok().filter(|_| is_plain)
+        }
         _ => None,
     }
 }

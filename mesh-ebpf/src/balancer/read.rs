@@ -4,6 +4,7 @@ use crate::{
     client::{Client, Client4, Client6},
     connections, echo, fragments, guard, journey, maps, notes,
     parse::{self, Flow, IP, Ip},
+    screen::{self, Flaw},
     tables::Tables,
     vlan, wide,
 };
@@ -42,15 +43,18 @@ fn frame(packet: Packet, journey: &mut Journey) -> Result<u32, Outcome> {
 fn ip<C: Client>(mut packet: Packet, journey: &mut Journey) -> Result<u32, Outcome> {
     let mut ip = C::parse(&packet, IP)?;
     ip.settle(&packet);
-    if let Some(end) = echo::answer::<C>(&mut packet, &ip) {
+    let flaw = Flaw::of::<C>(&packet, &ip);
+    if let Some(end) = echo::answer::<C>(&mut packet, &ip, flaw) {
         return Err(end);
     }
     fragments::note::<C>(journey, &ip);
-    if ip.part.is_later() {
-        return fragment::<C>(&packet, &ip, journey);
-    }
-    service::<C>(&packet, &ip, journey)
-        .inspect_err(|outcome| fragments::note_end::<C>(journey, &ip, *outcome))
+    let next = if ip.part.is_later() {
+        fragment::<C>(&packet, &ip, journey)
+    } else {
+        service::<C>(&packet, &ip, journey)
+            .inspect_err(|outcome| fragments::note_end::<C>(journey, &ip, *outcome))
+    }?;
+    flaw.judge().map(|()| next)
 }
 
 /// A fragment without ports goes where the first of its packet went.
@@ -59,6 +63,7 @@ fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journ
     let first = fragments::first::<C>(journey, ip)?;
     let flow = parse::later_fragment::<C>(ip, &first);
     is_whole(packet, &flow)?;
+    screen::fragment(ip, &flow)?;
     journey::note(journey, &flow);
     (journey.backend, journey.opened, journey.hash) = (first.backend, 0, first.hash);
     notes::journey(step::FOLLOWED | step::CHOSEN, journey);
@@ -70,7 +75,7 @@ fn fragment<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journ
 #[inline(always)]
 fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journey) -> Result<u32, Outcome> {
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
-    let mut flow = parse::flow::<C>(packet, ip)?;
+    let mut flow = parse::flow::<C>(packet, ip).map_err(|end| screen::cut::<C>(packet, ip, end))?;
     notes::note(step::READ, |notes| journey::note(&mut notes.journey, &flow));
     let service = match tables.service(flow.service).map_or_else(|| wide::adopt(&mut flow), Ok) {
         Ok(service) => service,
@@ -82,7 +87,8 @@ fn service<C: Client>(packet: &Packet, ip: &Ip<C::Address>, journey: &mut Journe
         }
         Err(outcome) => return Err(outcome),
     };
-    is_whole(packet, &flow)?;
+    is_whole(packet, &flow).map_err(|end| screen::cut::<C>(packet, ip, end))?;
+    screen::transport(packet, ip)?;
     let hash = wide::hash(&flow, service);
     journey.service = *service;
     journey.hash = hash;

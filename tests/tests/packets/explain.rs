@@ -26,6 +26,7 @@ use crate::guard;
 use crate::icmp::{answer_to, error, kinds};
 use crate::quic;
 use crate::random::Random;
+use crate::screen;
 use crate::tracked::{DEAD, NEW, OLD, OTHER, lab};
 use crate::vlan::{TAGS, tagged};
 use crate::world::{SLOTS, Way, assert_same, opening, services};
@@ -107,7 +108,7 @@ impl World {
     /// A packet of any kind of a flow, often of one that there was.
     fn packet(&mut self) -> Vec<u8> {
         let random = &mut self.random;
-        let kind = random.below(24);
+        let kind = random.below(26);
         let service = random.pick(&services());
         let flags = random.pick(&[Flags::Syn, Flags::Syn, Flags::Ack, Flags::Ack, Flags::FinAck, Flags::Rst]);
         let mut frame = opening(&service);
@@ -128,7 +129,9 @@ impl World {
                     frame.destination.set_ip([192, 0, 2, 99].into());
                 }
                 let id = u16::try_from(random.below(2)).unwrap();
-                random.pick(&Frame { payload: 100, id, ..frame }.fragments(64))
+                let fragments = Frame { payload: 100, id, ..frame }.fragments(64);
+                let overlapping = screen::at_offset(&fragments[1], 16);
+                random.pick(&[fragments, vec![overlapping]].concat())
             }
             15 => {
                 let (kind4, kind6) = random.pick(&kinds());
@@ -151,6 +154,7 @@ impl World {
                 bytes[random.pick(&[ETHERNET - 1, ETHERNET + 2, ETHERNET + 9])] = 0x06;
                 bytes
             }
+            23 | 24 => screen::odd(&frame, random),
             _ => {
                 let id = random.pick(&[quic::plain(2, &[7; 8]), quic::plain(3, &[7; 8])]);
                 let content = random.pick(&[quic::short(&id.bytes), quic::long(0, 1, &id.bytes), vec![0x43]]);

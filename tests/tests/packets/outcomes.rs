@@ -14,6 +14,7 @@ use crate::echo;
 use crate::frame::{ETHERNET, Flags, Frame, Transport};
 use crate::guard;
 use crate::reject;
+use crate::screen;
 use crate::translation;
 use crate::vlan::{TAGS, tagged};
 use crate::world::{BACKEND, Expected, SLOTS, Way, World, action, opening, services};
@@ -65,6 +66,24 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::Rejected => sent(reject::world()),
         Outcome::Truncated => (World::new(Way::L2), frame.bytes()[..ETHERNET + 20].to_vec(), 0),
         Outcome::BadLength => poked(ETHERNET + 2, 1),
+        Outcome::BadChecksum => poked(ETHERNET + 10, frame.bytes()[ETHERNET + 10] ^ 1),
+        Outcome::BadOptions => {
+            (World::new(Way::L2), screen::with_options(&frame, &[131, 7, 4, 192, 0, 2, 1, 0]), 0)
+        }
+        Outcome::BadFlags => poked(screen::FLAGS4, 0),
+        Outcome::SpoofedSource => changed(&|frame| frame.source.set_ip([127, 0, 0, 1].into())),
+        Outcome::TinyFragment => {
+            let tiny = Frame { payload: 200, ..frame }.fragments(8);
+            (World::new(Way::L2), tiny[0].clone(), 0)
+        }
+        Outcome::OverlappingFragment => {
+            let mut world = World::with(BackendEntry { service: 1, ..Way::L2.entry() });
+            let [first, others @ ..] = &Frame { payload: 200, ..frame }.fragments(64)[..] else {
+                unreachable!("there is a first")
+            };
+            world.lab.send(first).unwrap();
+            (world, screen::at_offset(&others[0], 56), 0)
+        }
         Outcome::Denied => {
             let mut world = World::new(Way::L2);
             let guard = guard::of(&[(&frame.source.ip().to_string(), Admittance::Deny)]);

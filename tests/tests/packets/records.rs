@@ -41,10 +41,12 @@ fn a_look_through_the_table_that_began_before_a_packet_finds_its_flow_active() {
     }
     let began = lab.now().unwrap() - 2;
     let mut idle = Vec::new();
-    lab.kernel.retain_flows(began, &mut |flow| {
-        idle.push(flow.record.idle(began));
-        true
-    });
+    lab.kernel
+        .retain_flows(began, &mut |flow| {
+            idle.push(flow.record.idle(began));
+            true
+        })
+        .unwrap();
     assert_eq!(idle, vec![0; services().len()]);
 }
 

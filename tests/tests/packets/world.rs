@@ -233,6 +233,12 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::Truncated
         | Outcome::Unhandled => xdp::PASS,
         Outcome::BadLength
+        | Outcome::BadChecksum
+        | Outcome::BadOptions
+        | Outcome::BadFlags
+        | Outcome::SpoofedSource
+        | Outcome::TinyFragment
+        | Outcome::OverlappingFragment
         | Outcome::OrphanFragment
         | Outcome::EchoLimited
         | Outcome::Denied

@@ -34,10 +34,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// The address of a server's host that the balancer knows: of the VIP's family, if packets are not translated.
     fn backend(self, host: &Host) -> IpAddr {
-        match self.way {
-            Way::NatV4 => host.v4().into(),
-            Way::NatV6 => host.v6().into(),
-            _ => host.address_like(self.vip.parse().unwrap()),
+        if let Way::NatV4 = self.way {
+            host.v4().into()
+        } else if let Way::NatV6 = self.way {
+            host.v6().into()
+        } else {
+            host.address_like(self.vip.parse().unwrap())
         }
     }
 }

@@ -79,6 +79,13 @@ pub(super) struct Said<'a> {
     pub(super) members: &'a [Member],
 }
 
+impl Said<'_> {
+    /// Whether packets are translated.
+    pub(super) fn is_translated(&self) -> bool {
+        self.forward.is_some_and(|forward| *forward.get_ref() == Forward::Nat)
+    }
+}
+
 /// Whether the service is translated, and that it can be.
 pub(super) fn check(nat: Option<&Spanned<Nat>>, said: &Said<'_>, report: &mut Report) {
     let Some(forward) = said.forward else { return };

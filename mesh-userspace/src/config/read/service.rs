@@ -11,7 +11,7 @@ use super::section::{Key, Section};
 use super::value::{self, Node, Read};
 use super::{composition, discovery, guard, health, nat, performance, quic, tracking};
 use crate::config::table::{is_prime, next_prime};
-use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service, Tracking};
+use crate::config::{Forward, Health, OnNoBackends, Oversized, Ports, Problem, Protocol, Service};
 
 /// From the shortest that a packet's way may take to longer than any host keeps a silent connection.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -84,15 +84,9 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         members: &backends,
     };
     nat::check(nat.as_ref(), &said, section.report());
-    let is_translated = forward.as_ref().is_some_and(|it| *it.get_ref() == Forward::Nat);
-    let tracking = if is_translated {
-        Tracking::Never
-    } else {
-        tracking::of(tracking.as_ref(), recording, section.report())
-    };
-    if !is_translated {
-        tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), section.report());
-    }
+    let is_translated = said.is_translated();
+    let tracking = tracking::of(tracking.as_ref(), recording, is_translated, section.report());
+    tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), is_translated, section.report());
     check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     check_health(health.as_ref(), ports.as_ref(), section.report());
     let performance = performance.and_then(|(at, performance)| Some(Spanned::new(at, performance?)));

@@ -16,8 +16,16 @@ pub(super) struct Asked<'a> {
     pub(super) max_flows: Option<&'a Spanned<u32>>,
 }
 
-/// What is written, else what is needed, else the default.
-pub(super) fn of(written: Option<&Spanned<Tracking>>, asked: Asked<'_>, report: &mut Report) -> Tracking {
+/// What is written, else what is needed, else the default. Where packets are translated, their connections are known anyway.
+pub(super) fn of(
+    written: Option<&Spanned<Tracking>>,
+    asked: Asked<'_>,
+    is_translated: bool,
+    report: &mut Report,
+) -> Tracking {
+    if is_translated {
+        return Tracking::Never;
+    }
     let picking = asked.scheduler.filter(|scheduler| scheduler.get_ref().picks());
     let scheduler = picking.map(|it| (format!("`scheduler = \"{}\"`", it.get_ref()), it.span()));
     let cap = asked.max_flows.map(|it| ("`max_flows`".to_owned(), it.span()));
@@ -35,11 +43,12 @@ pub(super) fn of(written: Option<&Spanned<Tracking>>, asked: Asked<'_>, report: 
 pub(super) fn check_idle(
     idle: Option<&Spanned<Duration>>,
     protocol: Option<&Spanned<Protocol>>,
+    is_translated: bool,
     report: &mut Report,
 ) {
     let (Some(idle), Some(protocol)) = (idle, protocol) else { return };
     let name = *protocol.get_ref();
-    if name != Protocol::Tcp && *idle.get_ref() > LONGEST_WITHOUT_CONNECTIONS {
+    if !is_translated && name != Protocol::Tcp && *idle.get_ref() > LONGEST_WITHOUT_CONNECTIONS {
         let problem = Problem::new(format!("a silent flow over {name} begins anew after 59 s in any case"))
             .advise("write a duration from \"10s\" to \"59s\", or leave `idle_timeout` away");
         report.add(problem.at(idle.span()).beside(protocol.span(), "without connections"));

@@ -11,7 +11,7 @@ use mesh_common::{
     connection::{Connection, Reply, Sources},
     tuple::Tuple,
 };
-use std::{collections::BTreeMap, fmt::Display, net::SocketAddr, os::fd::AsFd as _};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _};
 
 /// Elements read by one call.
 const BATCH: usize = 4096;
@@ -135,7 +135,7 @@ fn flow(tuple: &Tuple, connection: &Connection) -> Flow {
 fn failed(
     map: &'static str,
     action: &'static str,
-    source: impl std::error::Error + Display + Send + Sync + 'static,
+    source: impl std::error::Error + Send + Sync + 'static,
 ) -> DataplaneError {
     DataplaneError::Map { map, action, source: source.into() }
 }

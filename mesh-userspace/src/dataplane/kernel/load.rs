@@ -513,7 +513,7 @@ pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
     match map {
         "BACKEND_COUNTERS" => (MapType::PerCpuArray, 4, 64, 0),
         "PROGRAMS" => (MapType::ProgramArray, 4, 4, 0),
-        "JOURNEY" => (MapType::PerCpuArray, 4, 264, 0),
+        "JOURNEY" => (MapType::PerCpuArray, 4, 272, 0),
         "OUTCOMES" | "TURNS" | QuicMaps::PACKETS => (MapType::PerCpuArray, 4, 8, 0),
         "CLIENTS" => (MapType::Array, 4, 224, MAPPED),
         QuicMaps::CONFIGS => (MapType::Hash, 8, 184, GROWING),
