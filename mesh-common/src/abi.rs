@@ -321,8 +321,10 @@ pub struct Journey {
     pub reserved: u8,
     /// Where the first fragment ends, if it is one: bytes of the packet that is in fragments.
     pub edge: u16,
+    /// Bytes of its IP header, options and extension headers included.
+    pub ip_headers: u16,
     /// Reserved, zero.
-    pub more_reserved: [u16; 3],
+    pub more_reserved: [u16; 2],
     /// What becomes of its tuple, if it is translated.
     pub to: Tuple,
     /// Where it goes then.

@@ -13,8 +13,10 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
+#[cfg(target_arch = "bpf")]
 mod tc;
 
+#[cfg(target_arch = "bpf")]
 pub use tc::Change;
 
 /// A header: plain bytes, each of which may have any value.

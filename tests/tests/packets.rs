@@ -29,6 +29,8 @@ mod forwarding;
 mod fragments;
 #[path = "packets/frame.rs"]
 mod frame;
+#[path = "packets/fuzz.rs"]
+mod fuzz;
 #[path = "packets/garbage.rs"]
 mod garbage;
 #[path = "packets/guard.rs"]
@@ -77,6 +79,8 @@ mod tracking;
 mod translation;
 #[path = "packets/tunnels.rs"]
 mod tunnels;
+#[path = "packets/twin.rs"]
+mod twin;
 #[path = "packets/undeliverable.rs"]
 mod undeliverable;
 #[path = "packets/vlan.rs"]

@@ -27,6 +27,15 @@ pub(crate) fn test(workspace: &Workspace, filters: &[String], runner: &[String])
     run_tests(filters, runner)
 }
 
+/// So many packets of a seed through the loaded program and its twin on the host.
+pub(crate) fn fuzz(workspace: &Workspace, packets: u64, seed: u64) -> Result<()> {
+    prepare(workspace, "fuzz", &[])?;
+    let mut command = cargo();
+    command.env("MESHLB_FUZZ_PACKETS", packets.to_string()).env("MESHLB_FUZZ_SEED", seed.to_string());
+    command.args(["test", "--package", "mesh-tests", "--test", "packets", "fuzz::the_loaded_program"]);
+    become_program(command.args(["--", "--nocapture"]))
+}
+
 /// A binary of the tests' crate, optimised, with the agent beside it.
 pub(crate) fn scenario(
     workspace: &Workspace,

@@ -36,6 +36,15 @@ enum Task {
         #[arg(long)]
         release: bool,
     },
+    /// Build, then run packets, most of them odd, through the loaded program and its source on the host (root)
+    Fuzz {
+        /// How many
+        #[arg(long, default_value_t = 1_000_000)]
+        packets: u64,
+        /// Which: the same seed makes the same packets
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Build, then run all tests (root: they make network namespaces and load programs)
     Test {
         /// Only tests whose name contains one of these
@@ -73,6 +82,7 @@ fn perform(task: &Task) -> Result<()> {
     match task {
         Task::Build { release } => commands::build(&workspace, Profile::of(*release)),
         Task::Test { filters, runner } => commands::test(&workspace, filters, runner),
+        Task::Fuzz { packets, seed } => commands::fuzz(&workspace, *packets, *seed),
         Task::Demo { arguments } => commands::scenario(&workspace, "demo", &[BASIC], arguments),
         Task::Bench { arguments } => {
             let compares = arguments.first().is_some_and(|first| first == "system");

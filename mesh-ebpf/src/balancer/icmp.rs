@@ -32,6 +32,7 @@ pub(crate) fn about<C: Client>(packet: &Packet, outer: &Ip<C::Address>) -> Resul
         signs: Signs::RELATED,
         length: outer.length,
         headers: behind_ip(quoted),
+        ip_headers: behind_ip(outer.at),
         quoted: behind_ip(inner.at),
         traffic_class: outer.traffic_class,
     })

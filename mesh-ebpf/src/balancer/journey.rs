@@ -19,7 +19,7 @@ pub(crate) fn note<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
     journey.family = C::INNER_PROTOCOL;
     journey.signs = flow.signs;
     journey.length = flow.length;
-    journey.headers = flow.headers;
+    (journey.headers, journey.ip_headers) = (flow.headers, flow.ip_headers);
     journey.quoted = flow.quoted;
     journey.traffic_class = flow.traffic_class;
     journey.rejects = 0;
@@ -35,6 +35,7 @@ pub(crate) const fn flow(journey: &Journey) -> Flow<Client6> {
         signs: journey.signs,
         length: journey.length,
         headers: journey.headers,
+        ip_headers: journey.ip_headers,
         quoted: journey.quoted,
         traffic_class: journey.traffic_class,
     }

@@ -10,7 +10,7 @@
 //!
 //! The entries decide nothing.
 #![no_std]
-#![no_main]
+#![cfg_attr(target_arch = "bpf", no_main)]
 
 mod choose;
 mod client;

@@ -38,6 +38,8 @@ pub(crate) struct Flow<C> {
     pub(crate) length: u16,
     /// Bytes from the IP header on that the headers take; a whole packet has no fewer.
     pub(crate) headers: u16,
+    /// Bytes of the IP header, options and extension headers included.
+    pub(crate) ip_headers: u16,
     /// Of an ICMP error, bytes from the IP header to what the packet that it quotes carries; else 0.
     pub(crate) quoted: u16,
     /// TOS or traffic class.
@@ -218,6 +220,7 @@ pub(crate) fn flow<C: Client>(packet: &Packet, ip: &Ip<C::Address>) -> Result<Fl
         signs,
         length: ip.length,
         headers: behind_ip(end),
+        ip_headers: behind_ip(ip.at),
         quoted: 0,
         traffic_class: ip.traffic_class,
     })
@@ -232,6 +235,7 @@ pub(crate) fn later_fragment<C: Client>(ip: &Ip<C::Address>, first: &FragmentRec
         signs: Signs::RELATED,
         length: ip.length,
         headers: behind_ip(ip.at),
+        ip_headers: behind_ip(ip.at),
         quoted: 0,
         traffic_class: ip.traffic_class,
     }

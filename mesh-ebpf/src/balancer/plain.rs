@@ -140,6 +140,7 @@ fn ipv4(packet: &Packet) -> Option<Flow<Client4>> {
         signs,
         length,
         headers: behind_ip(end),
+        ip_headers: behind_ip(IP + Ipv4::LENGTH),
         quoted: 0,
         traffic_class: header.traffic_class,
     })
@@ -160,6 +161,7 @@ fn ipv6(packet: &Packet) -> Option<Flow<Client6>> {
         signs,
         length,
         headers: behind_ip(end),
+        ip_headers: behind_ip(IP + Ipv6::LENGTH),
         quoted: 0,
         traffic_class: header.traffic_class(),
     })

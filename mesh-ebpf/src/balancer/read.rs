@@ -54,7 +54,8 @@ fn ip<C: Client>(mut packet: Packet, journey: &mut Journey) -> Result<u32, Outco
         service::<C>(&packet, &ip, journey)
             .inspect_err(|outcome| fragments::note_end::<C>(journey, &ip, *outcome))
     }?;
-    flaw.judge().map(|()| next)
+    // What no service gets is judged by nobody here, unless it turns out to be an answer that goes on as it is.
+    if next == programs::REPLY { Ok(next) } else { flaw.judge().map(|()| next) }
 }
 
 /// A fragment without ports goes where the first of its packet went.

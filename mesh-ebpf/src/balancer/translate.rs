@@ -25,7 +25,7 @@ use mesh_common::{
     tuple::Tuple,
 };
 use mesh_ebpf::{
-    header::{Extension, IPV4, IPV6, Icmp, Ipv4, Ipv6, Option4, Tcp, Udp},
+    header::{Extension, IPV4, IPV6, Icmp, Ipv4, Ipv6, Option4},
     packet::{self, Packet},
     verifier::{forget, opaque},
 };
@@ -74,7 +74,7 @@ pub(crate) fn length(journey: &Journey, to: &Tuple) -> u16 {
         (false, false) if is_fragment => LENGTH_IPV6 + FRAGMENT_LENGTH,
         (false, false) => LENGTH_IPV6,
     };
-    (journey.length - headers(journey)).saturating_add(new)
+    (journey.length - journey.ip_headers).saturating_add(new)
 }
 
 /// As [`run`], of TCP and UDP that keeps its version.
@@ -89,25 +89,12 @@ fn is_later(journey: &Journey) -> bool {
     journey.signs == Signs::RELATED
 }
 
-/// Bytes of the IP header, options and extension headers included.
-#[inline(always)]
-fn headers(journey: &Journey) -> u16 {
-    let transport = match (journey.quoted != 0, journey.destination.protocol()) {
-        (true, _) => size_of::<Icmp>(),
-        _ if is_later(journey) => 0,
-        (_, protocol::TCP) => size_of::<Tcp>(),
-        _ => size_of::<Udp>(),
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "no more than 20")]
-    let transport = transport as u16;
-    journey.headers.wrapping_sub(transport)
-}
-
 /// Where what the IP header carries begins.
 #[inline(always)]
 fn at(journey: &Journey) -> usize {
-    // verifier: an offset within a packet is bounded before it is added.
-    IP + usize::from(headers(journey)) % BEYOND
+    // verifier: an offset within a packet is bounded before it is added. Each is compared with the packet's end for itself,
+    // since the compiler does not know that they are one.
+    IP + opaque(usize::from(journey.ip_headers)) % BEYOND
 }
 
 #[inline(always)]
@@ -232,7 +219,7 @@ fn to6(mut packet: Packet, journey: &Journey, to: &Tuple) -> Result<(), Outcome>
     let (hops, old) = (hop(ip.ttl)?, Sum::of(ip.source, ip.destination));
     let (id, fragment) = (ip.id, ip.fragment);
     let is_fragment = fragment & OFFSET_OR_MORE != 0;
-    if headers(journey) > LENGTH_IPV4 {
+    if journey.ip_headers > LENGTH_IPV4 {
         packet = apart(packet, translate_without_options)?;
     }
     let new = Sum::of_addresses(to.source, to.destination);
@@ -242,7 +229,7 @@ fn to6(mut packet: Packet, journey: &Journey, to: &Tuple) -> Result<(), Outcome>
     } else {
         carried(&mut packet, journey, to, old, new)?;
     }
-    let payload = journey.length - headers(journey);
+    let payload = journey.length - journey.ip_headers;
     let header = Header { traffic_class: journey.traffic_class, hops, protocol: to.protocol, payload };
     if !is_fragment {
         return replace(packet, journey, IPV6, header::ipv6(header, to));
@@ -299,7 +286,7 @@ fn is_routed(packet: &Packet, journey: &Journey) -> bool {
 fn to4(mut packet: Packet, journey: &Journey, to: &Tuple) -> Result<(), Outcome> {
     let ip: &Ipv6 = packet.view(IP).ok_or(Outcome::Truncated)?;
     let (hops, old) = (hop(ip.hops)?, Sum::of_addresses(ip.source, ip.destination));
-    let payload = journey.length - headers(journey);
+    let payload = journey.length - journey.ip_headers;
     let second = if journey.first != 0 || is_later(journey) {
         piece(&packet, journey)?.word4()
     } else {
@@ -314,7 +301,7 @@ fn to4(mut packet: Packet, journey: &Journey, to: &Tuple) -> Result<(), Outcome>
 #[inline(always)]
 fn piece(packet: &Packet, journey: &Journey) -> Result<Piece, Outcome> {
     const OFFSET_OR_MORE: u16 = 0xfff9_u16.to_be();
-    let at = IP + usize::from(headers(journey).wrapping_sub(FRAGMENT_LENGTH)) % BEYOND;
+    let at = IP + usize::from(journey.ip_headers.wrapping_sub(FRAGMENT_LENGTH)) % BEYOND;
     let header: &Extension = packet.view(at).ok_or(Outcome::Truncated)?;
     let is_its_own = header.id == journey.fragment.id() && header.rest & OFFSET_OR_MORE != 0;
     if is_its_own { Ok(Piece::of6(header.id, header.rest)) } else { Err(Outcome::Untranslatable) }
@@ -328,7 +315,7 @@ fn replace<H: packet::Header>(packet: Packet, journey: &Journey, kind: u16, ip: 
         clippy::cast_possible_wrap,
         reason = "headers have 48 bytes at most"
     )]
-    let moved = i32::from(headers(journey)) - size_of::<H>() as i32;
+    let moved = i32::from(journey.ip_headers) - size_of::<H>() as i32;
     let mut packet = packet.move_head(moved).ok_or(Outcome::NoHeadroom)?;
     packet.write(KIND, kind).ok_or(Outcome::NoHeadroom)?;
     packet.write(IP, ip).ok_or(Outcome::NoHeadroom)
@@ -347,7 +334,7 @@ fn whole_checksum(packet: &mut Packet, journey: &Journey, to: &Tuple, addresses:
     let at = at(journey);
     let length: u16 = packet.read(at + 4)?;
     let bytes = u16::from_be(length);
-    if bytes < 8 || bytes > journey.length - headers(journey) {
+    if bytes < 8 || bytes > journey.length - journey.ip_headers {
         return None;
     }
     // verifier: what is written has its bounds checked, though what was read around it had.
@@ -450,7 +437,7 @@ fn error_of6(packet: Packet, journey: &Journey, to: &Tuple) -> Result<(), Outcom
     let (message, first) = message(&packet, journey).ok_or(Outcome::Truncated)?;
     let inner: &Ipv6 = packet.view(quoted_at(journey)).ok_or(Outcome::Truncated)?;
     // Extension headers of the quoted packet are left out.
-    let extensions = journey.quoted.wrapping_sub(headers(journey)).wrapping_sub(8 + 40);
+    let extensions = journey.quoted.wrapping_sub(journey.ip_headers).wrapping_sub(8 + 40);
     let payload = u16::from_be(inner.length).saturating_sub(extensions);
     let header =
         Header { traffic_class: inner.traffic_class(), hops: inner.hops, protocol: to.protocol, payload };

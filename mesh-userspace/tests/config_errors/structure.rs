@@ -31,7 +31,7 @@ fn keys_that_do_not_exist_are_refused() {
             "`services`, `backends`, `slots`, `rules`, `flows`",
         ),
         case("[log]", "[logs]", "11:2", "`logs` at the top level", "did you mean `log`?"),
-        case("weight = 100", "port = 80", "41:1", "`port` in [[service.backend]]", "the service's port"),
+        case("weight = 100", "port = 80", "40:11", "a backend's `port` has no meaning", "leave `port` away"),
         case("weight = 100", "\"\\u001b[31m\" = 1", "41:1", "`\\u{1b}[31m`", "`address`, `weight`"),
     ]);
 }
@@ -89,7 +89,7 @@ fn words_outside_the_list_are_refused_with_the_list() {
         case("\"text\"", "\"xml\"", "12:10", "unknown log format", "\"text\", \"json\""),
         case("\"tcp\"", "\"TCP\"", "22:12", "unknown protocol \"TCP\"", "\"tcp\", \"udp\""),
         case("\"maglev\"", "\"rr\"", "23:13", "unknown scheduler", "\"least-connections\""),
-        case("\"ipip\"", "\"nat\"", "24:11", "unknown way to forward", "\"l2\", \"ipip\""),
+        case("\"ipip\"", "\"tun\"", "24:11", "unknown way to forward", "\"l2\", \"ipip\""),
         case("\"adaptive\"", "\"some\"", "25:12", "unknown tracking", "\"adaptive\", \"always\", \"never\""),
         case("\"http\"", "\"htpp\"", "29:8", "unknown kind of probe", "\"tcp\", \"http\""),
         case("\"info\"", "\"inf\"", "13:9", "no such level", "\"info\""),

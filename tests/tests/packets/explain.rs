@@ -45,14 +45,14 @@ const RANGE: u32 = 6;
 const QUIC: u32 = 7;
 
 /// A lab with services of all kinds, whose packets can be explained.
-struct World {
-    lab: Lab,
+pub(crate) struct World {
+    pub(crate) lab: Lab,
     explainer: Explainer,
-    random: Random,
+    pub(crate) random: Random,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // One turn after the other is taken on the same processor.
         let mut cpus = CpuSet::new();
         cpus.set(sched_getcpu().unwrap()).unwrap();
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Slots change hands, backends die, are far away or near, and schedulers are others.
-    fn change(&mut self, scheduler: u32) {
+    pub(crate) fn change(&mut self, scheduler: u32) {
         let random = &mut self.random;
         // As the agent has it, no slot names a backend that is dead, or nobody beside somebody; records may.
         let mut owners = vec![OLD, NEW, OTHER, NEW];
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// A packet of any kind of a flow, often of one that there was.
-    fn packet(&mut self) -> Vec<u8> {
+    pub(crate) fn packet(&mut self) -> Vec<u8> {
         let random = &mut self.random;
         let kind = random.below(26);
         let service = random.pick(&services());
@@ -343,7 +343,7 @@ fn contents(lab: &Lab) -> BTreeMap<&'static str, Vec<u64>> {
         per_cpu::<1>("OUTCOMES", pinned("OUTCOMES")),
         per_cpu::<1>("QUIC_PACKETS", pinned("QUIC_PACKETS")),
         per_cpu::<1>("TURNS", pinned("TURNS")),
-        per_cpu::<33>("JOURNEY", pinned("JOURNEY")),
+        per_cpu::<34>("JOURNEY", pinned("JOURNEY")),
         ("FRAGMENTS", fragments),
     ])
 }

@@ -76,14 +76,7 @@ fn journey(outcome: Outcome) -> Journey {
             let tiny = Frame { payload: 200, ..frame }.fragments(8);
             (World::new(Way::L2), tiny[0].clone(), 0)
         }
-        Outcome::OverlappingFragment => {
-            let mut world = World::with(BackendEntry { service: 1, ..Way::L2.entry() });
-            let [first, others @ ..] = &Frame { payload: 200, ..frame }.fragments(64)[..] else {
-                unreachable!("there is a first")
-            };
-            world.lab.send(first).unwrap();
-            (world, screen::at_offset(&others[0], 56), 0)
-        }
+        Outcome::OverlappingFragment => overlapping(&Frame { payload: 200, ..frame }.fragments(64)),
         Outcome::Denied => {
             let mut world = World::new(Way::L2);
             let guard = guard::of(&[(&frame.source.ip().to_string(), Admittance::Deny)]);
@@ -126,6 +119,13 @@ fn journey(outcome: Outcome) -> Journey {
             (world, packet, 0)
         }
     }
+}
+
+/// A world that knows the first of these fragments, and another that begins before its end.
+fn overlapping(fragments: &[Vec<u8>]) -> Journey {
+    let mut world = World::with(BackendEntry { service: 1, ..Way::L2.entry() });
+    world.lab.send(&fragments[0]).unwrap();
+    (world, screen::at_offset(&fragments[1], 56), 0)
 }
 
 #[test]

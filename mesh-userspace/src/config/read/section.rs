@@ -134,7 +134,7 @@ impl<'a, 'r> Section<'a, 'r> {
         for key in self.table.into_iter().flatten().map(|(key, _)| key) {
             if !self.known.contains(&key.get_ref().as_ref()) {
                 let message = format!("unknown key `{}` {}", key.get_ref().escape_debug(), self.place());
-                let advice = unknown_key_advice(&self.path, key.get_ref(), &self.known);
+                let advice = unknown_key_advice(key.get_ref(), &self.known);
                 self.report.add(Problem::new(message).advise(advice).at(key.span()));
             }
         }
@@ -195,11 +195,8 @@ impl<'a, 'r> Section<'a, 'r> {
     }
 }
 
-fn unknown_key_advice(path: &str, key: &str, known: &[&'static str]) -> String {
-    if (path, key) == ("service.backend", "port") {
-        "leave it away: a backend is sent packets on the service's port, which no way to forward changes"
-            .to_owned()
-    } else if let Some(nearest) = nearest(key, known.iter().copied()) {
+fn unknown_key_advice(key: &str, known: &[&'static str]) -> String {
+    if let Some(nearest) = nearest(key, known.iter().copied()) {
         format!("did you mean `{nearest}`?")
     } else {
         format!("the keys here are {}", list(known))

@@ -175,6 +175,12 @@ meshlb_flow_entries 3
 # HELP meshlb_flow_capacity Entries the flow tables have room for, both families
 # TYPE meshlb_flow_capacity gauge
 meshlb_flow_capacity 524288
+# HELP meshlb_connections Connections whose packets are translated
+# TYPE meshlb_connections gauge
+meshlb_connections 5
+# HELP meshlb_connection_capacity Connections whose packets are translated that there is room for
+# TYPE meshlb_connection_capacity gauge
+meshlb_connection_capacity 131072
 # HELP meshlb_flow_log_records Records of the flow log that were written
 # TYPE meshlb_flow_log_records counter
 meshlb_flow_log_records_total 12
@@ -225,6 +231,22 @@ meshlb_backend_bytes_total{service="web",backend="fd00::2"} 18446744073709551552
 # TYPE meshlb_backend_new_flows counter
 meshlb_backend_new_flows_total{service="web",backend="10.0.1.1"} 2
 meshlb_backend_new_flows_total{service="web",backend="fd00::2"} 2
+# HELP meshlb_backend_replies Translated answers of the backend
+# TYPE meshlb_backend_replies counter
+meshlb_backend_replies_total{service="web",backend="10.0.1.1"} 0
+meshlb_backend_replies_total{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_reply_bytes Bytes of translated answers of the backend
+# TYPE meshlb_backend_reply_bytes counter
+meshlb_backend_reply_bytes_total{service="web",backend="10.0.1.1"} 0
+meshlb_backend_reply_bytes_total{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_refused Translated connections that the backend refused
+# TYPE meshlb_backend_refused counter
+meshlb_backend_refused_total{service="web",backend="10.0.1.1"} 0
+meshlb_backend_refused_total{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_unanswered Translated connections that the backend did not answer
+# TYPE meshlb_backend_unanswered counter
+meshlb_backend_unanswered_total{service="web",backend="10.0.1.1"} 0
+meshlb_backend_unanswered_total{service="web",backend="fd00::2"} 0
 # HELP meshlb_backend_reachable Whether the next hop to the backend is known
 # TYPE meshlb_backend_reachable gauge
 meshlb_backend_reachable{service="web",backend="10.0.1.1"} 1
@@ -319,7 +341,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 15);
+    assert_eq!(counters.len(), 19);
 }
 
 #[test]
