@@ -1,7 +1,7 @@
 //! What the kernel programs and the agent share.
 //!
 //! Two things live here: the **ABI** of the maps ([`abi`]) and the **decisions** as pure functions ([`hash`],
-//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`reset`], [`encap`], [`ecn`], [`tuple`],
+//! [`flow`], [`filter`], [`fragment`], [`slot`], [`schedule`], [`lifecycle`], [`quic`], [`reset`], [`encap`], [`ecn`], [`tuple`](mod@tuple),
 //! [`connection`], [`translate`], [`outcome`]), so that one piece of code runs in the kernel, in the agent and in the
 //! tests. Beside them stands what the benchmark's programs share with the benchmark ([`bench`](mod@bench)).
 //!
