@@ -3,8 +3,8 @@
 use crate::{
     connections::{self, Known, Refused},
     maps,
-    nat::{is_v4, tuple, way},
-    notes, tables,
+    nat::{tuple, way},
+    notes, schedule,
     tables::Tables,
 };
 use aya_ebpf::{helpers::generated::bpf_check_mtu, programs::XdpContext};
@@ -99,8 +99,7 @@ fn begin(journey: &mut Journey, from: &Tuple, to: &Tuple, before: Option<Known>)
 #[inline(always)]
 fn count(journey: &Journey) {
     if journey.service.flags & (flag::SCHEDULER | flag::CAPPED) != 0 {
-        maps::add_load(journey.backend, 1);
-        maps::add_load(tables::backend_count().wrapping_add(journey.service.id), 1);
+        schedule::count(&journey.service, 0, journey.backend);
     }
 }
 
@@ -206,7 +205,8 @@ impl Choice {
     #[inline(always)]
     fn of(sources: &Sources, journey: &Journey, backend: &BackendEntry) -> Self {
         let (client, address) = (journey.client, halves(backend.address));
-        let is_v4 = is_v4(address);
+        // What the packet is to is settled before where it comes from.
+        let is_v4 = journey.to.is_ipv4();
         let is_itself = client[0] == address[0] && client[1] == address[1];
         let count = if is_v4 { sources.v4_count } else { sources.v6_count };
         // A client that is its own backend would answer itself past us.

@@ -8,7 +8,7 @@ use crate::{
 };
 use aya_ebpf::programs::XdpContext;
 use mesh_common::{
-    abi::{BackendEntry, Journey, protocol},
+    abi::{Journey, protocol},
     flow::Signs,
     outcome::Outcome,
 };
@@ -24,11 +24,18 @@ pub(crate) fn run(context: &XdpContext) -> Result<Outcome, Outcome> {
     let packet = Packet::new(context);
     match backend.room {
         0 => return Err(Outcome::NoNextHop),
-        room if journey.length > room => return Err(too_big(packet, journey, backend)),
+        room if journey.length > room => return Err(too_big(packet, journey, room, backend.tell != 0)),
         _ => {}
     }
     let (inner, destination) = (journey::inner(journey), journey.destination);
     let sent = forward::to::<true>(packet, inner, destination, backend, journey.hash)?;
+    conclude(context, journey, sent)
+}
+
+/// The end of a packet that is ready for the wire towards its backend: its tags, if it leaves where it came in, what its
+/// other fragments are told, and the counters of the backend.
+#[inline(always)]
+pub(crate) fn conclude(context: &XdpContext, journey: &Journey, sent: Outcome) -> Result<Outcome, Outcome> {
     if let Outcome::Transmitted = sent {
         vlan::put_back(context, journey).ok_or(Outcome::NoHeadroom)?;
     }
@@ -39,16 +46,16 @@ pub(crate) fn run(context: &XdpContext) -> Result<Outcome, Outcome> {
     Ok(sent)
 }
 
-/// A packet longer than the way to its backend allows. Neither errors nor later fragments are answered by errors
-/// (RFC 1122 §3.2.2).
+/// A packet of more bytes than `room`; its sender is told so if it forbids fragments, or `always`. Neither errors nor
+/// later fragments are answered by errors (RFC 1122 §3.2.2).
 #[inline(always)]
-fn too_big(packet: Packet, journey: &Journey, backend: &BackendEntry) -> Outcome {
+pub(crate) fn too_big(packet: Packet, journey: &Journey, room: u16, always: bool) -> Outcome {
     if journey.signs == Signs::RELATED {
         return Outcome::TooBig;
     }
     let told = match journey.family {
-        protocol::IPIP => Client4::tell(packet, backend.room, backend.tell != 0),
-        _ => Client6::tell(packet, backend.room, backend.tell != 0),
+        protocol::IPIP => Client4::tell(packet, room, always),
+        _ => Client6::tell(packet, room, always),
     };
     told.map_or(Outcome::TooBig, |()| Outcome::TooBigTold)
 }

@@ -86,7 +86,7 @@ fn choose(context: XdpContext) -> u32 {
 /// Packets that are to be translated: whose connection is it?
 #[xdp(frags)]
 fn nat(context: XdpContext) -> u32 {
-    translated(&context, nat::run(&context))
+    sent_or(&context, nat::run(&context))
 }
 
 /// Packets that begin a connection: from which port?
@@ -98,30 +98,19 @@ fn connect(context: XdpContext) -> u32 {
 /// Packets that are not for a service: which backend answers whom?
 #[xdp(frags)]
 fn reply(context: XdpContext) -> u32 {
-    translated(&context, nat::reply(&context))
+    sent_or(&context, nat::reply(&context))
 }
 
 /// Packets that are known to become something else than a plain packet of their own family.
 #[xdp(frags)]
 fn translate(context: XdpContext) -> u32 {
-    translated(&context, nat::of_any_kind(&context))
+    sent_or(&context, nat::of_any_kind(&context))
 }
 
 /// Packets that have a backend.
 #[xdp(frags)]
 fn deliver(context: XdpContext) -> u32 {
-    match deliver::run(&context) {
-        Ok(sent) => {
-            notes::end(sent);
-            action(sent)
-        }
-        Err(outcome) => {
-            if reject::is_asked_for(outcome) {
-                maps::call::<{ programs::REJECT }>(&context);
-            }
-            go_on(&context, Err(outcome))
-        }
-    }
+    sent_or(&context, deliver::run(&context).map(nat::End::Sent))
 }
 
 /// Packets that have no backend, whose senders are told so.
@@ -136,9 +125,9 @@ fn clock(_: XdpContext) -> u32 {
     maps::now()
 }
 
-/// Goes on after a step of translation.
+/// Ends the journey of a packet that was sent; any other goes on, by way of the refusal if its sender is to get one.
 #[inline(always)]
-fn translated(context: &XdpContext, end: Result<nat::End, Outcome>) -> u32 {
+fn sent_or(context: &XdpContext, end: Result<nat::End, Outcome>) -> u32 {
     match end {
         Ok(nat::End::Sent(sent)) => {
             notes::end(sent);

@@ -8,17 +8,15 @@
 //! What is more than a whole packet of TCP or UDP within a family goes by way of `translate` from either.
 
 use crate::{
-    client::{Client, Client4, Client6},
     connections::{self, Known},
-    forward, fragments, maps, notes,
+    deliver, forward, fragments, maps, notes,
     tables::Tables,
     translate, vlan,
 };
 use aya_ebpf::programs::XdpContext;
 use mesh_common::{
-    abi::{BackendEntry, Journey, halves, programs, protocol},
+    abi::{BackendEntry, Journey, programs},
     connection::{self, Way},
-    encap,
     flow::{Segment, Signs},
     notes::step,
     outcome::Outcome,
@@ -104,10 +102,8 @@ pub(crate) fn reply(context: &XdpContext) -> Result<End, Outcome> {
         (journey.to, journey.way) = (reply.to, reply.way);
         return Ok(End::Next(programs::TRANSLATE));
     }
-    if journey.length > reply.way.room {
-        return Err(too_big(Packet::new(context), journey, reply.way.room));
-    }
-    let packet = translate::within(Packet::new(context), journey, &reply.to)?;
+    let packet = fits(Packet::new(context), journey, &reply.to, reply.way.room)?;
+    let packet = translate::within(packet, journey, &reply.to)?;
     let way = reply.way;
     to_client(context, packet, journey, &way).map(End::Sent)
 }
@@ -137,21 +133,11 @@ fn fits(packet: Packet, journey: &Journey, to: &Tuple, room: u16) -> Result<Pack
     match room {
         0 => Err(Outcome::NoNextHop),
         // As much as it is too long afterwards it is too long now.
-        _ if length > room => Err(too_big(packet, journey, journey.length.saturating_sub(length - room))),
+        _ if length > room => {
+            Err(deliver::too_big(packet, journey, journey.length.saturating_sub(length - room), false))
+        }
         _ => Ok(packet),
     }
-}
-
-#[inline(always)]
-fn too_big(packet: Packet, journey: &Journey, room: u16) -> Outcome {
-    if journey.signs == Signs::RELATED {
-        return Outcome::TooBig;
-    }
-    let told = match journey.family {
-        protocol::IPIP => Client4::tell(packet, room, false),
-        _ => Client6::tell(packet, room, false),
-    };
-    told.map_or(Outcome::TooBig, |()| Outcome::TooBigTold)
 }
 
 /// Sends a translated packet to its backend, and counts it.
@@ -164,15 +150,7 @@ fn to_backend(
 ) -> Result<Outcome, Outcome> {
     let (first, rest) = backend.macs();
     packet.write(0, Macs(first, rest)).ok_or(Outcome::Truncated)?;
-    let sent = forward::send(packet.ingress(), backend.ifindex);
-    if let Outcome::Transmitted = sent {
-        vlan::put_back(context, journey).ok_or(Outcome::NoHeadroom)?;
-    }
-    fragments::note_sent(journey);
-    if notes::writes() {
-        maps::count_sent(journey.backend, sent, journey.length, journey.opened != 0);
-    }
-    Ok(sent)
+    deliver::conclude(context, journey, forward::send(packet.ingress(), backend.ifindex))
 }
 
 /// Sends a translated answer to the client, and counts it.
@@ -239,13 +217,4 @@ pub(crate) const fn tuple(journey: &Journey) -> Tuple {
         protocol: journey.destination.protocol(),
         reserved: [0; 3],
     }
-}
-
-/// Whether an address is an IPv4-mapped one.
-#[inline(always)]
-pub(crate) const fn is_v4(address: [u64; 2]) -> bool {
-    const PREFIX: [u64; 2] = halves(encap::map_ipv4([0; 4]));
-    #[expect(clippy::cast_possible_truncation, reason = "the first half of the word is wanted")]
-    let (found, wanted) = (address[1] as u32, PREFIX[1] as u32);
-    address[0] == PREFIX[0] && found == wanted
 }

@@ -98,7 +98,7 @@ fn load_of(service: &ServiceEntry) -> u32 {
 
 /// Counts a flow that is another backend's than before; 0: nobody's.
 #[inline(always)]
-fn count(service: &ServiceEntry, before: u32, after: u32) {
+pub(crate) fn count(service: &ServiceEntry, before: u32, after: u32) {
     if before == after {
         return;
     }
