@@ -13,7 +13,7 @@ use crate::{
 use core::mem::{align_of, size_of};
 
 /// Changes whenever a type here, a map's shape or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -266,8 +266,12 @@ pub mod programs {
     pub const REPLY: u32 = 8;
     /// Translates what is more than a whole packet of TCP or UDP within a family.
     pub const TRANSLATE: u32 = 9;
+    /// Answers SYNs by cookies, and takes these back.
+    pub const COOKIE: u32 = 10;
+    /// Makes the numbers of a cookie and those of a backend one connection.
+    pub const SPLICE: u32 = 11;
     /// How many places there are.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 12;
 }
 
 /// What the programs of the whole way know of the packet that a CPU is at: each goes on where the one before ended. A part
@@ -317,14 +321,14 @@ pub struct Journey {
     pub is_reply: u8,
     /// 1 if nobody knows its connection.
     pub unknown: u8,
-    /// Reserved, zero.
-    pub reserved: u8,
+    /// 1 if its client has come back with a cookie, and its connection begins.
+    pub proxied: u8,
     /// Where the first fragment ends, if it is one: bytes of the packet that is in fragments.
     pub edge: u16,
     /// Bytes of its IP header, options and extension headers included.
     pub ip_headers: u16,
-    /// Reserved, zero.
-    pub more_reserved: [u16; 2],
+    /// Of a proxied one, the cookie; of an ICMP error, what is taken from the number that the segment that it quotes has.
+    pub number: u32,
     /// What becomes of its tuple, if it is translated.
     pub to: Tuple,
     /// Where it goes then.

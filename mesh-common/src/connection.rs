@@ -29,6 +29,12 @@ pub mod sign {
     pub const BACKEND_FIN: u32 = 1 << 4;
     /// The backend sent a RST.
     pub const BACKEND_RST: u32 = 1 << 5;
+    /// The client came back with a cookie: we answered its SYN, and sent one to the backend in its place.
+    pub const PROXIED: u32 = 1 << 6;
+    /// The backend has answered that one: what it numbers, and what the client does, differ by [`Splice::difference`].
+    ///
+    /// [`Splice::difference`]: super::Splice::difference
+    pub const SPLICED: u32 = 1 << 7;
 }
 
 /// Where frames of a reply go: back the way by which the client's came.
@@ -51,6 +57,20 @@ pub struct Way {
     pub reserved: u32,
 }
 
+/// How a backend's numbers become those of a cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Splice {
+    /// What is added to the numbers of the backend's segments; before the backend has answered, the cookie.
+    pub difference: u32,
+    /// How far the backend's windows are shifted.
+    pub theirs: u8,
+    /// How far we told the client that they are.
+    pub ours: u8,
+    /// Reserved, zero.
+    pub reserved: u16,
+}
+
 /// The client's direction of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +89,8 @@ pub struct Connection {
     pub seen: Ticks,
     /// What it has shown: bits of [`sign`].
     pub signs: u32,
+    /// How its numbers are changed, if it is spliced.
+    pub splice: Splice,
 }
 
 /// The backend's direction of a connection.
@@ -83,8 +105,10 @@ pub struct Reply {
     pub backend: u32,
     /// When the client's direction was last told of a packet.
     pub told: Ticks,
-    /// What the client's direction was told.
+    /// What the client's direction was told, and what became of its handshake.
     pub signs: u32,
+    /// How its numbers are changed, if it is proxied.
+    pub splice: Splice,
     /// Reserved, zero.
     pub reserved: u32,
 }
@@ -111,8 +135,8 @@ pub struct Sources {
 
 const _: () = {
     assert!(size_of::<Way>() == 32);
-    assert!(size_of::<Connection>() == 96);
-    assert!(size_of::<Reply>() == 88);
+    assert!(size_of::<Connection>() == 104);
+    assert!(size_of::<Reply>() == 96);
     assert!(size_of::<Sources>() == 272);
 };
 

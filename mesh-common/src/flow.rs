@@ -97,6 +97,13 @@ impl Signs {
         self.0 & Self::RST != 0
     }
 
+    /// Whether it is a TCP segment with ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
     /// Whether it is a segment that opens or closes a flow.
     #[inline(always)]
     #[must_use]
@@ -230,6 +237,15 @@ pub const fn unrecorded(slot: Slot, opens: bool) -> Option<u32> {
     Some(slot.untracked())
 }
 
+/// Who gets a packet of a flow that is not recorded, if none is to be recorded that need not be, because too many begin: a
+/// new one goes to whom it belongs without a record, even while another takes new flows. `None`: the record is needed.
+#[inline(always)]
+#[must_use]
+pub fn stateless(slot: Slot, segment: Segment) -> Option<u32> {
+    let owner = slot.untracked();
+    (segment == Segment::Opening || slot.current() == owner).then_some(owner)
+}
+
 /// Whether [`decide`] gives the packet to whom new flows belong, as far as can be told: its flow is not recorded and the
 /// packet may be its first, or what is recorded is over or lost its backend.
 #[inline(always)]
@@ -293,6 +309,16 @@ mod tests {
         assert_eq!(same, Decision { backend: 3, record: None });
         let later = decide(SETTLING, Segment::Established, Some((RECORD, true)), 101);
         assert_eq!(later.record, Some(FlowRecord { seen: 101, ..RECORD }));
+    }
+
+    #[test]
+    fn in_a_flood_only_flows_that_would_lose_their_backend_are_recorded() {
+        let pinned = Slot::new(2, 2, true, true);
+        for segment in [Segment::Opening, Segment::Established, Segment::Datagram] {
+            assert_eq!(stateless(pinned, segment), Some(2));
+        }
+        assert_eq!(stateless(MIGRATING, Segment::Opening), Some(1));
+        assert_eq!([Segment::Established, Segment::Datagram].map(|it| stateless(MIGRATING, it)), [None; 2]);
     }
 
     #[test]

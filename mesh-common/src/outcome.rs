@@ -121,6 +121,10 @@ outcomes! {
     /// A packet of a connection that is not known, at a service that translates: it was silent for too long, its backend
     /// died, or it never was. Normal in small numbers.
     NotConnected = "not_connected" => Drop,
+    /// A SYN at a service that translates while too many come, which was answered by a cookie. A flood.
+    SynCookie = "syn_cookie" => Transmit,
+    /// A datagram that would begin a connection, at a service that translates while too many do. A flood.
+    Flooded = "flooded" => Drop,
     /// No port is left from which a new connection could reach its backend. Add addresses to `nat.source`, or backends.
     PortsExhausted = "ports_exhausted" => Drop,
     /// There are as many connections as `limits.connections` allows. Raise it.
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_new_outcome_changes_the_abi() {
-        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (7, 34));
+        assert_eq!((crate::abi::ABI_VERSION, Outcome::COUNT), (8, 36));
     }
 
     #[test]

@@ -179,6 +179,16 @@ pub struct Tcp {
     pub rest: [u16; 3],
 }
 
+/// The beginning of a TCP option (RFC 9293 §3.1); those of one byte have no more than the first.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct TcpOption {
+    /// Which option.
+    pub kind: u8,
+    /// Bytes of it, with these.
+    pub length: u8,
+}
+
 /// A UDP header (RFC 768).
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -307,7 +317,7 @@ macro_rules! headers {
     };
 }
 
-headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv4Words: 20, Ipv6: 40, Option4: 3, Ports: 4, Tcp: 20, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
+headers!(Ethernet: 14, Macs: 12, Ipv4: 20, Ipv4Words: 20, Ipv6: 40, Option4: 3, Ports: 4, Tcp: 20, TcpOption: 2, Udp: 8, Icmp: 8, Extension: 8, Tagged: 18, Outer4: 34, Outer6: 54);
 headers!(Geneve: 8, Geneve4: 20, Geneve6: 32);
 headers!(QuicShort: 2, QuicLong: 7);
 headers!(u8: 1, u16: 2, u32: 4, u64: 8);

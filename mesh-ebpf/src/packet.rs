@@ -151,6 +151,13 @@ impl Packet {
         self.context
     }
 
+    /// The program's context, for a function that only reads the packet, or writes what has been looked up anew.
+    #[inline(always)]
+    #[must_use]
+    pub const fn raw(&self) -> *mut xdp_md {
+        self.context
+    }
+
     /// The index of the interface that the packet came in by.
     #[inline(always)]
     #[must_use]
@@ -182,6 +189,24 @@ impl Packet {
         // SAFETY: `words` have room for `length` bytes; the helper checks the frame's.
         let done = unsafe { bpf_xdp_load_bytes(self.context, offset, words.as_mut_ptr().cast(), length) };
         (done == 0).then_some(())
+    }
+
+    /// Makes the frame `length` bytes long, all of which are to be written: what is missing is made in front, where drivers
+    /// leave room, what is too much is cut off behind.
+    #[inline(always)]
+    #[must_use]
+    pub fn resize(self, length: usize) -> Option<Self> {
+        let now = self.length() as usize;
+        if length <= now {
+            return if length == now { Some(self) } else { self.cut(length) };
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_possible_wrap,
+            reason = "frames are shorter than 2^31 bytes"
+        )]
+        let missing = (length - now) as i32;
+        self.move_head(-missing)
     }
 
     /// Cuts the frame to `length` bytes, which are fewer than it has.

@@ -78,6 +78,8 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// Flows that there may be at a time; 0: any number.
     pub max_flows: u32,
+    /// New flows in a tick beyond which nothing is remembered of them that need not be.
+    pub flood_limit: u32,
     /// Whether senders are told where there is no backend.
     pub reject: bool,
     /// Which flows are recorded.
@@ -188,6 +190,7 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         delivery: Delivery::of(service, inputs.config.agent.outer_source),
         scheduler: service.scheduler,
         max_flows: service.max_flows.unwrap_or(0),
+        flood_limit: flood_limit(service, inputs.config.limits),
         reject: service.on_no_backends == OnNoBackends::Reject,
         tracking: service.tracking,
         window: service.window,
@@ -198,6 +201,17 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         sources: service.nat.as_ref().map(sources),
         guard: inputs.overrides.guard(service),
     }
+}
+
+/// How many new flows in a tick are a flood: as many as are configured for a second, else as would fill the table that
+/// remembers them in a minute, which is how long it keeps one of which nothing more is heard.
+fn flood_limit(service: &config::Service, limits: config::Limits) -> u32 {
+    const MINUTE: u32 = 60;
+    let room = if service.nat.is_some() { limits.connections } else { limits.flows };
+    let threshold = service.flood_threshold.unwrap_or((room / MINUTE).max(1));
+    // A tick is 2^30 ns.
+    let in_tick = (u64::from(threshold) << 30).div_ceil(1_000_000_000);
+    u32::try_from(in_tick).unwrap_or(u32::MAX)
 }
 
 /// Where translated packets come from, as the maps have it.

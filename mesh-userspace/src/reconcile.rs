@@ -129,6 +129,7 @@ impl<D: Dataplane> Reconciler<D> {
             (ops, plan) = (ops + more, last);
         }
         self.write_sources(desired)?;
+        self.write_flood_limits(desired)?;
         plan.problems.extend(self.guards.problem.clone());
         let bases: BTreeSet<u32> = self.actual.services.values().map(|entry| entry.base).collect();
         self.tables.retain(|base| bases.contains(&base));
@@ -197,6 +198,17 @@ impl<D: Dataplane> Reconciler<D> {
             if self.sources.get(&entry.id) != Some(&sources) {
                 self.dataplane.write_sources(entry.id, &sources)?;
                 self.sources.insert(entry.id, sources);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes how many new flows are a flood, where that is not what stands there.
+    fn write_flood_limits(&mut self, desired: &Desired) -> Result<(), DataplaneError> {
+        for (key, service) in &desired.services {
+            let Some(entry) = self.actual.services.get(&abi_key(*key)) else { continue };
+            if self.dataplane.flood(entry.id).limit != service.flood_limit {
+                self.dataplane.write_flood_limit(entry.id, service.flood_limit)?;
             }
         }
         Ok(())
@@ -506,6 +518,12 @@ mod tests {
             }
             fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
                 self.0.write_sources(service, sources)
+            }
+            fn write_flood_limit(&mut self, service: u32, limit: u32) -> Result<(), DataplaneError> {
+                self.0.write_flood_limit(service, limit)
+            }
+            fn flood(&self, service: u32) -> mesh_common::flood::Flood {
+                self.0.flood(service)
             }
             fn retain_flows(
                 &mut self,

@@ -134,6 +134,12 @@ impl Lab {
         Ok(())
     }
 
+    /// Has more than so many new flows in a tick be a flood, at every standing service.
+    pub fn flood_limit(&mut self, limit: u32) -> Result<()> {
+        let services = self.kernel.read()?.services;
+        services.values().try_for_each(|entry| Ok(self.kernel.write_flood_limit(entry.id, limit)?))
+    }
+
     /// Removes a service.
     pub fn remove_service(&mut self, key: ServiceKey) -> Result<()> {
         self.kernel.apply(&Op::RemoveService(abi_key(key)))?;

@@ -2,7 +2,7 @@
 //! and the benchmarks, on one machine and without touching its own network.
 //!
 //! A [`Topology`] is a set of namespaces around a bridge; a [`Host`] is one of them, in which commands,
-//! closures and futures run; [`HttpServer`], [`Client`] and [`Downloads`] make traffic; [`Agent`] and
+//! closures and futures run; [`HttpServer`], [`Client`] and [`Downloads`] make traffic, [`flood`] too much of it; [`Agent`] and
 //! [`Decap`] run the `meshlb` binary, a [`LoggedChild`] is any other program.
 //!
 //! Invariant: whatever a topology made (namespaces, the bpffs mount, files, processes) carries its name and
@@ -16,6 +16,7 @@ mod client;
 mod decap;
 mod downloads;
 mod enter;
+pub mod flood;
 mod host;
 mod http;
 mod ip;

@@ -50,8 +50,20 @@ fn programs_are_reported_with_their_sizes() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let programs = report["programs"].as_array().unwrap();
     let names: Vec<_> = programs.iter().map(|program| program["program"].as_str().unwrap()).collect();
-    let balancer =
-        ["meshlb", "whole", "quic", "choose", "nat", "connect", "reply", "translate", "deliver", "reject"];
+    let balancer = [
+        "meshlb",
+        "whole",
+        "quic",
+        "choose",
+        "nat",
+        "connect",
+        "reply",
+        "translate",
+        "cookie",
+        "splice",
+        "deliver",
+        "reject",
+    ];
     assert_eq!(names, [["null", "floor4", "floor6", "wrapper"].as_slice(), &balancer].concat());
     let facts = ["verified_instructions", "machine_code", "load_milliseconds"];
     assert!(programs.iter().all(|program| facts.iter().all(|key| positive(program, key))), "{programs:?}");

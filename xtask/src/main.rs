@@ -59,7 +59,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Build optimised, then measure: the program alone, with `system` whole connections, with `control` the agent (root)
+    /// Build optimised, then measure: the program alone, with `system` whole connections, with `floods`
+    /// clients in floods, with `control` the agent (root)
     Bench {
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -85,7 +86,8 @@ fn perform(task: &Task) -> Result<()> {
         Task::Fuzz { packets, seed } => commands::fuzz(&workspace, *packets, *seed),
         Task::Demo { arguments } => commands::scenario(&workspace, "demo", &[BASIC], arguments),
         Task::Bench { arguments } => {
-            let compares = arguments.first().is_some_and(|first| first == "system");
+            let compares =
+                arguments.first().is_some_and(|first| ["system", "floods"].contains(&first.as_str()));
             commands::scenario(
                 &workspace,
                 "bench",

@@ -1,9 +1,9 @@
 //! Who gets a packet of a service: the owner of its slot, whom its record names, or whom the scheduler picks.
 
-use crate::{client::Client, flows, journey, maps, notes, parse::Flow, schedule, tables::Tables};
+use crate::{client::Client, floods, flows, journey, maps, notes, parse::Flow, schedule, tables::Tables};
 use mesh_common::{
     abi::{Journey, flag, programs},
-    flow::{FlowRecord, Segment, decide, unrecorded},
+    flow::{FlowRecord, Segment, Ticks, decide, stateless, unrecorded},
     outcome::Outcome,
     slot::Slot,
     table,
@@ -63,6 +63,23 @@ pub(crate) fn owned<C>(flow: &Flow<C>, owner: u32) -> Choice {
     Choice { backend: owner, opened: flow.signs.opens(), found: None, written: None }
 }
 
+/// Who gets a packet whose flow would be recorded, if too many are.
+#[inline(always)]
+pub(crate) fn unremembered(
+    tables: Tables,
+    service: u32,
+    slot: Slot,
+    segment: Segment,
+    now: Ticks,
+) -> Option<u32> {
+    let opening = if segment == Segment::Opening { floods::OPENING } else { 0 };
+    let datagram = if segment == Segment::Datagram { floods::DATAGRAM } else { 0 };
+    if floods::too_many(service, now, opening | datagram) == 0 {
+        return None;
+    }
+    stateless(slot, segment).filter(|owner| tables.is_alive(*owner))
+}
+
 /// Whom [`decide`] names, after a look at the flow's record, which is written anew if this instance `writes`.
 #[inline(always)]
 pub(crate) fn tracked<C: Client>(
@@ -84,6 +101,9 @@ pub(crate) fn tracked<C: Client>(
                 place.write(key, record);
             }
             true
+        }
+        (Some(_), None) if let Some(owner) = unremembered(tables, service, slot, segment, now) => {
+            return owned(flow, owner);
         }
         (Some(record), None) => {
             flows::record(tables, key, record, now, &flow.client.named(key, service), writes).is_some()

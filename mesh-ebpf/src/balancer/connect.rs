@@ -10,7 +10,7 @@ use crate::{
 use aya_ebpf::{helpers::generated::bpf_check_mtu, programs::XdpContext};
 use mesh_common::{
     abi::{BackendEntry, Journey, flag, halves, programs},
-    connection::{self, Connection, Reply, SOURCES, Sources, TRIES, Way},
+    connection::{self, Connection, Reply, SOURCES, Sources, Splice, TRIES, Way, sign},
     notes::step,
     outcome::Outcome,
     tuple::Tuple,
@@ -45,7 +45,7 @@ pub(crate) fn run(context: &XdpContext) -> Result<u32, Outcome> {
 #[inline(always)]
 fn renews(known: Known, journey: &mut Journey) -> bool {
     let connection = known.get();
-    if connection.backend != journey.backend {
+    if connection.backend != journey.backend || journey.proxied != 0 {
         return false;
     }
     journey.to = connection.to;
@@ -74,7 +74,8 @@ fn begin(journey: &mut Journey, from: &Tuple, to: &Tuple, before: Option<Known>)
         backend: journey.backend,
         service: journey.service.id,
         seen: maps::now(),
-        signs: connection::of_client(journey.signs) & !connection::sign::CLIENT_WENT_ON,
+        signs: connection::of_client(journey.signs) & !sign::CLIENT_WENT_ON | proxied(journey),
+        splice: Splice::default(),
     };
     match connections::begin(from, &connection, before.is_some()) {
         Ok(()) => {
@@ -93,6 +94,12 @@ fn begin(journey: &mut Journey, from: &Tuple, to: &Tuple, before: Option<Known>)
             Ok(())
         }
     }
+}
+
+/// Whether the client came back with a cookie, as a sign.
+#[inline(always)]
+const fn proxied(journey: &Journey) -> u32 {
+    if journey.proxied == 0 { 0 } else { sign::PROXIED }
 }
 
 /// Counts a connection where somebody asks for loads, until the agent counts all of them.
@@ -171,7 +178,8 @@ fn try_port(journey: &mut Journey, at: u32) -> Option<u32> {
         way: journey.way,
         backend: journey.backend,
         told: maps::now(),
-        signs: 0,
+        signs: proxied(journey),
+        splice: Splice { difference: journey.number, ..Splice::default() },
         reserved: 0,
     };
     Some(match claim(&journey.to.turned(), &reply) {

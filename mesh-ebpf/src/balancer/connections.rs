@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use mesh_common::{
-    connection::{Connection, Reply, Sources, Way},
+    connection::{Connection, Reply, Sources, Splice, Way, sign},
     flow::Ticks,
+    siphash::Key,
     tuple::Tuple,
 };
 use mesh_ebpf::verifier::set;
@@ -28,6 +29,10 @@ static SOURCES: Array<Sources> = Array::with_max_entries(1, 0);
 /// 1 once there is a service whose packets are translated.
 #[map]
 static TRANSLATES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What cookies are baked with; the agent makes it once, and the next agent goes on with it.
+#[map]
+static COOKIE_KEY: Array<Key> = Array::with_max_entries(1, 0);
 
 /// Why an entry was not made.
 pub(crate) enum Refused {
@@ -49,6 +54,12 @@ impl Refused {
 #[inline(always)]
 pub(crate) fn any() -> bool {
     TRANSLATES.get(0).is_some_and(|any| *any != 0)
+}
+
+/// What cookies are baked with.
+#[inline(always)]
+pub(crate) fn cookie_key() -> Key {
+    COOKIE_KEY.get(0).copied().unwrap_or_default()
 }
 
 /// Where packets to backends of a service come from.
@@ -121,6 +132,18 @@ impl Known {
     pub(crate) fn renew(self, now: Ticks) {
         // SAFETY: as in `note`.
         unsafe { (&raw mut (*self.0).seen).cast::<u64>().write_volatile(u64::from(now)) };
+    }
+
+    /// Notes that the backend has answered, and how its numbers are changed.
+    #[inline(always)]
+    pub(crate) fn splice(self, splice: Splice) {
+        // SAFETY: as in `note`; who reads the sign finds the rest.
+        unsafe {
+            (&raw mut (*self.0).splice).cast::<u64>().write_volatile(
+                u64::from(splice.difference) | u64::from(splice.theirs) << 32 | u64::from(splice.ours) << 40,
+            );
+            set((&raw mut (*self.0).seen).cast(), u64::from(sign::SPLICED) << 32);
+        }
     }
 
     /// Notes that the client comes by another way.

@@ -24,6 +24,7 @@ pub(crate) fn note<C: Client>(journey: &mut Journey, flow: &Flow<C>) {
     journey.traffic_class = flow.traffic_class;
     journey.rejects = 0;
     (journey.backend, journey.is_reply, journey.opened) = (0, 0, 0);
+    (journey.proxied, journey.number) = (0, 0);
 }
 
 /// The flow; an IPv4 client by its mapped address.

@@ -16,9 +16,11 @@ mod choose;
 mod client;
 mod connect;
 mod connections;
+mod cookies;
 mod deliver;
 mod echo;
 mod extensions;
+mod floods;
 mod flows;
 mod forward;
 mod fragments;
@@ -28,6 +30,7 @@ mod journey;
 mod maps;
 mod nat;
 mod notes;
+mod options;
 mod parse;
 mod plain;
 mod quic;
@@ -35,6 +38,7 @@ mod read;
 mod reject;
 mod schedule;
 mod screen;
+mod splice;
 mod tables;
 mod translate;
 mod tunnels;
@@ -107,6 +111,18 @@ fn translate(context: XdpContext) -> u32 {
     sent_or(&context, nat::of_any_kind(&context))
 }
 
+/// Segments that begin a connection while too many do: has their client shown that it is there?
+#[xdp(frags)]
+fn cookie(context: XdpContext) -> u32 {
+    go_on(&context, cookies::run(&context))
+}
+
+/// Segments of connections that began so.
+#[xdp(frags)]
+fn splice(context: XdpContext) -> u32 {
+    go_on(&context, splice::run(&context))
+}
+
 /// Packets that have a backend.
 #[xdp(frags)]
 fn deliver(context: XdpContext) -> u32 {
@@ -173,6 +189,8 @@ fn call(context: &XdpContext, program: u32) {
         programs::CONNECT => maps::call::<{ programs::CONNECT }>(context),
         programs::REPLY => maps::call::<{ programs::REPLY }>(context),
         programs::TRANSLATE => maps::call::<{ programs::TRANSLATE }>(context),
+        programs::COOKIE => maps::call::<{ programs::COOKIE }>(context),
+        programs::SPLICE => maps::call::<{ programs::SPLICE }>(context),
         _ => maps::call::<{ programs::DELIVER }>(context),
     }
 }

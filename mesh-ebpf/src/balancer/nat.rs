@@ -5,18 +5,21 @@
 //! backend's packet: reply (its connection) → sent
 //! ```
 //!
+//! Where the client came back with a cookie (`cookies`), its numbers are changed first (`splice`).
 //! What is more than a whole packet of TCP or UDP within a family goes by way of `translate` from either.
 
 use crate::{
     connections::{self, Known},
-    deliver, forward, fragments, maps, notes,
+    deliver,
+    floods::{self, State},
+    forward, fragments, maps, notes,
     tables::Tables,
     translate, vlan,
 };
 use aya_ebpf::programs::XdpContext;
 use mesh_common::{
     abi::{BackendEntry, Journey, programs},
-    connection::{self, Way},
+    connection::{self, Way, sign},
     flow::{Segment, Signs},
     notes::step,
     outcome::Outcome,
@@ -37,7 +40,10 @@ pub(crate) enum End {
 pub(crate) fn run(context: &XdpContext) -> Result<End, Outcome> {
     let journey = maps::journey().ok_or(Outcome::Unhandled)?;
     let tables = Tables::open().ok_or(Outcome::Unhandled)?;
-    let Some((known, backend)) = find(tables, journey) else { return without(journey).map(End::Next) };
+    let known = connections::connection(&tuple(journey));
+    let Some((known, backend)) = known.and_then(|known| standing(tables, journey, known)) else {
+        return without(journey, known.is_some()).map(End::Next);
+    };
     let connection = known.get();
     journey.backend = connection.backend;
     notes::chosen(journey);
@@ -49,6 +55,11 @@ pub(crate) fn run(context: &XdpContext) -> Result<End, Outcome> {
         }
         known.note(maps::now(), connection::of_client(journey.signs));
     }
+    if connection.signs & sign::PROXIED != 0 {
+        (journey.to, journey.proxied) = (connection.to, 1);
+        let is_spliced = connection.signs & sign::SPLICED != 0;
+        return Ok(End::Next(if is_spliced { programs::SPLICE } else { programs::COOKIE }));
+    }
     if !translate::is_plain(journey, &connection.to) {
         journey.to = connection.to;
         return Ok(End::Next(programs::TRANSLATE));
@@ -58,10 +69,9 @@ pub(crate) fn run(context: &XdpContext) -> Result<End, Outcome> {
     to_backend(context, packet, journey, backend).map(End::Sent)
 }
 
-/// The connection of a client's packet, and its living backend.
+/// The connection of a client's packet, if it goes on, and its living backend.
 #[inline(always)]
-fn find(tables: Tables, journey: &Journey) -> Option<(Known, &'static BackendEntry)> {
-    let known = connections::connection(&tuple(journey))?;
+fn standing(tables: Tables, journey: &Journey, known: Known) -> Option<(Known, &'static BackendEntry)> {
     let connection = known.get();
     let backend = tables.backend(connection.backend)?;
     let stands = backend.alive != 0
@@ -71,11 +81,21 @@ fn find(tables: Tables, journey: &Journey) -> Option<(Known, &'static BackendEnt
     stands.then_some((known, backend))
 }
 
-/// Who goes on with a packet that has no connection. Only what may begin one does.
+/// Who goes on with a packet that has no connection, or has one that is over. Only what may begin one does, and in a flood
+/// only what takes no room: a place that is taken anyway, or one for who comes back with a cookie.
 #[inline(always)]
-fn without(journey: &mut Journey) -> Result<u32, Outcome> {
-    if !matches!(journey.signs.segment(), Segment::Opening | Segment::Datagram) {
-        return Err(Outcome::NotConnected);
+fn without(journey: &mut Journey, has_place: bool) -> Result<u32, Outcome> {
+    let service = journey.service.id;
+    match journey.signs.segment() {
+        Segment::Opening if floods::begin(service, maps::now()) != State::Quiet && !has_place => {
+            return Ok(programs::COOKIE);
+        }
+        Segment::Datagram if floods::begin(service, maps::now()) == State::Beyond => {
+            return Err(Outcome::Flooded);
+        }
+        Segment::Opening | Segment::Datagram => {}
+        Segment::Established if floods::expects_cookies(service) => return Ok(programs::COOKIE),
+        Segment::Established | Segment::Closing | Segment::Related => return Err(Outcome::NotConnected),
     }
     Ok(if journey.backend == 0 { programs::CHOOSE } else { programs::CONNECT })
 }
@@ -98,9 +118,10 @@ pub(crate) fn reply(context: &XdpContext) -> Result<End, Outcome> {
         (reply.told, reply.signs) = (now, reply.signs | signs);
         known.note(now, signs);
     }
-    if !translate::is_plain(journey, &reply.to) {
+    let is_proxied = reply.signs & sign::PROXIED != 0;
+    if is_proxied || !translate::is_plain(journey, &reply.to) {
         (journey.to, journey.way) = (reply.to, reply.way);
-        return Ok(End::Next(programs::TRANSLATE));
+        return Ok(End::Next(if is_proxied { programs::SPLICE } else { programs::TRANSLATE }));
     }
     let packet = fits(Packet::new(context), journey, &reply.to, reply.way.room)?;
     let packet = translate::within(packet, journey, &reply.to)?;

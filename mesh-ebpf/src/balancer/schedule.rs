@@ -3,7 +3,7 @@
 //! As in [`crate::choose`], and beside it: new flows may be picked a slot, and flows are counted.
 
 use crate::{
-    choose::{Choice, owned},
+    choose::{Choice, owned, unremembered},
     client::{Client as _, Client6},
     flows, maps, notes,
     parse::Flow,
@@ -11,7 +11,7 @@ use crate::{
 };
 use mesh_common::{
     abi::ServiceEntry,
-    flow::{Segment, begins, decide},
+    flow::{Segment, begins, decide, unrecorded},
     outcome::Outcome,
     schedule::{self, Candidate, LEAST_CONNECTIONS, ROUND_ROBIN},
     slot::Slot,
@@ -48,6 +48,14 @@ fn tracked(
     let known = found.map(|(_, record)| (record, tables.is_alive(record.backend)));
     let before = found.map_or(0, |(_, record)| schedule::counted(&record));
     let begins = begins(segment, known, now);
+    let remembers = schedule::picks(service.scheduler) || unrecorded(slot, flow.signs.opens()).is_none();
+    if begins
+        && remembers
+        && found.is_none()
+        && let Some(owner) = unremembered(tables, service.id, slot, segment, now)
+    {
+        return Ok(owned(flow, owner));
+    }
     if begins && before == 0 && is_full(service) {
         return Err(Outcome::OverCap);
     }

@@ -31,7 +31,7 @@ use mesh_ebpf::{
 };
 
 /// Where the Ethernet type stands.
-const KIND: usize = IP - 2;
+pub(crate) const KIND: usize = IP - 2;
 
 /// Where the checksum stands in a TCP header, and in one of UDP.
 const TCP_CHECKSUM: usize = 16;
@@ -387,8 +387,9 @@ extern "C" fn translate_error(context: *mut xdp_md) -> u32 {
 fn message(packet: &Packet, journey: &Journey) -> Option<(Message, [u32; 2])> {
     let at = at(journey);
     let &Icmp { kind, code, rest, .. } = packet.view(at)?;
-    let first = packet.read(IP + usize::from(journey.quoted) % BEYOND)?;
-    Some((Message { kind, code, rest }, first))
+    let [ports, number]: [u32; 2] = packet.read(IP + usize::from(journey.quoted) % BEYOND)?;
+    let number = u32::from_be(number).wrapping_sub(journey.number).to_be();
+    Some((Message { kind, code, rest }, [ports, number]))
 }
 
 /// Where the packet that an error quotes begins.

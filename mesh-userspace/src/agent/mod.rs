@@ -9,6 +9,7 @@ mod correlation;
 pub mod explain;
 mod finding;
 mod fleet;
+mod floods;
 pub mod flows;
 mod guarding;
 mod inputs;

@@ -5,6 +5,7 @@ use super::{
     command::Command,
     explain::Bench,
     fleet::Fleet,
+    floods::Floods,
     inputs::{Inputs, News},
     log_flows::Logging,
     orders,
@@ -86,6 +87,7 @@ pub(super) struct Agent {
     /// What happened.
     pub(super) memoir: Memoir,
     pub(super) shortages: Shortages,
+    pub(super) floods: Floods,
     pub(super) attached: Vec<Attached>,
     pub(super) reloads: Reloads,
     /// How long bringing the maps up to date took.
@@ -141,6 +143,7 @@ impl Agent {
             forgetful,
             memoir,
             shortages: Shortages::default(),
+            floods: Floods::default(),
             attached: Vec::new(),
             reloads: Reloads::at_start(),
             reconciles: durations::Outcomes::default(),
@@ -232,6 +235,7 @@ impl Agent {
                 Ok(())
             };
         }
+        self.watch_floods(now);
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.sweep(now);
         }

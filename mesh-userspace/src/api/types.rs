@@ -197,6 +197,9 @@ pub struct ServiceView {
     /// How many flows it may have; none if they are not limited.
     #[serde(default)]
     pub max_flows: Option<u32>,
+    /// More flows begin than are remembered.
+    #[serde(default)]
+    pub flooded: bool,
     /// Groups that its new flows are split between; none without a split.
     #[serde(default)]
     pub groups: Vec<GroupView>,

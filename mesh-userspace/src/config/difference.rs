@@ -112,6 +112,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         tracking,
         window,
         max_flows,
+        flood_threshold,
         idle_timeout,
         table_size,
         expected_backends,
@@ -138,6 +139,7 @@ pub fn settings(old: &Service, new: &Service) -> Vec<Setting> {
         shown("tracking", tracking, &new.tracking),
         shown("window", time(*window), time(new.window)),
         some("max_flows", max_flows.as_ref(), new.max_flows.as_ref()),
+        some("flood_threshold", flood_threshold.as_ref(), new.flood_threshold.as_ref()),
         some("idle_timeout", idle_timeout.map(time), new.idle_timeout.map(time)),
         some("table_size", table_size.as_ref(), new.table_size.as_ref()),
         some("expected_backends", expected_backends.as_ref(), new.expected_backends.as_ref()),
@@ -240,8 +242,8 @@ mod tests {
     fn settings_are_shown_with_their_values_but_those_that_may_hold_secrets() {
         assert_eq!(keys("", ""), [""; 0]);
         assert_eq!(
-            keys("", "window = \"90s\"\nmax_flows = 7"),
-            ["tracking adaptive always", "window 30m 1m 30s", "max_flows - 7"]
+            keys("", "window = \"90s\"\nmax_flows = 7\nflood_threshold = 9"),
+            ["tracking adaptive always", "window 30m 1m 30s", "max_flows - 7", "flood_threshold - 9"]
         );
         assert_eq!(keys("health = { kind = \"tcp\" }", ""), ["health tcp -"]);
         let http = |path: &str| format!("health = {{ kind = \"http\", path = \"{path}\" }}");

@@ -164,6 +164,9 @@ pub struct Service {
     pub window: Duration,
     /// How many flows there may be at a time; `None`: any number.
     pub max_flows: Option<u32>,
+    /// How many new flows a second are a flood beyond which nothing is remembered that need not be; `None`: as many as would
+    /// fill the table in a minute.
+    pub flood_threshold: Option<u32>,
     /// After how long a silent flow is taken for gone; `None`: as the protocol and the window have it.
     pub idle_timeout: Option<Duration>,
     /// The table size as configured, a prime; [`Self::table_size`] has the one in force.

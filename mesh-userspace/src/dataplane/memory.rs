@@ -2,7 +2,9 @@
 
 use super::{Actual, Dataplane, DataplaneError, Flow, Load, Op};
 use crate::guard::Image;
-use mesh_common::{abi::BackendCounters, connection::Sources, flow::Ticks, outcome::Outcome, quic::Routed};
+use mesh_common::{
+    abi::BackendCounters, connection::Sources, flood::Flood, flow::Ticks, outcome::Outcome, quic::Routed,
+};
 use std::collections::BTreeMap;
 
 /// Maps in memory.
@@ -20,6 +22,8 @@ pub struct Memory {
     pub policies: BTreeMap<u32, Image>,
     /// Where translated packets come from, by services.
     pub sources: BTreeMap<u32, Sources>,
+    /// How many new flows are a flood, by services.
+    pub flood_limits: BTreeMap<u32, u32>,
     /// Every change so far.
     pub applied: Vec<Op>,
 }
@@ -51,6 +55,16 @@ impl Dataplane for Memory {
     fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
         self.sources.insert(service, *sources);
         Ok(())
+    }
+
+    fn write_flood_limit(&mut self, service: u32, limit: u32) -> Result<(), DataplaneError> {
+        self.flood_limits.insert(service, limit);
+        Ok(())
+    }
+
+    fn flood(&self, service: u32) -> Flood {
+        let limit = self.flood_limits.get(&service).copied().unwrap_or(0);
+        Flood { limit, ..Flood::default() }
     }
 
     fn counters(&self, _: u32) -> Result<BackendCounters, DataplaneError> {

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, ServiceKey, halves},
     connection::Sources,
+    flood::Flood,
     flow::{FlowRecord, Ticks},
     outcome::Outcome,
     quic::{self, Routed},
@@ -255,6 +256,16 @@ pub trait Dataplane: Send {
     ///
     /// The kernel refused.
     fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError>;
+
+    /// Writes how many new flows of a service in a tick are a flood.
+    ///
+    /// # Errors
+    ///
+    /// Nobody has the id.
+    fn write_flood_limit(&mut self, service: u32, limit: u32) -> Result<(), DataplaneError>;
+
+    /// How many flows of a service begin.
+    fn flood(&self, service: u32) -> Flood;
 
     /// What was sent to a backend since its id was first used, over all CPUs.
     ///

@@ -148,6 +148,8 @@ fn services(services: &[ServiceView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
         "Whether too little healthy weight is left, so that all backends are used",
         panic,
     )?;
+    let flooded = services.iter().map(|s| ([("service", s.name.as_str())], u64::from(s.flooded)));
+    gauge(to, "service_flooded", "Whether more flows of the service begin than are remembered", flooded)?;
     let shares = services.iter().flat_map(|s| {
         let labels = |group| [("service", s.name.as_str()), ("group", group)];
         s.groups.iter().map(move |group| (labels(group.name.as_str()), u64::from(group.share)))

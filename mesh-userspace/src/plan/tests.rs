@@ -40,6 +40,7 @@ fn service(backends: &Wish, tracking: Tracking) -> desired::Service {
         delivery: Delivery::plain(Forward::Ipip),
         scheduler: Scheduler::Maglev,
         max_flows: 0,
+        flood_limit: 0,
         reject: false,
         tracking,
         window: WINDOW,

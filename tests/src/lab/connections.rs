@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use aya::maps::{HashMap, Map, MapData};
-use mesh_common::connection::{Connection, Reply, Way};
+use mesh_common::connection::{Connection, Reply, Splice, Way};
 use mesh_common::tuple::Tuple;
 
 use super::Lab;
@@ -38,16 +38,24 @@ impl Lab {
     }
 }
 
-fn connection_words(connection: &Connection) -> [u64; 12] {
-    let Connection { to, way, hash, backend, service, seen, signs } = connection;
+fn connection_words(connection: &Connection) -> [u64; 13] {
+    let Connection { to, way, hash, backend, service, seen, signs, splice } = connection;
     let ([a, b, c, d, e], [f, g, h, i]) = (words(to), way_words(way));
-    [a, b, c, d, e, f, g, h, i, *hash, pair(*backend, *service), pair(*seen, *signs)]
+    let [first, second] = splice_words(splice);
+    [a, b, c, d, e, f, g, h, i, *hash, pair(*backend, *service), pair(*seen, *signs), pair(first, second)]
 }
 
-fn reply_words(reply: &Reply) -> [u64; 11] {
-    let Reply { to, way, backend, told, signs, reserved } = reply;
+fn reply_words(reply: &Reply) -> [u64; 12] {
+    let Reply { to, way, backend, told, signs, splice, reserved } = reply;
     let ([a, b, c, d, e], [f, g, h, i]) = (words(to), way_words(way));
-    [a, b, c, d, e, f, g, h, i, pair(*backend, *told), pair(*signs, *reserved)]
+    let [first, second] = splice_words(splice);
+    [a, b, c, d, e, f, g, h, i, pair(*backend, *told), pair(*signs, first), pair(second, *reserved)]
+}
+
+fn splice_words(splice: &Splice) -> [u32; 2] {
+    let Splice { difference, theirs, ours, reserved } = splice;
+    let [low, high] = reserved.to_ne_bytes();
+    [*difference, u32::from_ne_bytes([*theirs, *ours, low, high])]
 }
 
 /// Words as they stand in memory.

@@ -266,6 +266,8 @@ fn what_is_explained_is_what_the_attached_program_then_does() {
         Outcome::ReplyTransmitted,
         Outcome::ReplyRedirected,
         Outcome::NotConnected,
+        Outcome::SynCookie,
+        Outcome::Flooded,
         Outcome::PortsExhausted,
         Outcome::ConnectionsExhausted,
         Outcome::Untranslatable,

@@ -346,6 +346,8 @@ fn the_loaded_program_and_its_source_on_the_host_do_the_same_to_every_packet() {
         Outcome::ReplyTransmitted,
         Outcome::ReplyRedirected,
         Outcome::NotConnected,
+        Outcome::SynCookie,
+        Outcome::Flooded,
         Outcome::PortsExhausted,
         Outcome::ConnectionsExhausted,
         Outcome::Untranslatable,

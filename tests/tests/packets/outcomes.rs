@@ -108,6 +108,8 @@ fn journey(outcome: Outcome) -> Journey {
         Outcome::ReplyTransmitted => translated(translation::answer(INGRESS)),
         Outcome::ReplyRedirected => translated(translation::answer(INGRESS + 1)),
         Outcome::NotConnected => translated(translation::stranger(Transport::Tcp(Flags::Ack), 8, true)),
+        Outcome::SynCookie => translated(translation::flooded(Transport::Tcp(Flags::Syn))),
+        Outcome::Flooded => translated(translation::flooded(Transport::Udp)),
         Outcome::PortsExhausted => translated(translation::stranger(Transport::Udp, 8, false)),
         Outcome::ConnectionsExhausted => translated(translation::stranger(Transport::Udp, 1, true)),
         Outcome::Untranslatable => translated(translation::wordless()),

@@ -1,6 +1,9 @@
 //! Connection tracking through the loaded program: who gets a packet, and what is recorded of it.
 
+use std::net::SocketAddr;
+
 use mesh_common::flow::{FlowRecord, SYN_GUARD, Ticks, UDP_IDLE, state};
+use mesh_common::schedule::{MAGLEV, RANDOM};
 use mesh_common::slot::Slot;
 use mesh_tests::lab::{Lab, SEED};
 use mesh_userspace::config::{Protocol, ServiceKey};
@@ -131,6 +134,44 @@ fn a_pinned_slot_records_unknown_flows_too_but_for_those_that_end() {
         ],
     );
     check_all(Protocol::Udp, &[(PINNED, None, UDP, OLD, Some((OLD, ESTABLISHED)), true)]);
+}
+
+#[test]
+fn in_a_flood_flows_go_where_they_belong_without_a_record() {
+    // Slot, segment, who gets it, and whether it is recorded all the same, for else its flow would lose its backend.
+    let rows = [
+        (MIGRATING, SYN, OLD, false),
+        (PINNED, SYN, OLD, false),
+        (PINNED, ACK, OLD, true),
+        (ALWAYS, SYN, NEW, false),
+        (ALWAYS, ACK, NEW, false),
+        // The one to whom flows without a record belong is dead.
+        (Slot::new(NEW, DEAD, true, true), SYN, NEW, true),
+    ];
+    let key = services()[0];
+    for scheduler in [MAGLEV, RANDOM] {
+        let mut lab = lab();
+        lab.schedule(key, scheduler, 0).unwrap();
+        lab.flood_limit(1).unwrap();
+        for (slot, transport, backend, is_recorded) in rows {
+            lab.slots(SLOTS, SLOTS, slot).unwrap();
+            let frame = Frame { transport, ..opening(&key) };
+            // Others begin flows first, and one more than is no flood.
+            for port in [1, 2, 3] {
+                let source = SocketAddr::new(frame.source.ip(), port);
+                send(&mut lab, &Frame { source, ..opening(&key) });
+            }
+            lab.retain_flows(|_| false).unwrap();
+            let got = send(&mut lab, &frame);
+            let seen = record(&mut lab, frame.source, 1).is_some();
+            // Who picks for new flows records all others that it is told to.
+            let picks = scheduler == RANDOM;
+            let expected = is_recorded || picks && transport == ACK;
+            assert_eq!(seen, expected, "{slot:?} {transport:?} {scheduler}");
+            let is_picked = picks && is_recorded && transport == SYN;
+            assert!(is_picked || got == backend, "{slot:?} {transport:?} {scheduler}: {got}");
+        }
+    }
 }
 
 #[test]

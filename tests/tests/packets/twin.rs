@@ -19,10 +19,12 @@ use balancer as _;
 use memmap2::MmapOptions;
 use mesh_common::abi::{BackendCounters, Journey, ServiceEntry};
 use mesh_common::connection::{Connection, Reply, Sources};
+use mesh_common::flood::Flood;
 use mesh_common::flow::Ticks;
 use mesh_common::fragment::{FragmentKey, FragmentRecord};
 use mesh_common::outcome::Outcome;
 use mesh_common::quic::{Config, ConfigKey, ServerIdKey};
+use mesh_common::siphash::Key;
 use mesh_common::table::Clients;
 use mesh_common::tuple::Tuple;
 use mesh_tests::lab::{INGRESS, Lab, SEED as LAB_SEED, SIZES};
@@ -49,6 +51,8 @@ unsafe extern "Rust" {
     safe static REPLIES: HashMap<Tuple, Reply>;
     safe static SOURCES: Array<Sources>;
     safe static TRANSLATES: Array<u32>;
+    safe static COOKIE_KEY: Array<Key>;
+    safe static FLOODS: Array<Flood>;
     safe static FRAGMENTS: HashMap<FragmentKey, FragmentRecord>;
 
     safe static SEED: Global<u64>;
@@ -77,12 +81,14 @@ unsafe extern "Rust" {
     safe fn xdp_connect(context: XdpContext) -> u32;
     safe fn xdp_reply(context: XdpContext) -> u32;
     safe fn xdp_translate(context: XdpContext) -> u32;
+    safe fn xdp_cookie(context: XdpContext) -> u32;
+    safe fn xdp_splice(context: XdpContext) -> u32;
     safe fn xdp_deliver(context: XdpContext) -> u32;
     safe fn xdp_reject(context: XdpContext) -> u32;
 }
 
 /// The attached program, and behind it those of `abi::programs`, none of which is next.
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: [Program; 13] = [
     xdp_meshlb,
     xdp_whole,
     no_next,
@@ -94,6 +100,8 @@ const PROGRAMS: [Program; 11] = [
     xdp_connect,
     xdp_reply,
     xdp_translate,
+    xdp_cookie,
+    xdp_splice,
 ];
 
 fn no_next(_context: XdpContext) -> u32 {
@@ -171,6 +179,10 @@ impl Twin {
         let map = Map::Array(pinned(lab, "SOURCES"));
         let sources: KernelArray<_, [u64; size_of::<Sources>() / 8]> = KernelArray::try_from(map).unwrap();
         SOURCES.lay_out(sources.iter().flat_map(Result::unwrap).collect());
+        let map = Map::Array(pinned(lab, "COOKIE_KEY"));
+        let keys: KernelArray<_, [u64; 2]> = KernelArray::try_from(map).unwrap();
+        COOKIE_KEY.lay_out(keys.get(&0, 0).unwrap().to_vec());
+        FLOODS.lay_out(mapped(lab, "FLOODS"));
         let connections = hash::<[u64; 5], [u64; size_of::<Connection>() / 8]>(lab, "CONNECTIONS");
         CONNECTIONS.replace(connections.into_iter().map(|(tuple, known)| (cast(tuple), cast(known))));
         let replies = hash::<[u64; 5], [u64; size_of::<Reply>() / 8]>(lab, "REPLIES");
@@ -209,6 +221,7 @@ impl Twin {
             ("CLIENTS", CLIENTS.words()),
             ("LOADS", LOADS.words()),
             ("TURNS", TURNS.words()),
+            ("FLOODS", FLOODS.words()),
             ("BACKEND_COUNTERS", BACKEND_COUNTERS.words()),
             ("QUIC_PACKETS", QUIC_PACKETS.words()),
             ("OUTCOMES", OUTCOMES.words()),
@@ -224,6 +237,7 @@ pub(crate) fn state(lab: &Lab, cpu: usize) -> State {
         ("CLIENTS", mapped(lab, "CLIENTS")),
         ("LOADS", mapped(lab, "LOADS")),
         ("TURNS", per_cpu::<1>(lab, "TURNS", cpu)),
+        ("FLOODS", mapped(lab, "FLOODS")),
         ("BACKEND_COUNTERS", per_cpu::<8>(lab, "BACKEND_COUNTERS", cpu)),
         ("QUIC_PACKETS", per_cpu::<1>(lab, "QUIC_PACKETS", cpu)),
         ("OUTCOMES", per_cpu::<1>(lab, "OUTCOMES", cpu)),

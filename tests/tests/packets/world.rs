@@ -223,6 +223,7 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::ReplyTransmitted
         | Outcome::TooBigTold
         | Outcome::EchoAnswered
+        | Outcome::SynCookie
         | Outcome::Rejected => xdp::TX,
         Outcome::Redirected | Outcome::ReplyRedirected => xdp::REDIRECT,
         Outcome::NotIp
@@ -247,6 +248,7 @@ pub(crate) fn action(outcome: Outcome) -> u32 {
         | Outcome::NoNextHop
         | Outcome::TooBig
         | Outcome::NotConnected
+        | Outcome::Flooded
         | Outcome::PortsExhausted
         | Outcome::ConnectionsExhausted
         | Outcome::TtlExpired

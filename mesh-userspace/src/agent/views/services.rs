@@ -64,6 +64,7 @@ impl Agent {
             new_flows: sum.new_flows,
             recorded_flows: entry.map_or(0, |entry| self.reconciler.load(Load::Service(entry.id))),
             max_flows: service.max_flows,
+            flooded: self.floods.has(service.key()),
         }
     }
 

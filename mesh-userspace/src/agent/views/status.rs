@@ -117,6 +117,7 @@ impl Agent {
         problems.extend(self.forgetful.clone());
         problems.extend(self.memoir.unwritten.clone());
         problems.extend(self.shortages.problems());
+        problems.extend(self.flood_problems());
         problems.extend(self.flow_log_problems());
         problems.extend(self.telemetry_problem());
         problems.extend(self.incident_problems());

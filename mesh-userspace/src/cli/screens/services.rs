@@ -40,6 +40,7 @@ fn row(s: &ServiceView) -> Vec<String> {
 
 fn notes(s: &ServiceView) -> String {
     let panic = s.panic.then(|| "panic".to_owned());
+    let flooded = s.flooded.then(|| "flooded".to_owned());
     let stale = s.stale_seconds.map(|seconds| format!("discovery {} old", age(seconds)));
     let full = s.max_flows.map(|most| format!("{} of {} flows", count(s.recorded_flows), count(most.into())));
     let groups = s.groups.iter().map(|group| {
@@ -50,7 +51,15 @@ fn notes(s: &ServiceView) -> String {
     let lower = s.tiers.iter().skip(1).any(|tier| tier.percent > 0.0);
     let tiers = s.tiers.iter().filter(|tier| lower && tier.percent > 0.0);
     let tiers = tiers.map(|tier| format!("tier {}: {:.1} %", tier.priority, tier.percent));
-    panic.into_iter().chain(groups).chain(tiers).chain(stale).chain(full).collect::<Vec<_>>().join(", ")
+    panic
+        .into_iter()
+        .chain(flooded)
+        .chain(groups)
+        .chain(tiers)
+        .chain(stale)
+        .chain(full)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -79,6 +88,7 @@ mod tests {
             new_flows: 4321,
             recorded_flows: 12,
             max_flows: None,
+            flooded: false,
             groups: vec![],
             tiers: vec![],
             sources: vec![],

@@ -41,8 +41,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let ports = section.required(Key("port", "80"), ports);
     let protocol = section.required(Key("protocol", "\"tcp\""), value::choice("protocol"));
     let scheduler = section.optional(Key("scheduler", "\"maglev\""), value::choice("scheduler"));
-    let max_flows =
-        section.optional(Key("max_flows", "10000"), value::number("the number of flows", 1..=u32::MAX));
+    let max_flows = section.optional(Key("max_flows", "10000"), count("the number of flows"));
+    let flood_threshold = section.optional(Key("flood_threshold", "20000"), count("the number of new flows"));
     let forward = section.required(Key("forward", "\"ipip\""), value::choice("way to forward"));
     let tunnel_port = section.optional(Key("tunnel_port", "6080"), value::number("the port", 1..=u16::MAX));
     let on_no_backends =
@@ -53,8 +53,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let idle_timeout = section.optional(Key("idle_timeout", "\"30min\""), value::duration(IDLE));
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
     let table_size = section.optional(Key("table_size", "65521"), table_size);
-    let expected = Key("expected_backends", "10");
-    let expected = section.optional(expected, value::number("the number of backends", 1..=u32::MAX));
+    let expected = section.optional(Key("expected_backends", "10"), count("the number of backends"));
     let probes = section.section("health").map(|section| (section.span(), health::health(section)));
     let performance =
         section.section("performance").map(|section| (section.span(), performance::performance(section)));
@@ -122,6 +121,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             tracking,
             window: window.map_or_else(|| protocol.default_window(), Spanned::into_inner),
             max_flows: max_flows.map(Spanned::into_inner),
+            flood_threshold: flood_threshold.map(Spanned::into_inner),
             idle_timeout: idle_timeout.map(Spanned::into_inner),
             table_size: table_size.map(Spanned::into_inner),
             expected_backends: expected.map(Spanned::into_inner),
@@ -137,6 +137,10 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
         },
     };
     Some(placed)
+}
+
+fn count(what: &'static str) -> impl Fn(&Node<'_>) -> Read<u32> {
+    value::number(what, 1..=u32::MAX)
 }
 
 fn name(node: &Node<'_>) -> Read<String> {

@@ -34,6 +34,8 @@ pub(super) const CONNECTIONS: &str = "CONNECTIONS";
 pub(super) const REPLIES: &str = "REPLIES";
 /// Where translated packets come from.
 pub(super) const SOURCES: &str = "SOURCES";
+/// What SYN cookies are baked with.
+pub(super) const COOKIE_KEY: &str = "COOKIE_KEY";
 /// Whether there are any.
 pub(super) const TRANSLATES: &str = "TRANSLATES";
 

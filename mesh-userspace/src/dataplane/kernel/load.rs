@@ -4,6 +4,7 @@ use super::{
     CLOCK, Kernel, PROGRAM, Plain, Recipe, WAY,
     connections::{self, Connections},
     filter::{self, Filter},
+    floods::{FLOODS, Floods},
     flows::{self, FlowTable},
     guards::{GuardMaps, POLICIES},
     mapped::{Mapped, Memory, Words},
@@ -198,7 +199,7 @@ impl From<Limits> for Sizes {
 
 impl Sizes {
     /// The entries of each map.
-    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 19] {
+    pub(super) fn entries(&self) -> [(&'static str, &'static str, u32); 21] {
         let rotations = u32::from(ROTATIONS);
         [
             ("BACKEND_COUNTERS", "backends", self.layout().backends),
@@ -220,6 +221,8 @@ impl Sizes {
             (connections::REPLIES, "connections", self.connections),
             (connections::SOURCES, "services", self.service_ids()),
             (connections::TRANSLATES, "elements", 1),
+            (connections::COOKIE_KEY, "elements", 1),
+            (FLOODS, "services", self.service_ids()),
         ]
     }
 
@@ -262,7 +265,7 @@ pub(super) const VIPS: &str = "VIPS";
 pub(super) const LOADS: &str = "LOADS";
 
 /// The maps that outlive the agent; all are pinned.
-const MAPS: [&str; 22] = [
+const MAPS: [&str; 24] = [
     "META",
     TABLES,
     POLICIES,
@@ -285,6 +288,8 @@ const MAPS: [&str; 22] = [
     connections::REPLIES,
     connections::SOURCES,
     connections::TRANSLATES,
+    connections::COOKIE_KEY,
+    FLOODS,
 ];
 
 /// What an instance that is not attached has for itself: where its programs are, and what they know of their packet.
@@ -355,6 +360,8 @@ impl Kernel {
             typed(&mut ebpf, connections::SOURCES, Array::try_from)?,
             typed(&mut ebpf, connections::TRANSLATES, Array::try_from)?,
         );
+        make_cookie_key(&mut ebpf)?;
+        let floods = Floods::new(mapped(&mut ebpf, FLOODS, sizes.service_ids())?);
         let loads = mapped(&mut ebpf, LOADS, sizes.loads())?;
         let wide = WideMaps {
             groups: typed(&mut ebpf, "GROUPS", LpmTrie::try_from)?,
@@ -376,6 +383,7 @@ impl Kernel {
             wide,
             guards,
             connections,
+            floods,
             loads,
         })
     }
@@ -521,9 +529,10 @@ pub(super) fn shape(map: &str) -> (MapType, u32, u32, u32) {
         LOADS => (MapType::Array, 4, 8, MAPPED),
         "RULES" => (MapType::LpmTrie, 12, 64, GROWING),
         "WIDE" | connections::TRANSLATES => (MapType::Array, 4, 4, 0),
-        connections::CONNECTIONS => (MapType::Hash, 40, 96, GROWING),
-        connections::REPLIES => (MapType::Hash, 40, 88, GROWING),
+        connections::CONNECTIONS => (MapType::Hash, 40, 104, GROWING),
+        connections::REPLIES => (MapType::Hash, 40, 96, GROWING),
         connections::SOURCES => (MapType::Array, 4, 272, 0),
+        FLOODS => (MapType::Array, 4, 24, MAPPED),
         "FRAGMENTS" => (MapType::LruHash, 40, 32, 0),
         "GROUPS" | VIPS => (MapType::LpmTrie, 20, 4, GROWING),
         _ => (MapType::Array, 4, 16, 0),
@@ -550,6 +559,17 @@ fn choose_seed(known: Option<Meta>, configured: Option<u64>) -> Result<u64, Load
         (None, Some(seed)) => Ok(seed),
         (None, None) => getrandom::u64().map_err(LoadError::Random),
     }
+}
+
+/// What cookies are baked with, unless an agent before has made it.
+fn make_cookie_key(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let name = connections::COOKIE_KEY;
+    let mut map: Array<_, [u64; 2]> = typed(ebpf, name, Array::try_from)?;
+    if map.get(&0, 0).map_err(|source| map_error(name, source))? == [0; 2] {
+        let word = || getrandom::u64().map_err(LoadError::Random);
+        map.set(0, [word()?, word()?], 0).map_err(|source| map_error(name, source))?;
+    }
+    Ok(())
 }
 
 /// Loads all programs of the way.

@@ -7,6 +7,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, Meta, ServiceEntry},
     connection::{Connection, Reply, Sources},
+    flood::Flood,
     notes::{Event, Filter, FlowEvent},
     policy::Policy,
     quic::{Config, ConfigKey, ServerIdKey},
@@ -64,6 +65,8 @@ unsafe impl Words for ServiceEntry {}
 unsafe impl Words for BackendEntry {}
 // SAFETY: one transparent word.
 unsafe impl Words for Slot {}
+// SAFETY: 24 bytes of integers, asserted where it is defined.
+unsafe impl Words for Flood {}
 // SAFETY: one word.
 unsafe impl Words for u64 {}
 // SAFETY: two words.
@@ -190,6 +193,20 @@ impl<T: Words> Mapped<T> {
             // Who lost the race has nothing to do.
             let _ = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
         }
+    }
+
+    /// Makes a word of an element another, whatever others make of it meanwhile.
+    pub(super) fn change_word(
+        &self,
+        index: u32,
+        word: usize,
+        new: impl Fn(u64) -> u64,
+    ) -> Result<(), DataplaneError> {
+        let element = self.index(index)?;
+        if let Some(word) = self.word(element, word) {
+            word.update(Ordering::AcqRel, Ordering::Relaxed, new);
+        }
+        Ok(())
     }
 
     /// Sets bits of the first word of an element, whatever others change meanwhile.

@@ -7,6 +7,7 @@ mod attach;
 mod connections;
 mod explain;
 mod filter;
+mod floods;
 mod flows;
 mod guards;
 mod load;
@@ -44,12 +45,14 @@ use aya::{
     util::nr_cpus,
 };
 use connections::Connections;
+use floods::Floods;
 use flows::FlowTable;
 use guards::GuardMaps;
 use mapped::Mapped;
 use mesh_common::{
     abi::{BackendCounters, BackendEntry, ServiceEntry, flag, programs},
     connection::Sources,
+    flood::Flood,
     flow::Ticks,
     outcome::Outcome,
     quic::{Config, Routed},
@@ -72,7 +75,7 @@ struct Plain<T: Copy>(T);
 pub(crate) const PROGRAM: &str = "meshlb";
 
 /// The programs of the whole way, in the order in which they call each other, and their places.
-const WAY: [(&str, u32); 9] = [
+const WAY: [(&str, u32); 11] = [
     ("whole", programs::WHOLE),
     ("quic", programs::QUIC),
     ("choose", programs::CHOOSE),
@@ -80,6 +83,8 @@ const WAY: [(&str, u32); 9] = [
     ("connect", programs::CONNECT),
     ("reply", programs::REPLY),
     ("translate", programs::TRANSLATE),
+    ("cookie", programs::COOKIE),
+    ("splice", programs::SPLICE),
     ("deliver", programs::DELIVER),
     ("reject", programs::REJECT),
 ];
@@ -115,6 +120,7 @@ pub struct Kernel {
     wide: WideMaps,
     guards: GuardMaps,
     connections: Connections,
+    floods: Floods,
     loads: Mapped<u64>,
 }
 
@@ -243,6 +249,14 @@ impl Dataplane for Kernel {
 
     fn write_sources(&mut self, service: u32, sources: &Sources) -> Result<(), DataplaneError> {
         self.connections.write_sources(service, sources)
+    }
+
+    fn write_flood_limit(&mut self, service: u32, limit: u32) -> Result<(), DataplaneError> {
+        self.floods.set_limit(service, limit)
+    }
+
+    fn flood(&self, service: u32) -> Flood {
+        self.floods.read(service)
     }
 
     fn counters(&self, backend: u32) -> Result<BackendCounters, DataplaneError> {

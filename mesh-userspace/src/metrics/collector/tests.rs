@@ -202,6 +202,9 @@ meshlb_service_slots{service="web",phase="settling"} 1
 # HELP meshlb_service_panic Whether too little healthy weight is left, so that all backends are used
 # TYPE meshlb_service_panic gauge
 meshlb_service_panic{service="web"} 1
+# HELP meshlb_service_flooded Whether more flows of the service begin than are remembered
+# TYPE meshlb_service_flooded gauge
+meshlb_service_flooded{service="web"} 0
 # HELP meshlb_group_share Share of the group in the service's split, the operator's if there is one
 # TYPE meshlb_group_share gauge
 meshlb_group_share{service="web",group="canary"} 20

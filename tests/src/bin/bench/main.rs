@@ -8,6 +8,7 @@ mod cases;
 mod chart;
 mod control;
 mod facts;
+mod floods;
 mod measure;
 mod report;
 mod run;
@@ -52,6 +53,8 @@ struct Arguments {
 enum Command {
     /// Measure whole connections through MeshLB, other balancers, and none
     System(system::Arguments),
+    /// Measure what becomes of honest clients in a flood, through MeshLB and through nftables
+    Floods(floods::Arguments),
     /// Measure the agent: how soon backends are in the maps, and what it takes of the machine
     Control(control::Arguments),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
 fn perform(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Some(Command::System(arguments)) => return system::perform(arguments),
+        Some(Command::Floods(arguments)) => return floods::perform(arguments),
         Some(Command::Control(arguments)) => return control::perform(arguments),
         None => {}
     }

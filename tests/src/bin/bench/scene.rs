@@ -96,9 +96,16 @@ impl Scene {
         let connections = (0..case.flows).map(|flow| {
             let [came, to] = traffic::reply(case, flow)?;
             let signs = sign::CLIENT_WENT_ON | sign::ANSWERED;
-            let reply = Reply { to, way, backend, told, signs: sign::ANSWERED, reserved: 0 };
-            let connection =
-                Connection { to: came.turned(), way, hash: 0, backend, service: part.id, seen: told, signs };
+            let reply = Reply { to, way, backend, told, signs: sign::ANSWERED, ..Reply::default() };
+            let connection = Connection {
+                to: came.turned(),
+                way,
+                backend,
+                service: part.id,
+                seen: told,
+                signs,
+                ..Connection::default()
+            };
             Ok((connection, reply))
         });
         self.lab.connect(connections)

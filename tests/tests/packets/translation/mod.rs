@@ -541,3 +541,13 @@ pub(crate) fn stranger(transport: Transport, connections: u32, has_port: bool) -
     let world = World::with_one_port(connections, &frame, here(true), taken);
     (world.lab, frame.bytes())
 }
+
+/// A lab in which a connection has begun in this tick, which is as many as may, and the packet of another.
+pub(crate) fn flooded(transport: Transport) -> (Lab, Vec<u8>) {
+    let (mut lab, first) = stranger(transport, 8, true);
+    lab.flood_limit(1).unwrap();
+    lab.send(&first).unwrap();
+    let Ends { mut source, destination } = there(true).turned();
+    source.set_port(source.port() + 1);
+    (lab, Frame::new(source, destination, transport).bytes())
+}

@@ -46,7 +46,7 @@ impl Balancer {
                 go_around(topology, services)?;
                 Ok(Self::Absent(host.clone()))
             }
-            Way::MeshlbL2 | Way::MeshlbIpip => meshlb(way, topology, services, native),
+            Way::MeshlbL2 | Way::MeshlbIpip | Way::MeshlbNat => meshlb(way, topology, services, native),
             Way::Nftables => {
                 come_back(topology)?;
                 Ok(Self::Nftables(Nftables::start(host, services, &directory)?))
@@ -129,10 +129,10 @@ fn meshlb(way: Way, topology: &Topology, services: &[Service], native: bool) -> 
     let vips = vips(services);
     let mode = if native { XdpMode::Native } else { XdpMode::Generic };
     let decap = |host| Decap::start_with(host, &vips, &["--mode", mode.as_str()]);
-    let (forward, decaps) = if way == Way::MeshlbIpip {
-        ("ipip", topology.backends().iter().map(decap).collect::<Result<_>>()?)
-    } else {
-        ("l2", Vec::new())
+    let (forward, decaps) = match way {
+        Way::MeshlbIpip => ("ipip", topology.backends().iter().map(decap).collect::<Result<_>>()?),
+        Way::MeshlbNat => ("nat", Vec::new()),
+        Way::MeshlbL2 | Way::Direct | Way::Nftables | Way::Haproxy | Way::NginxStream => ("l2", Vec::new()),
     };
     Ok(Balancer::Meshlb { agent: Agent::start(topology, &config(forward, services))?, _decaps: decaps })
 }

@@ -21,9 +21,9 @@ use clap::Args;
 use mesh_tests::preflight;
 
 use self::report::{Report, Row};
-use self::stage::Stage;
+pub(crate) use self::stage::Stage;
 use self::turn::{Length, Sample, Seen};
-use self::way::Way;
+pub(crate) use self::way::Way;
 use crate::Output;
 
 #[derive(Args)]

@@ -12,6 +12,8 @@ pub(crate) enum Way {
     MeshlbL2,
     /// MeshLB, which wraps packets that `meshlb decap` unwraps; backends answer the client themselves.
     MeshlbIpip,
+    /// MeshLB, which translates packets and answers.
+    MeshlbNat,
     /// The kernel's address translation, both ways.
     Nftables,
     /// HAProxy in TCP mode.
@@ -22,8 +24,15 @@ pub(crate) enum Way {
 
 impl Way {
     /// In the order of the report; the first is what the others are compared with.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Direct, Self::MeshlbL2, Self::MeshlbIpip, Self::Nftables, Self::Haproxy, Self::NginxStream];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::MeshlbL2,
+        Self::MeshlbIpip,
+        Self::MeshlbNat,
+        Self::Nftables,
+        Self::Haproxy,
+        Self::NginxStream,
+    ];
 
     /// As people read it.
     pub(crate) const fn title(self) -> &'static str {
@@ -31,6 +40,7 @@ impl Way {
             Self::Direct => "direct, no balancer",
             Self::MeshlbL2 => "MeshLB l2",
             Self::MeshlbIpip => "MeshLB ipip",
+            Self::MeshlbNat => "MeshLB nat",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "HAProxy TCP",
             Self::NginxStream => "nginx stream",
