@@ -1,5 +1,10 @@
 //! What the agent tells the service manager, and what it may do while it runs.
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking, too"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

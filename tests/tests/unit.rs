@@ -221,8 +221,8 @@ fn the_exposure_of_the_unit_is_no_more_than_documented() {
     let said = String::from_utf8(output.stdout).unwrap();
     let (_, level) = said.rsplit_once("Overall exposure level for meshlb.service: ").unwrap();
     let level: f32 = level.split(' ').next().unwrap().parse().unwrap();
-    let operations = unit().parent().unwrap().parent().unwrap().join("docs/operations.md");
-    let document = fs::read_to_string(operations).unwrap();
+    let page = unit().parent().unwrap().parent().unwrap().join("docs/install.md");
+    let document = fs::read_to_string(page).unwrap();
     let (_, documented) = document.split_once("an exposure level of ").unwrap();
     let documented: f32 = documented.split([' ', ',']).next().unwrap().parse().unwrap();
     assert!(level <= documented, "{level}, documented is {documented}");

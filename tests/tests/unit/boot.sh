@@ -29,8 +29,6 @@ mount --bind "$2" usr/bin/meshlb
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-# systemd does this itself where it is no container's.
-mount -t bpf bpf sys/fs/bpf -o mode=0700
 mount --rbind /dev dev
 # As systemd's rules for devices have it (50-udev-default.rules); there is nobody here to go by them.
 mount -t tmpfs none dev/net
