@@ -11,6 +11,7 @@ pub use attach::{AttachError, Mode, Way, attach, attach_by};
 pub use metrics::render;
 pub use program::{DecapError, Decapsulator, Outcomes};
 
+use crate::supervisor;
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
 use mesh_common::abi::tunnel;
@@ -82,8 +83,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shutdown, _metrics) = serve_metrics(&options, &decapsulator).await?;
     let way = attach(&mut decapsulator, interface, *mode)?;
     info!(interface, mode = %way, vips = vips.len(), "attached");
-    sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
+    supervisor::ready(&format!("unwraps packets for {} VIPs", vips.len()))
+        .context("could not tell systemd")?;
     let ended = serve(&mut decapsulator, interface).await;
+    supervisor::stopping();
     shutdown.cancel();
     info!(packets = summary(&decapsulator)?, "ended");
     ended

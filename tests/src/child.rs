@@ -85,7 +85,8 @@ impl LoggedChild {
         Ok(self.log())
     }
 
-    fn await_end(&mut self, within: Duration) -> Result<ExitStatus> {
+    /// Waits until the child has ended by itself.
+    pub fn await_end(&mut self, within: Duration) -> Result<ExitStatus> {
         let title = format!("{} has ended", self.title);
         wait::until(&title, within, || self.ended()?.context("it is running"))
     }

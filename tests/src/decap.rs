@@ -43,6 +43,11 @@ impl Decap {
         Ok(Self(child))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     /// Asks it to end, waits, and answers all that it has logged.
     pub fn terminate(mut self) -> Result<String> {
         let status = self.0.terminate(END)?;

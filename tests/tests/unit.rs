@@ -19,8 +19,12 @@ const PORT: u16 = 8080;
 /// Where the configuration is, to the unit.
 const FILE: &str = "/etc/meshlb/meshlb.toml";
 
+fn deploy(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy").join(file)
+}
+
 fn unit() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/meshlb.service")
+    deploy("meshlb.service")
 }
 
 /// A machine with systemd, whose only service is the agent, in the balancer's place.
@@ -58,7 +62,8 @@ impl Machine {
         let mut command = topology.balancer().command("unshare");
         command.args(["--mount", "--pid", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child"]);
         command.args(["sh", "-c", include_str!("unit/boot.sh"), "sh"]).arg(directory);
-        command.arg(mesh_tests::meshlb::binary().unwrap()).arg(unit()).arg(config);
+        command.arg(mesh_tests::meshlb::binary().unwrap()).arg(unit());
+        command.arg(deploy("meshlb.sysusers")).arg(config);
         let systemd =
             LoggedChild::spawn("systemd", command, topology.directory().join("systemd.log")).unwrap();
         let client = Client::new(topology.client()).unwrap();
@@ -128,12 +133,31 @@ fn the_unit_runs() {
     // Nothing to say is what it says.
     assert_eq!(machine.must(&["systemd-analyze", "verify", "meshlb.service"]), "");
 
+    // It is watched, and says what it does.
+    assert_eq!(machine.property("WatchdogUSec"), "1min");
+    assert_eq!(machine.property("StatusText"), "services: 1");
+    // Its group may talk to it, and nobody else.
+    let asked = |group: &str| {
+        machine.run(&[
+            "setpriv",
+            "--reuid=nobody",
+            &format!("--regid={group}"),
+            "--clear-groups",
+            "meshlb",
+            "services",
+        ])
+    };
+    assert!(asked("meshlb").status.success(), "{:?}", asked("meshlb"));
+    assert!(!asked("nogroup").status.success());
+
     // A reload of what is wrong fails, and changes nothing.
     machine.must(&["systemctl", "reload", "meshlb"]);
     machine.must(&["cp", FILE, "/tmp/right"]);
     machine.must(&["sh", "-c", &format!("echo garbage >> {FILE}")]);
     assert!(!machine.run(&["systemctl", "reload", "meshlb"]).status.success());
     machine.becomes("active");
+    let said = machine.property("StatusText");
+    assert!(said.starts_with("services: 1, as before; the file was refused"), "{said}");
     machine.must(&["cp", "/tmp/right", FILE]);
     machine.must(&["systemctl", "reload", "meshlb"]);
 
@@ -166,8 +190,16 @@ fn the_walls_of_the_unit_are_up() {
     let status = machine.must(&["cat", &format!("/proc/{agent}/status")]);
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
     // NET_ADMIN 12, NET_RAW 13, PERFMON 38, BPF 39 (include/uapi/linux/capability.h).
-    let capabilities = u64::from_str_radix(value("CapBnd:"), 16).unwrap();
-    assert_eq!(capabilities, 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39, "{status}");
+    let wanted: u64 = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
+    for set in ["CapBnd:", "CapPrm:", "CapEff:"] {
+        assert_eq!(u64::from_str_radix(value(set), 16).unwrap(), wanted, "{set} {status}");
+    }
+    // What the agent starts has none.
+    for set in ["CapInh:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(value(set), 16).unwrap(), 0, "{set} {status}");
+    }
+    let user = machine.must(&["id", "--user", "meshlb"]);
+    assert!(user != "0" && value("Uid:").split('\t').all(|id| id == user), "{user}: {status}");
     assert_eq!((value("NoNewPrivs:"), value("Seccomp:")), ("1", "2"));
     let within = |words: &[&str]| machine.run(&[&["nsenter", "--mount", "--target", &agent], words].concat());
     for place in ["/etc/x", "/usr/x", "/sys/fs/bpf/x", "/proc/sys/vm/swappiness", "/sys/fs/cgroup/x"] {
@@ -189,8 +221,8 @@ fn the_exposure_of_the_unit_is_no_more_than_documented() {
     let said = String::from_utf8(output.stdout).unwrap();
     let (_, level) = said.rsplit_once("Overall exposure level for meshlb.service: ").unwrap();
     let level: f32 = level.split(' ').next().unwrap().parse().unwrap();
-    let operations = unit().parent().unwrap().parent().unwrap().join("docs/operations.md");
-    let document = fs::read_to_string(operations).unwrap();
+    let page = unit().parent().unwrap().parent().unwrap().join("docs/install.md");
+    let document = fs::read_to_string(page).unwrap();
     let (_, documented) = document.split_once("an exposure level of ").unwrap();
     let documented: f32 = documented.split([' ', ',']).next().unwrap().parse().unwrap();
     assert!(level <= documented, "{level}, documented is {documented}");

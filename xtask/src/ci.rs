@@ -5,10 +5,10 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::{
-    commands, consul, ebpf, host_tools,
+    commands, consul, deny, dist, ebpf, host_tools,
     process::{run, say},
     toolchain,
-    workspace::{HOST_PACKAGES, Workspace, cargo},
+    workspace::{HOST_PACKAGES, Profile, Workspace, cargo},
 };
 
 /// Stops at the first failure. The tests come last, so that the last line is the runner's.
@@ -23,7 +23,11 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
     ebpf::build(workspace, toolchain)?;
     step("lints", &mut clippy())?;
     step("documentation", &mut documentation())?;
+    say("ci: dependencies");
+    deny::check(workspace)?;
     step("demo", &mut commands::build_scenario(workspace, "demo")?)?;
+    say("ci: package");
+    dist::test_with(workspace, &workspace.program(Profile::Release, "meshlb"))?;
     step("examples in the documentation", cargo().args(["test", "--doc", "--quiet"]).args(HOST_PACKAGES))?;
     say("ci: tests");
     commands::run_tests(&[], &[])

@@ -29,7 +29,7 @@ const KEYRINGS: [&str; 2] = [
 /// # Errors
 /// When it cannot be had; the error says what to install.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
-    let directory = workspace.target().join("tools/consul");
+    let directory = workspace.tools().join("consul");
     if find_program("consul").is_some() || directory.join("usr/bin/consul").is_file() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
         bail!("missing; install by your system's package manager: consul");
     }
     say("unpacking Consul from Debian's bullseye for tests, once");
-    let scratch = workspace.target().join("tools/consul.new");
+    let scratch = workspace.tools().join("consul.new");
     unpack(&scratch).context("Consul cannot be unpacked; install `consul` so that it is in PATH")?;
     let _ = fs::remove_dir_all(&directory);
     fs::rename(&scratch, &directory).with_context(|| format!("{}", directory.display()))

@@ -42,7 +42,8 @@ fn cargo(workspace: &Workspace, toolchain: Toolchain, subcommand: &str) -> Resul
     command
         .args(["--package", "mesh-ebpf", "--profile", "ebpf", "--target", TARGET])
         .env("CARGO_TARGET_DIR", workspace.target().join("bpf-build"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(env::consts::ARCH));
+        .current_dir(workspace.root())
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(env::consts::ARCH, &workspace.remaps()));
     Ok(command)
 }
 
@@ -93,16 +94,16 @@ fn is_of_the_host_build(variable: &str) -> bool {
 }
 
 /// The compiler's flags for programs that run on a kernel of this architecture, as cargo encodes them.
-fn rustflags(arch: &str) -> String {
-    [
+fn rustflags(arch: &str, remaps: &[String]) -> String {
+    let flags = [
         // Line numbers in the verifier's log, and the types for BTF.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
         // Packet headers are rarely aligned; without it each field is loaded byte by byte.
         "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
-    ]
-    .join("\x1f")
+    ];
+    [&flags, remaps].concat().join("\x1f")
 }
 
 #[cfg(test)]
@@ -111,11 +112,12 @@ mod tests {
 
     #[test]
     fn flags_are_encoded_for_cargo_and_name_the_architecture() {
-        let flags = rustflags("aarch64");
+        let flags = rustflags("aarch64", &["--remap-path-prefix=/a=/b".to_owned()]);
         let flags: Vec<_> = flags.split('\x1f').collect();
-        assert_eq!(flags.len(), 4);
+        assert_eq!(flags.len(), 5);
         assert!(flags.contains(&"-Clink-arg=--btf"));
         assert!(flags.contains(&"--cfg=bpf_target_arch=\"aarch64\""));
+        assert!(flags.contains(&"--remap-path-prefix=/a=/b"));
     }
 
     #[test]

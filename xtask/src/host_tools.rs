@@ -55,6 +55,13 @@ pub(crate) const BROWSER: &[Tool] = &[("chromium", "chromium"), ("chromedriver",
 /// What runs the unit.
 pub(crate) const INIT: &[Tool] = &[("systemctl", "systemd")];
 
+/// What the shipped binary is built with: ring has parts in C.
+pub(crate) const STATIC: &[Tool] = &[("musl-gcc", "musl-tools"), ("readelf", "binutils")];
+
+/// What makes packages and images, and a clean system to install them in.
+pub(crate) const PACKAGING: &[Tool] =
+    &[("dpkg-deb", "dpkg"), ("mmdebstrap", "mmdebstrap"), ("buildah", "buildah")];
+
 /// What all tests need.
 pub(crate) const ALL: &[&[Tool]] = &[BASIC, COMPARED, SOURCES, MONITORING, BROWSER, INIT];
 

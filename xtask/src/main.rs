@@ -7,13 +7,16 @@ mod apt;
 mod ci;
 mod commands;
 mod consul;
+mod crates;
+mod deny;
+mod dist;
 mod ebpf;
 mod host_tools;
 mod process;
 mod toolchain;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -66,6 +69,20 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build what is shipped into `dist` below the target directory: a static binary, its pages, a package, checksums
+    Dist {
+        /// Build a second time, in another directory, and compare
+        #[arg(long)]
+        verify: bool,
+        /// Install, upgrade and purge the package in a clean Debian (root)
+        #[arg(long)]
+        test: bool,
+        /// Build nothing: test a package with this binary
+        #[arg(long, requires = "test", conflicts_with = "verify")]
+        binary: Option<PathBuf>,
+    },
+    /// Check the dependencies' licences and sources against `deny.toml`
+    Deny,
     /// Everything a change must pass: format, lints, documentation, demo, tests (root)
     Ci,
 }
@@ -95,6 +112,9 @@ fn perform(task: &Task) -> Result<()> {
                 arguments,
             )
         }
+        Task::Dist { binary: Some(binary), .. } => dist::test_with(&workspace, binary),
+        Task::Dist { verify, test, binary: None } => dist::ship(&workspace, *verify, *test),
+        Task::Deny => deny::check(&workspace),
         Task::Ci => ci::run_all(&workspace),
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Toolchain> {
 /// Where the linker that is built against the distribution's LLVM is installed: the path names all that it
 /// depends on, so that being there is being right.
 pub(crate) fn linker_directory(workspace: &Workspace, llvm: u32) -> PathBuf {
-    workspace.target().join("tools").join(format!("bpf-linker-{LINKER_VERSION}-llvm-{llvm}"))
+    workspace.tools().join(format!("bpf-linker-{LINKER_VERSION}-llvm-{llvm}"))
 }
 
 fn llvm_prefix(llvm: u32) -> PathBuf {

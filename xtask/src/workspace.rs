@@ -44,7 +44,9 @@ impl Profile {
 
 /// The directories of this checkout.
 pub(crate) struct Workspace {
+    root: PathBuf,
     target: PathBuf,
+    tools: PathBuf,
 }
 
 impl Workspace {
@@ -54,7 +56,37 @@ impl Workspace {
         let root = Path::new(&package).parent().context("xtask has no directory above it")?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let target = std::path::absolute(&target).with_context(|| format!("{}", target.display()))?;
-        Ok(Self { target })
+        Ok(Self { root: root.to_owned(), tools: target.join("tools"), target })
+    }
+
+    /// The same sources in another directory, built in another one with the same tools.
+    pub(crate) fn elsewhere(&self, root: PathBuf, target: PathBuf) -> Self {
+        Self { root, target, tools: self.tools.clone() }
+    }
+
+    /// Where the sources are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where tools are that are built or unpacked once.
+    pub(crate) fn tools(&self) -> &Path {
+        &self.tools
+    }
+
+    /// Flags of rustc that take this machine's directories out of what it makes. Where several match, the last one counts.
+    pub(crate) fn remaps(&self) -> Vec<String> {
+        let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let of = |variable: &str, usual: &str| {
+            env::var_os(variable).map_or_else(|| home.join(usual), PathBuf::from)
+        };
+        let directories = [
+            (of("RUSTUP_HOME", ".rustup"), "/rustup"),
+            (of("CARGO_HOME", ".cargo"), "/cargo"),
+            (self.root.clone(), "/meshlb"),
+            (self.target.clone(), "/meshlb/target"),
+        ];
+        directories.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
     }
 
     /// Where cargo builds; absolute.

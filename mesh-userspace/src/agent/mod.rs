@@ -32,14 +32,17 @@ use crate::{
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
     events::{Happening, Kind},
-    health, logging, metrics,
+    health, logging, metrics, privileges,
     reconcile::Reconciler,
-    web,
+    supervisor, web,
 };
 use anyhow::Context as _;
 use inputs::Inputs;
 use state::Agent;
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -47,7 +50,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use watched::Watched;
 
 /// Commands that may wait for the loop.
@@ -56,14 +59,34 @@ const COMMANDS: usize = 64;
 /// How often the loop looks at what time alone changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Runs the agent with the configuration in a file until a signal ends it.
+/// An agent that has what it needs and no privilege beyond that, and has not begun.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    source: Source,
+    config: Config,
+}
+
+/// Reads the configuration in a file, does what takes privileges that the agent does not keep, and gives these up. To be
+/// called while the process has one thread.
 ///
 /// # Errors
 ///
-/// The configuration is invalid, another agent runs, or the kernel refuses.
-pub async fn run(path: &Path) -> anyhow::Result<()> {
+/// The configuration is invalid, or the kernel refuses.
+pub fn prepare(path: &Path) -> anyhow::Result<Prepared> {
     let source = Source::read(path)?;
     let config = source.parse()?;
+    Pins::mount_below(&config.agent.pin_path)?;
+    privileges::keep(privileges::of_agent(config.metrics.listen.into_iter().chain(config.web.listen)))?;
+    Ok(Prepared { path: path.to_owned(), source, config })
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+///
+/// Another agent runs, or the kernel refuses.
+pub async fn run(Prepared { path, source, config }: Prepared) -> anyhow::Result<()> {
     logging::init(&config.log)?;
     check_interfaces(&source, &config)?;
     let socket = ApiSocket::bind(&config.api.socket)?;
@@ -78,7 +101,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
 
     let reconciler = block_in_place(|| load(&config))?;
     let inputs = Inputs::start(&config).await?;
-    let watched = Watched::new(path.to_owned(), &config, &source);
+    let watched = Watched::new(path, &config, &source);
     let agent = Agent::new(watched, (source, config), reconciler, inputs, readiness);
     watch_over(agent, orders).await
 }
@@ -174,6 +197,7 @@ async fn watch_over(mut agent: Agent, mut orders: mpsc::Receiver<Command>) -> an
 }
 
 fn finish(agent: &mut Agent) -> anyhow::Result<()> {
+    supervisor::stopping();
     agent.stop_tracing();
     agent.log_no_more();
     agent.tell(vec![Happening::new(Kind::Agent, "ended")]);
@@ -187,9 +211,6 @@ fn finish(agent: &mut Agent) -> anyhow::Result<()> {
             detach(agent.pin_path()).context("could not detach")?;
             info!("ended and detached");
         }
-    }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-        error!(%error, "could not tell systemd");
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::{
     health::{self, State, Verdict},
     maglev,
     nexthop::{NextHop, Resolution},
+    supervisor,
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -56,6 +57,26 @@ impl Agent {
     }
 
     fn reload_from(&mut self, source: Result<Source, ConfigError>) -> Result<ReloadReport, CommandError> {
+        // Whoever waits for the start would take the end of a reload for it.
+        if !self.is_ready() {
+            return self.replace_by(source);
+        }
+        supervisor::reloading();
+        let reloaded = self.replace_by(source);
+        supervisor::reloaded(&self.occupation());
+        reloaded
+    }
+
+    /// What the agent does, in a line.
+    pub(super) fn occupation(&self) -> String {
+        let services = self.config.services.len();
+        match &self.refused {
+            None => format!("services: {services}"),
+            Some(error) => format!("services: {services}, as before; the file was refused: {error}"),
+        }
+    }
+
+    fn replace_by(&mut self, source: Result<Source, ConfigError>) -> Result<ReloadReport, CommandError> {
         self.reopen_flow_log();
         if let Ok(source) = &source {
             self.watched.is_new(source);

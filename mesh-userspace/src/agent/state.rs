@@ -28,6 +28,7 @@ use crate::{
     overrides::{Overrides, OverridesFile},
     performance::Factors,
     reconcile::Reconciler,
+    supervisor,
 };
 use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
@@ -99,6 +100,8 @@ pub(super) struct Agent {
     /// Until when the first answers of probes and next hops are waited for; `None` once tables are loaded.
     starting: Option<Instant>,
     swept: Instant,
+    /// Whether somebody restarts it when it is silent.
+    watched_over: bool,
     /// When the maps were last written or read.
     touched: Instant,
     /// Whether the last reconciliation failed.
@@ -151,6 +154,7 @@ impl Agent {
             started: now,
             readiness,
             swept: now,
+            watched_over: supervisor::is_watched(),
             touched: now,
             failed: false,
         };
@@ -228,6 +232,9 @@ impl Agent {
     /// Time went by.
     pub(super) fn on_tick(&mut self) -> anyhow::Result<()> {
         let now = clock::now();
+        if self.watched_over {
+            supervisor::alive();
+        }
         if let Some(deadline) = self.starting {
             return if now >= deadline || self.inputs.are_complete(&self.config) {
                 self.go()
@@ -296,7 +303,7 @@ impl Agent {
         self.attach()?;
         self.log_flows();
         self.readiness.send_replace(Readiness::Ready);
-        sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("could not tell systemd")?;
+        supervisor::ready(&self.occupation()).context("could not tell systemd")?;
         let services = self.desired.services.len();
         info!(services, "ready");
         let message = format!("version {} is ready with {services} services", env!("CARGO_PKG_VERSION"));

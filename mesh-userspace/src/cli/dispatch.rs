@@ -9,12 +9,15 @@ use super::args::{Args, Command, DecapArgs};
 use super::error::CliError;
 use super::output::Output;
 use super::{ask, bundle, local, manual, preflight};
-use crate::{agent, decap};
+use crate::{agent, decap, privileges};
 
 /// Does what `args` say and prints the answer to `output`.
 pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(), CliError> {
     match args.command {
-        Command::Run { config } => Ok(runtime(Builder::new_multi_thread())?.block_on(agent::run(&config))?),
+        Command::Run { config } => {
+            let prepared = agent::prepare(&config)?;
+            Ok(runtime(Builder::new_multi_thread())?.block_on(agent::run(prepared))?)
+        }
         Command::Check { file } => local::check(&file, output),
         Command::Preflight(preflight_args) => {
             runtime(Builder::new_current_thread())?.block_on(preflight::preflight(&preflight_args, output))
@@ -30,7 +33,9 @@ pub(super) fn dispatch<W: Write>(args: Args, output: &mut Output<W>) -> Result<(
         Command::Man { directory: None } => manual::page(output),
         Command::Man { directory: Some(directory) } => manual::pages(&directory),
         Command::Decap(arguments) => {
-            Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(options(arguments)))?)
+            let options = options(arguments);
+            privileges::keep(privileges::of_decapsulator(options.metrics)).map_err(anyhow::Error::from)?;
+            Ok(runtime(Builder::new_multi_thread())?.block_on(decap::run(options))?)
         }
     }
 }

@@ -1,5 +1,6 @@
 # Boots systemd in namespaces of its own, on this machine's files with the unit and its configuration put in their places.
-# What is changed is in memory, and gone with it. Arguments: a directory, the program, the unit, the configuration.
+# What is changed is in memory, and gone with it. Arguments: a directory, the program, the unit, its user, the
+# configuration.
 set -e
 mount -t tmpfs none "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
@@ -11,7 +12,12 @@ rm -rf etc/systemd/system lib/systemd/system/*.wants lib/systemd/system-generato
 rm -rf etc/meshlb var/lib/meshlb
 mkdir -p etc/systemd/system/meshlb.service.d etc/meshlb
 cp "$3" etc/systemd/system/meshlb.service
-cp "$4" etc/meshlb/meshlb.toml
+cp "$5" etc/meshlb/meshlb.toml
+mkdir -p etc/sysusers.d
+cp "$4" etc/sysusers.d/meshlb.conf
+chroot . systemd-sysusers meshlb.conf
+chroot . chgrp meshlb /etc/meshlb/meshlb.toml
+chmod 0640 etc/meshlb/meshlb.toml
 printf '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=meshlb.service\n' > etc/systemd/system/default.target
 # There is no journal.
 printf '[Service]\nStandardOutput=append:/var/log/meshlb.log\nStandardError=append:/var/log/meshlb.log\n' \
@@ -23,9 +29,10 @@ mount --bind "$2" usr/bin/meshlb
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-# systemd does this itself where it is no container's.
-mount -t bpf bpf sys/fs/bpf
 mount --rbind /dev dev
+# As systemd's rules for devices have it (50-udev-default.rules); there is nobody here to go by them.
+mount -t tmpfs none dev/net
+mknod -m 0666 dev/net/tun c 10 200
 for directory in run tmp var/log; do mount -t tmpfs tmpfs $directory; done
 mkdir old
 pivot_root . old

@@ -13,7 +13,7 @@ use crate::{
 /// Builds `bpf-linker` against the distribution's LLVM into the target directory (about a minute).
 pub(crate) fn linker(workspace: &Workspace, llvm: u32) -> Result<()> {
     say(&format!("building bpf-linker {LINKER_VERSION} against LLVM {llvm}, once"));
-    let scratch = workspace.target().join("tools/build");
+    let scratch = workspace.tools().join("build");
     let directory = linker_directory(workspace, llvm);
     let mut install = cargo();
     install

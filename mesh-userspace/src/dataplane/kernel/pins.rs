@@ -48,16 +48,26 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The pins of a directory, which is made if need be, as is the BPF file system in its usual place.
+    /// Mounts the BPF file system in its usual place, if a directory below it is wanted and nobody has. Takes
+    /// `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be mounted.
+    pub fn mount_below(directory: &Path) -> Result<(), PinError> {
+        if directory.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
+            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+                .map_err(|error| PinError::Mount { source: error.into() })?;
+        }
+        Ok(())
+    }
+
+    /// The pins of a directory, which is made if need be.
     ///
     /// # Errors
     ///
     /// The directory is not on a BPF file system, or cannot be made.
     pub fn open(directory: &Path) -> Result<Self, PinError> {
-        if directory.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
-            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-                .map_err(|error| PinError::Mount { source: error.into() })?;
-        }
         let pins = Self { directory: directory.to_owned() };
         let links = pins.links();
         let parent = directory.ancestors().find(|path| path.exists());
