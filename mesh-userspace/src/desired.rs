@@ -8,7 +8,7 @@ use crate::{
     dataplane::wire_address,
     delivery::Delivery,
     guard::Guard,
-    health::{self, State, Verdict},
+    health::{self, Outliers, State, Verdict},
     maglev::Share,
     nexthop::{NextHop, Resolution},
     overrides::Overrides,
@@ -34,6 +34,8 @@ pub enum Role {
     Draining,
     /// Keeps its flows and takes no new ones while higher tiers are up to all of them.
     Standby,
+    /// Keeps its flows and takes no new ones for a while: it has failed clients.
+    Ejected,
     /// Its probes have not spoken yet: keeps flows, takes no new ones.
     Unknown,
     /// Its probes fail, or its source says that it does: keeps nothing.
@@ -134,6 +136,8 @@ pub struct Inputs<'a> {
     pub overrides: &'a Overrides,
     /// How far shares follow measurements.
     pub factors: &'a Factors,
+    /// Who has failed clients.
+    pub outliers: &'a Outliers,
     /// Now.
     pub now: Instant,
 }
@@ -181,7 +185,11 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         down.for_each(|member| member.desired.role = Role::Active);
     }
     let split = inputs.overrides.split(service);
-    compose(&mut members, Rules { split: &split, spill_over_below: service.spill_over_below });
+    let rules = Rules { split: &split, spill_over_below: service.spill_over_below };
+    if !panic {
+        eject(service.key(), &mut members, rules, inputs.outliers);
+    }
+    compose(&mut members, rules);
     let backends = members.into_iter().map(|member| (member.config.address, member.desired)).collect();
     Service {
         name: service.name.clone(),
@@ -255,6 +263,24 @@ fn is_able(backend: &Backend) -> bool {
     backend.role == Role::Active && backend.next_hop.is_some()
 }
 
+/// Takes new flows away from those that have failed clients, unless nobody else could take them.
+fn eject(service: ServiceKey, members: &mut [Member<'_>], rules: Rules<'_>, outliers: &Outliers) {
+    let is_out = |member: &Member<'_>| {
+        let key = health::Key { service, address: member.config.address };
+        member.desired.role == Role::Active && outliers.of(&key).is_some()
+    };
+    let takes = |member: &Member<'_>| {
+        let is_shared = rules.split.get(&member.config.group) != Some(&0);
+        is_able(&member.desired) && member.desired.weight > 0 && is_shared
+    };
+    if !members.iter().any(|member| takes(member) && !is_out(member)) {
+        return;
+    }
+    for member in members.iter_mut().filter(|member| is_out(member)) {
+        (member.desired.role, member.healthy) = (Role::Ejected, 0);
+    }
+}
+
 /// Gives each backend its part of the service's new flows.
 fn compose(members: &mut [Member<'_>], rules: Rules<'_>) {
     let seen: Vec<_> = members.iter().map(Member::for_composition).collect();
@@ -318,7 +344,7 @@ fn is_panic(threshold: u8, members: &[Member<'_>]) -> bool {
             Role::Active => *healthy += weight,
             Role::Down => *failed += weight,
             Role::Unknown => return false,
-            Role::Draining | Role::Standby => {}
+            Role::Draining | Role::Standby | Role::Ejected => {}
         }
     }
     tiers.retain(|_, (healthy, failed)| *healthy + *failed > 0);
@@ -332,7 +358,8 @@ fn is_panic(threshold: u8, members: &[Member<'_>]) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        config::{Group, Measure, Performance},
+        config::{Group, Measure, Passive, Performance},
+        health::Tally,
         performance::Measured,
     };
     use std::time::SystemTime;
@@ -387,6 +414,7 @@ mod tests {
             next_hops: &next_hops,
             overrides: &overrides,
             factors: &Factors::default(),
+            outliers: &Outliers::default(),
             now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
@@ -458,6 +486,7 @@ mod tests {
                 next_hops: &next_hops,
                 overrides,
                 factors,
+                outliers: &Outliers::default(),
                 now,
             })
         };
@@ -503,6 +532,7 @@ mod tests {
             next_hops: &next_hops,
             overrides,
             factors,
+            outliers: &Outliers::default(),
             now,
         });
         let service = desired.services.values().next().unwrap();
@@ -546,6 +576,7 @@ mod tests {
         verdicts: BTreeMap<health::Key, Verdict>,
         overrides: Overrides,
         factors: Factors,
+        outliers: Outliers,
         unreachable: Vec<u8>,
         now: Instant,
     }
@@ -565,6 +596,7 @@ mod tests {
                 verdicts: BTreeMap::new(),
                 overrides: Overrides::default(),
                 factors: Factors::default(),
+                outliers: Outliers::default(),
                 unreachable: Vec::new(),
                 now: Instant::now(),
             };
@@ -600,6 +632,7 @@ mod tests {
                 next_hops: &reachable.map(|number| hop(&number)).collect(),
                 overrides: &self.overrides,
                 factors: &self.factors,
+                outliers: &self.outliers,
                 now: self.now,
             });
             desired.services.into_values().next().unwrap()
@@ -693,6 +726,57 @@ mod tests {
         composed.now += Duration::from_secs(60);
         composed.factors.learn(composed.key(1).service, follows, &measured, composed.now);
         assert_eq!(composed.percents(), (vec![80, 20, 0], false));
+    }
+
+    /// The backends of these numbers have failed clients.
+    fn ejected(composed: &mut Composed, failing: &[u8]) {
+        let rules = Passive { share: 100, ..Passive::default() };
+        let mut tallies: BTreeMap<IpAddr, Option<Tally>> =
+            (1..=9).map(|number| (composed.key(number).address, Some(Tally::default()))).collect();
+        composed.outliers = Outliers::default();
+        composed.outliers.learn(composed.key(1).service, rules, &tallies, composed.now);
+        for number in failing {
+            let tally = Tally { opened: 9, refused: 9, silent: 0 };
+            tallies.insert(composed.key(*number).address, Some(tally));
+        }
+        composed.outliers.learn(composed.key(1).service, rules, &tallies, composed.now);
+    }
+
+    #[test]
+    fn who_has_failed_clients_takes_no_new_flows_unless_nobody_else_could() {
+        use State::{Down, Unknown, Up};
+        let roles = |composed: &Composed| -> Vec<Role> {
+            composed.service().backends.values().map(|backend| backend.role).collect()
+        };
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 0, Up), ("default", 0, Down)]);
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![0, 100, 0], false));
+        assert_eq!(roles(&composed), [Role::Ejected, Role::Active, Role::Down]);
+        assert!(composed.service().backends.values().next().unwrap().is_alive());
+        ejected(&mut composed, &[1, 2]);
+        assert_eq!(composed.percents(), (vec![50, 50, 0], false));
+        composed.unreachable = vec![2];
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents().0, [100, 0, 0]);
+        // Others are what they are.
+        let mut composed =
+            Composed::new("", &[("default", 0, Down), ("default", 0, Unknown), ("default", 0, Up)]);
+        ejected(&mut composed, &[1, 2]);
+        assert_eq!(roles(&composed), [Role::Down, Role::Unknown, Role::Active]);
+    }
+
+    #[test]
+    fn a_tier_that_has_failed_clients_leaves_them_to_the_next_and_a_group_without_share_takes_none() {
+        use State::Up;
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 1, Up)]);
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![0, 100], false));
+        let mut composed = Composed::new(
+            "[service.split]\nstable = 1\ncanary = 0\n",
+            &[("stable", 0, Up), ("canary", 0, Up)],
+        );
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![100, 0], false));
     }
 
     #[test]

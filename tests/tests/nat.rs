@@ -3,6 +3,8 @@
 
 #[path = "nat/crowd.rs"]
 mod crowd;
+#[path = "nat/outliers.rs"]
+mod outliers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::Command;

@@ -15,6 +15,7 @@ mod inputs;
 mod log_flows;
 mod measure;
 mod orders;
+mod outliers;
 mod reload;
 mod shortage;
 mod state;

@@ -154,6 +154,7 @@ impl Agent {
             next_hops: &next_hops,
             overrides: &overrides,
             factors: &self.factors,
+            outliers: &self.outliers,
             now: clock::now(),
         })
     }

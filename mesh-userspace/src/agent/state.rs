@@ -22,7 +22,7 @@ use crate::{
     discovery::{Combined, combine},
     durations,
     events::{self, Happening, Kind},
-    health::{self, Correlator},
+    health::{self, Correlator, Outliers},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
     performance::Factors,
@@ -79,6 +79,8 @@ pub(super) struct Agent {
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
     pub(super) factors: Factors,
+    /// Who has failed clients.
+    pub(super) outliers: Outliers,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -137,6 +139,7 @@ impl Agent {
             desired: Desired::default(),
             overrides,
             factors: Factors::default(),
+            outliers: Outliers::default(),
             overrides_file,
             forgetful,
             memoir,
@@ -240,7 +243,7 @@ impl Agent {
         }
         let expired = self.end_maintenance_in_time() | self.end_client_orders_in_time();
         let is_due = self.reconciler.is_due(now) || !self.correlator.incidents().is_empty();
-        let has_news = self.measure(now);
+        let has_news = self.measure(now) | self.judge(now);
         if self.failed || expired || has_news || self.desired.is_starting() || is_due {
             self.reconcile();
         }
@@ -322,10 +325,11 @@ impl Agent {
             next_hops: &next_hops,
             overrides: &self.overrides,
             factors: &self.factors,
+            outliers: &self.outliers,
             now: clock::now(),
         };
         let desired = desired(inputs);
-        let known = Known { verdicts: &verdicts, next_hops: &next_hops };
+        let known = Known { verdicts: &verdicts, next_hops: &next_hops, outliers: &self.outliers };
         let changes = events::changes(&self.desired, &desired, &known);
         for (key, service) in &desired.services {
             let before = self.desired.services.get(key).is_some_and(|service| service.panic);

@@ -100,10 +100,9 @@ impl Agent {
         for backend in desired.backends.values() {
             match (backend.role, backend.next_hop) {
                 (Role::Active, Some(_)) => health.up += 1,
-                (Role::Draining | Role::Standby, Some(_)) => health.draining += 1,
-                (Role::Active | Role::Draining | Role::Standby, None) | (Role::Down | Role::Unknown, _) => {
-                    health.down += 1
-                }
+                (Role::Draining | Role::Standby | Role::Ejected, Some(_)) => health.draining += 1,
+                (Role::Active | Role::Draining | Role::Standby | Role::Ejected, None)
+                | (Role::Down | Role::Unknown, _) => health.down += 1,
             }
         }
         Some(health)
