@@ -9,6 +9,7 @@ use crate::{
     delivery::Delivery,
     guard::Guard,
     health::{self, Outliers, State, Verdict},
+    local::LocalWay,
     maglev::Share,
     nexthop::{NextHop, Resolution},
     overrides::Overrides,
@@ -138,6 +139,8 @@ pub struct Inputs<'a> {
     pub factors: &'a Factors,
     /// Who has failed clients.
     pub outliers: &'a Outliers,
+    /// The way to addresses of this host, once there is one.
+    pub local: Option<LocalWay>,
     /// Now.
     pub now: Instant,
 }
@@ -310,6 +313,9 @@ fn member<'a>(service: &config::Service, backend: &'a config::Backend, inputs: I
     };
     let next_hop = match inputs.next_hops.get(&backend.address) {
         Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
+        Some(resolution) if resolution.is_local() && service.forward == Forward::Nat => {
+            inputs.local.and_then(|way| way.hop(backend.address))
+        }
         Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) | None => None,
     };
     let whole = if idle { 0 } else { weight };
@@ -415,6 +421,7 @@ mod tests {
             overrides: &overrides,
             factors: &Factors::default(),
             outliers: &Outliers::default(),
+            local: None,
             now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
@@ -487,6 +494,7 @@ mod tests {
                 overrides,
                 factors,
                 outliers: &Outliers::default(),
+                local: None,
                 now,
             })
         };
@@ -533,6 +541,7 @@ mod tests {
             overrides,
             factors,
             outliers: &Outliers::default(),
+            local: None,
             now,
         });
         let service = desired.services.values().next().unwrap();
@@ -633,6 +642,7 @@ mod tests {
                 overrides: &self.overrides,
                 factors: &self.factors,
                 outliers: &self.outliers,
+                local: None,
                 now: self.now,
             });
             desired.services.into_values().next().unwrap()

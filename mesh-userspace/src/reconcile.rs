@@ -442,6 +442,7 @@ mod tests {
             overrides,
             factors: &Factors::default(),
             outliers: &Outliers::default(),
+            local: None,
             now,
         })
     }

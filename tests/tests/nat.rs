@@ -3,6 +3,8 @@
 
 #[path = "nat/crowd.rs"]
 mod crowd;
+#[path = "nat/local.rs"]
+mod local;
 #[path = "nat/outliers.rs"]
 mod outliers;
 

@@ -12,6 +12,7 @@ mod fleet;
 pub mod flows;
 mod guarding;
 mod inputs;
+mod local;
 mod log_flows;
 mod measure;
 mod orders;
@@ -32,7 +33,7 @@ use crate::{
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
     events::{Happening, Kind},
-    health, logging, metrics,
+    health, local as local_way, logging, metrics,
     reconcile::Reconciler,
     web,
 };
@@ -83,7 +84,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     watch_over(agent, orders).await
 }
 
-/// Removes what an agent left in the kernel: links, and so the programs, then the maps; rules of policy routing.
+/// Removes what an agent left in the kernel: links, and so the programs, then the maps; devices; rules of policy routing.
 ///
 /// # Errors
 ///
@@ -92,6 +93,7 @@ pub fn detach(pin_path: &Path) -> anyhow::Result<()> {
     if let Some(pins) = Pins::existing(pin_path)? {
         pins.remove()?;
     }
+    local_way::remove()?;
     health::remove_rules(None)
 }
 

@@ -29,6 +29,7 @@ const SOME_HOP: NextHop = NextHop {
     destination_mac: [0; 6],
     mtu: 0,
     direct: true,
+    is_here: false,
 };
 
 /// What becomes of services, in reports.
@@ -155,6 +156,7 @@ impl Agent {
             overrides: &overrides,
             factors: &self.factors,
             outliers: &self.outliers,
+            local: self.local.way,
             now: clock::now(),
         })
     }

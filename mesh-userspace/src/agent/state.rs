@@ -6,6 +6,7 @@ use super::{
     explain::Bench,
     fleet::Fleet,
     inputs::{Inputs, News},
+    local::Local,
     log_flows::Logging,
     orders,
     shortage::Shortages,
@@ -81,6 +82,8 @@ pub(super) struct Agent {
     pub(super) factors: Factors,
     /// Who has failed clients.
     pub(super) outliers: Outliers,
+    /// The way to backends on this host.
+    pub(super) local: Local,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -140,6 +143,7 @@ impl Agent {
             overrides,
             factors: Factors::default(),
             outliers: Outliers::default(),
+            local: Local::default(),
             overrides_file,
             forgetful,
             memoir,
@@ -237,6 +241,7 @@ impl Agent {
         }
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.sweep(now);
+            self.mend_local();
         }
         if now.saturating_duration_since(self.touched) >= SILENCE {
             self.reread(now);
@@ -255,9 +260,9 @@ impl Agent {
 
     /// Attaches to interfaces that were removed and made again under the same name.
     fn attach_again(&mut self) {
-        let mode = self.config.agent.xdp_mode;
         let mut happenings = Vec::new();
-        for attached in &mut self.attached {
+        let modes: Vec<_> = self.attached.iter().map(|it| self.mode_of(&it.interface)).collect();
+        for (attached, mode) in self.attached.iter_mut().zip(modes) {
             let name = attached.interface.clone();
             if ifindex(&name).is_none_or(|now| now == attached.ifindex) {
                 continue;
@@ -311,12 +316,14 @@ impl Agent {
             info!(interface, mode = %attached.mode, "attached");
             self.attached.push(attached);
         }
-        Ok(kernel.keep_only(&agent.interfaces)?)
+        let meant: Vec<String> = self.attached.iter().map(|attached| attached.interface.clone()).collect();
+        Ok(kernel.keep_only(&meant)?)
     }
 
     /// Answers with what is new about services and backends.
     pub(super) fn update_desired(&mut self) -> Vec<Happening> {
         self.correlate();
+        self.lead_to_local();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
         let in_force = self.in_force(&verdicts);
         let inputs = desired::Inputs {
@@ -326,6 +333,7 @@ impl Agent {
             overrides: &self.overrides,
             factors: &self.factors,
             outliers: &self.outliers,
+            local: self.local.way,
             now: clock::now(),
         };
         let desired = desired(inputs);

@@ -131,6 +131,7 @@ fn wish(backends: u8) -> Desired {
         overrides: &Overrides::default(),
         factors: &Factors::default(),
         outliers: &health::Outliers::default(),
+        local: None,
         now: Instant::now(),
     })
 }

@@ -47,6 +47,7 @@ impl Agent {
             overrides: &overrides,
             factors: &self.factors,
             outliers: &self.outliers,
+            local: self.local.way,
             now,
         });
         let (actual, then) = (self.reconciler.actual(), self.reconciler.prospect(&then, now));

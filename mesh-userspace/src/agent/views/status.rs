@@ -118,6 +118,7 @@ impl Agent {
         problems.extend(self.shortages.problems());
         problems.extend(self.flow_log_problems());
         problems.extend(self.telemetry_problem());
+        problems.extend(self.local_problem());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
@@ -135,7 +136,9 @@ impl Agent {
             }
         }
         for (address, resolution) in self.inputs.next_hops().iter() {
-            if let Resolution::Unresolved { reason, .. } = resolution {
+            if let Resolution::Unresolved { reason, is_local, .. } = resolution
+                && !(*is_local && self.reaches_local(*address))
+            {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }

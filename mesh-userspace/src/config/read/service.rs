@@ -57,8 +57,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let expected = section.optional(expected, value::number("the number of backends", 1..=u32::MAX));
     let health::Said { probes: health, passive } =
         section.section("health").map(health::health).unwrap_or_default();
-    let performance =
-        section.section("performance").map(|section| (section.span(), performance::performance(section)));
+    let performance = section.section("performance").and_then(performance::performance);
     let guard = section.section("guard").map(guard::guard);
     let nat = section.section("nat").map(|section| Spanned::new(section.span(), nat::nat(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
@@ -89,7 +88,6 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), is_translated, section.report());
     check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     check_health(health.as_ref(), ports.as_ref(), section.report());
-    let performance = performance.and_then(|(at, performance)| Some(Spanned::new(at, performance?)));
     performance::check(performance.as_ref(), health.as_ref(), section.report());
     health::passive::check(passive.as_ref(), protocol.as_ref(), forward.as_ref(), section.report());
     let said =
