@@ -3,6 +3,8 @@
 
 #[path = "nat/crowd.rs"]
 mod crowd;
+#[path = "nat/dns.rs"]
+mod dns;
 #[path = "nat/local.rs"]
 mod local;
 #[path = "nat/outliers.rs"]

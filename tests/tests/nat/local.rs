@@ -30,7 +30,7 @@ fn stage(vip: &str, way: Way, native: bool, lines: &str) -> Stage {
     let scene = Plot { native, ..unprobed(vip, way, 1, "") }.set().unwrap();
     let (here, there) = (own(&scene), scene.backend(0).unwrap());
     // Packets that come in where answers do not leave are refused.
-    scene.topology.balancer().sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
+    scene.topology.balancer().sysctl("net/ipv4/conf/all/rp_filter", "1").unwrap();
     scene
         .agent
         .write_config(&format!(
