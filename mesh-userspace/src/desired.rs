@@ -448,6 +448,29 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_this_host_are_reached_by_translation_once_there_is_a_way() {
+        let here = Resolution::Unresolved { reason: String::new(), remedy: String::new(), is_local: true };
+        let next_hops = BTreeMap::from([([10, 0, 0, 1].into(), here)]);
+        let way = LocalWay::some(7);
+        let hop = |forward: &str, local| {
+            let text = CONFIG.replace("ipip", forward);
+            let desired = desired(Inputs {
+                config: &config::parse("test", &text).unwrap(),
+                verdicts: &BTreeMap::new(),
+                next_hops: &next_hops,
+                overrides: &Overrides::default(),
+                factors: &Factors::default(),
+                outliers: &Outliers::default(),
+                local,
+                now: Instant::now(),
+            });
+            desired.services.values().next().unwrap().backends.values().next().unwrap().next_hop
+        };
+        assert_eq!(hop("nat", Some(way)), way.hop([10, 0, 0, 1].into()));
+        assert_eq!((hop("nat", None), hop("ipip", Some(way))), (None, None));
+    }
+
+    #[test]
     fn draining_everything_is_no_panic() {
         assert_eq!(shares([State::Up, State::Up, State::Up], &[1, 2, 3]), (vec![], false));
     }

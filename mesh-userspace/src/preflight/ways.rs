@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn only_translation_reaches_this_host_itself() {
+        let here = Resolution::Unresolved { reason: String::new(), remedy: String::new(), is_local: true };
+        let hops: Hops = [("10.0.0.1".parse().unwrap(), here)].into();
+        assert_eq!(routes(&config("ipip", "192.0.2.10"), &hops)[0].level, Level::Fail);
+        assert_eq!(routes(&config("nat", "192.0.2.10"), &hops)[0].level, Level::Ok);
+    }
+
+    #[test]
     fn direct_return_needs_neighbours() {
         let far = Resolution::Resolved(NextHop { direct: false, ..NextHop::some() });
         let hops: Hops = [("10.0.0.1".parse().unwrap(), far)].into();
