@@ -415,8 +415,8 @@ pub struct BackendEntry {
     pub checksum: u16,
     /// 1 if senders of IPv4 packets that are too long are told even if these may be fragmented.
     pub tell: u8,
-    /// Reserved, zero.
-    pub reserved: u8,
+    /// 1 if the backend is this host itself: translated packets come from `source`, wherever others come from.
+    pub is_here: u8,
     /// The outer source address, or the prefix of it; IPv4 as an IPv4-mapped address (RFC 4291 §2.5.5.2).
     pub source: [u8; 16],
     /// The backend's address; IPv4 as an IPv4-mapped address.

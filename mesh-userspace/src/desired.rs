@@ -8,7 +8,8 @@ use crate::{
     dataplane::wire_address,
     delivery::Delivery,
     guard::Guard,
-    health::{self, State, Verdict},
+    health::{self, Outliers, State, Verdict},
+    local::LocalWay,
     maglev::Share,
     nexthop::{NextHop, Resolution},
     overrides::Overrides,
@@ -34,6 +35,8 @@ pub enum Role {
     Draining,
     /// Keeps its flows and takes no new ones while higher tiers are up to all of them.
     Standby,
+    /// Keeps its flows and takes no new ones for a while: it has failed clients.
+    Ejected,
     /// Its probes have not spoken yet: keeps flows, takes no new ones.
     Unknown,
     /// Its probes fail, or its source says that it does: keeps nothing.
@@ -136,6 +139,10 @@ pub struct Inputs<'a> {
     pub overrides: &'a Overrides,
     /// How far shares follow measurements.
     pub factors: &'a Factors,
+    /// Who has failed clients.
+    pub outliers: &'a Outliers,
+    /// The way to addresses of this host, once there is one.
+    pub local: Option<LocalWay>,
     /// Now.
     pub now: Instant,
 }
@@ -183,7 +190,11 @@ fn one(service: &config::Service, inputs: Inputs<'_>) -> Service {
         down.for_each(|member| member.desired.role = Role::Active);
     }
     let split = inputs.overrides.split(service);
-    compose(&mut members, Rules { split: &split, spill_over_below: service.spill_over_below });
+    let rules = Rules { split: &split, spill_over_below: service.spill_over_below };
+    if !panic {
+        eject(service.key(), &mut members, rules, inputs.outliers);
+    }
+    compose(&mut members, rules);
     let backends = members.into_iter().map(|member| (member.config.address, member.desired)).collect();
     Service {
         name: service.name.clone(),
@@ -269,6 +280,24 @@ fn is_able(backend: &Backend) -> bool {
     backend.role == Role::Active && backend.next_hop.is_some()
 }
 
+/// Takes new flows away from those that have failed clients, unless nobody else could take them.
+fn eject(service: ServiceKey, members: &mut [Member<'_>], rules: Rules<'_>, outliers: &Outliers) {
+    let is_out = |member: &Member<'_>| {
+        let key = health::Key { service, address: member.config.address };
+        member.desired.role == Role::Active && outliers.of(&key).is_some()
+    };
+    let takes = |member: &Member<'_>| {
+        let is_shared = rules.split.get(&member.config.group) != Some(&0);
+        is_able(&member.desired) && member.desired.weight > 0 && is_shared
+    };
+    if !members.iter().any(|member| takes(member) && !is_out(member)) {
+        return;
+    }
+    for member in members.iter_mut().filter(|member| is_out(member)) {
+        (member.desired.role, member.healthy) = (Role::Ejected, 0);
+    }
+}
+
 /// Gives each backend its part of the service's new flows.
 fn compose(members: &mut [Member<'_>], rules: Rules<'_>) {
     let seen: Vec<_> = members.iter().map(Member::for_composition).collect();
@@ -298,6 +327,9 @@ fn member<'a>(service: &config::Service, backend: &'a config::Backend, inputs: I
     };
     let next_hop = match inputs.next_hops.get(&backend.address) {
         Some(Resolution::Resolved(hop)) if service.forward.reaches(hop) => Some(*hop),
+        Some(resolution) if resolution.is_local() && service.forward == Forward::Nat => {
+            inputs.local.and_then(|way| way.hop(backend.address))
+        }
         Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) | None => None,
     };
     let whole = if idle { 0 } else { weight };
@@ -332,7 +364,7 @@ fn is_panic(threshold: u8, members: &[Member<'_>]) -> bool {
             Role::Active => *healthy += weight,
             Role::Down => *failed += weight,
             Role::Unknown => return false,
-            Role::Draining | Role::Standby => {}
+            Role::Draining | Role::Standby | Role::Ejected => {}
         }
     }
     tiers.retain(|_, (healthy, failed)| *healthy + *failed > 0);
@@ -346,7 +378,8 @@ fn is_panic(threshold: u8, members: &[Member<'_>]) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        config::{Group, Measure, Performance},
+        config::{Group, Measure, Passive, Performance},
+        health::Tally,
         performance::Measured,
     };
     use std::time::SystemTime;
@@ -401,6 +434,8 @@ mod tests {
             next_hops: &next_hops,
             overrides: &overrides,
             factors: &Factors::default(),
+            outliers: &Outliers::default(),
+            local: None,
             now: Instant::now(),
         });
         let service = &desired.services[&config.services[0].key()];
@@ -424,6 +459,29 @@ mod tests {
     fn too_few_healthy_backends_are_a_panic_and_all_are_used() {
         assert_eq!(shares([State::Up, State::Down, State::Down], &[]), (vec![1, 2, 3], true));
         assert_eq!(shares([State::Down, State::Down, State::Down], &[]), (vec![1, 2, 3], true));
+    }
+
+    #[test]
+    fn addresses_of_this_host_are_reached_by_translation_once_there_is_a_way() {
+        let here = Resolution::Unresolved { reason: String::new(), remedy: String::new(), is_local: true };
+        let next_hops = BTreeMap::from([([10, 0, 0, 1].into(), here)]);
+        let way = LocalWay::some(7);
+        let hop = |forward: &str, local| {
+            let text = CONFIG.replace("ipip", forward);
+            let desired = desired(Inputs {
+                config: &config::parse("test", &text).unwrap(),
+                verdicts: &BTreeMap::new(),
+                next_hops: &next_hops,
+                overrides: &Overrides::default(),
+                factors: &Factors::default(),
+                outliers: &Outliers::default(),
+                local,
+                now: Instant::now(),
+            });
+            desired.services.values().next().unwrap().backends.values().next().unwrap().next_hop
+        };
+        assert_eq!(hop("nat", Some(way)), way.hop([10, 0, 0, 1].into()));
+        assert_eq!((hop("nat", None), hop("ipip", Some(way))), (None, None));
     }
 
     #[test]
@@ -472,6 +530,8 @@ mod tests {
                 next_hops: &next_hops,
                 overrides,
                 factors,
+                outliers: &Outliers::default(),
+                local: None,
                 now,
             })
         };
@@ -517,6 +577,8 @@ mod tests {
             next_hops: &next_hops,
             overrides,
             factors,
+            outliers: &Outliers::default(),
+            local: None,
             now,
         });
         let service = desired.services.values().next().unwrap();
@@ -560,6 +622,7 @@ mod tests {
         verdicts: BTreeMap<health::Key, Verdict>,
         overrides: Overrides,
         factors: Factors,
+        outliers: Outliers,
         unreachable: Vec<u8>,
         now: Instant,
     }
@@ -579,6 +642,7 @@ mod tests {
                 verdicts: BTreeMap::new(),
                 overrides: Overrides::default(),
                 factors: Factors::default(),
+                outliers: Outliers::default(),
                 unreachable: Vec::new(),
                 now: Instant::now(),
             };
@@ -614,6 +678,8 @@ mod tests {
                 next_hops: &reachable.map(|number| hop(&number)).collect(),
                 overrides: &self.overrides,
                 factors: &self.factors,
+                outliers: &self.outliers,
+                local: None,
                 now: self.now,
             });
             desired.services.into_values().next().unwrap()
@@ -707,6 +773,57 @@ mod tests {
         composed.now += Duration::from_secs(60);
         composed.factors.learn(composed.key(1).service, follows, &measured, composed.now);
         assert_eq!(composed.percents(), (vec![80, 20, 0], false));
+    }
+
+    /// The backends of these numbers have failed clients.
+    fn ejected(composed: &mut Composed, failing: &[u8]) {
+        let rules = Passive { share: 100, ..Passive::default() };
+        let mut tallies: BTreeMap<IpAddr, Option<Tally>> =
+            (1..=9).map(|number| (composed.key(number).address, Some(Tally::default()))).collect();
+        composed.outliers = Outliers::default();
+        composed.outliers.learn(composed.key(1).service, rules, &tallies, composed.now);
+        for number in failing {
+            let tally = Tally { opened: 9, refused: 9, silent: 0 };
+            tallies.insert(composed.key(*number).address, Some(tally));
+        }
+        composed.outliers.learn(composed.key(1).service, rules, &tallies, composed.now);
+    }
+
+    #[test]
+    fn who_has_failed_clients_takes_no_new_flows_unless_nobody_else_could() {
+        use State::{Down, Unknown, Up};
+        let roles = |composed: &Composed| -> Vec<Role> {
+            composed.service().backends.values().map(|backend| backend.role).collect()
+        };
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 0, Up), ("default", 0, Down)]);
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![0, 100, 0], false));
+        assert_eq!(roles(&composed), [Role::Ejected, Role::Active, Role::Down]);
+        assert!(composed.service().backends.values().next().unwrap().is_alive());
+        ejected(&mut composed, &[1, 2]);
+        assert_eq!(composed.percents(), (vec![50, 50, 0], false));
+        composed.unreachable = vec![2];
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents().0, [100, 0, 0]);
+        // Others are what they are.
+        let mut composed =
+            Composed::new("", &[("default", 0, Down), ("default", 0, Unknown), ("default", 0, Up)]);
+        ejected(&mut composed, &[1, 2]);
+        assert_eq!(roles(&composed), [Role::Down, Role::Unknown, Role::Active]);
+    }
+
+    #[test]
+    fn a_tier_that_has_failed_clients_leaves_them_to_the_next_and_a_group_without_share_takes_none() {
+        use State::Up;
+        let mut composed = Composed::new("", &[("default", 0, Up), ("default", 1, Up)]);
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![0, 100], false));
+        let mut composed = Composed::new(
+            "[service.split]\nstable = 1\ncanary = 0\n",
+            &[("stable", 0, Up), ("canary", 0, Up)],
+        );
+        ejected(&mut composed, &[1]);
+        assert_eq!(composed.percents(), (vec![100, 0], false));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     dataplane::{Actual, Dataplane, DataplaneError, Flow, Load, Op, abi_key, source_hash},
     desired::Desired,
     guard::{Guard, Image, half_of, place},
+    health::Tally,
     maglev::Tables,
     plan::{Circumstances, History, Lifetime, Plan, Rest, Sweep, keeps_connection, keeps_record, plan},
 };
@@ -281,6 +282,17 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.unanswered(backend)
     }
 
+    /// What connections to the backend that has this id have come to; those without an answer as the last look found them.
+    ///
+    /// # Errors
+    ///
+    /// The counters cannot be read.
+    pub fn tally(&self, backend: u32) -> Result<Tally, DataplaneError> {
+        let BackendCounters { new_flows: opened, refused, .. } = self.counters(backend)?;
+        let silent = self.dataplane.unanswered(backend) + self.dataplane.silent(backend);
+        Ok(Tally { opened, refused, silent })
+    }
+
     /// Whether a call of [`Self::reconcile`] may find something to do though nothing else changed.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
@@ -414,6 +426,7 @@ mod tests {
         config,
         dataplane::Memory,
         desired::{Inputs, desired},
+        health::Outliers,
         nexthop::{NextHop, Resolution},
         overrides::Overrides,
         performance::Factors,
@@ -440,6 +453,8 @@ mod tests {
             next_hops: &next_hops,
             overrides,
             factors: &Factors::default(),
+            outliers: &Outliers::default(),
+            local: None,
             now,
         })
     }
@@ -512,6 +527,9 @@ mod tests {
             }
             fn unanswered(&self, backend: u32) -> u64 {
                 self.0.unanswered(backend)
+            }
+            fn silent(&self, backend: u32) -> u64 {
+                self.0.silent(backend)
             }
             fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
                 self.0.add_load(of, by)

@@ -20,6 +20,8 @@ mod guard;
 mod health;
 #[path = "config_errors/include.rs"]
 mod include;
+#[path = "config_errors/nat.rs"]
+mod nat;
 #[path = "config_errors/properties.rs"]
 mod properties;
 #[path = "config_errors/quic.rs"]

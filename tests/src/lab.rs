@@ -230,5 +230,6 @@ pub const fn next_hop(source: IpAddr) -> NextHop {
         destination_mac: [2, 0, 0, 0, 0, 0xcc],
         mtu: 1600,
         direct: true,
+        is_here: false,
     }
 }

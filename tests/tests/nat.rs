@@ -3,6 +3,12 @@
 
 #[path = "nat/crowd.rs"]
 mod crowd;
+#[path = "nat/dns.rs"]
+mod dns;
+#[path = "nat/local.rs"]
+mod local;
+#[path = "nat/outliers.rs"]
+mod outliers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::Command;

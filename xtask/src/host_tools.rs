@@ -27,6 +27,8 @@ pub(crate) const BASIC: &[Tool] = &[
     ("ping", "iputils-ping"),
     // Reads what `meshlb trace` has written.
     ("tcpdump", "tcpdump"),
+    // Asks name servers behind VIPs.
+    ("dig", "bind9-dnsutils"),
 ];
 
 /// What the comparison with other balancers needs.

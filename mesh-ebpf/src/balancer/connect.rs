@@ -218,7 +218,9 @@ impl Choice {
         let is_itself = client[0] == address[0] && client[1] == address[1];
         let count = if is_v4 { sources.v4_count } else { sources.v6_count };
         // A client that is its own backend would answer itself past us.
-        let one = if sources.keep != 0 && !is_itself {
+        let one = if backend.is_here != 0 {
+            Some(halves(backend.source))
+        } else if sources.keep != 0 && !is_itself {
             Some(client)
         } else if count == 0 {
             Some(halves(backend.source))

@@ -142,7 +142,10 @@ impl Inputs {
     /// Whether everything has been asked and has answered once.
     pub(super) fn are_complete(&self, config: &Config) -> bool {
         let next_hops = self.next_hops();
-        let resolved = |address: &IpAddr| matches!(next_hops.get(address), Some(Resolution::Resolved(_)));
+        let resolved = |address: &IpAddr| {
+            let found = next_hops.get(address);
+            found.is_some_and(|it| it.is_local() || matches!(it, Resolution::Resolved(_)))
+        };
         let verdicts = self.verdicts();
         let judged =
             |key: &health::Key| verdicts.get(key).is_some_and(|verdict| verdict.state != State::Unknown);

@@ -49,7 +49,7 @@ impl Agent {
                     latency: latencies.get(&key).copied(),
                     load: loads.get(&key).copied(),
                 },
-                Role::Draining | Role::Standby | Role::Unknown | Role::Down => nothing,
+                Role::Draining | Role::Standby | Role::Ejected | Role::Unknown | Role::Down => nothing,
             };
             (*address, known)
         };

@@ -13,9 +13,11 @@ mod floods;
 pub mod flows;
 mod guarding;
 mod inputs;
+mod local;
 mod log_flows;
 mod measure;
 mod orders;
+mod outliers;
 mod reload;
 mod shortage;
 mod state;
@@ -32,7 +34,7 @@ use crate::{
     config::{Config, OnExit, Source},
     dataplane::kernel::{Choices, Kernel, Pins},
     events::{Happening, Kind},
-    health, logging, metrics, privileges,
+    health, local as local_way, logging, metrics, privileges,
     reconcile::Reconciler,
     supervisor, web,
 };
@@ -106,7 +108,7 @@ pub async fn run(Prepared { path, source, config }: Prepared) -> anyhow::Result<
     watch_over(agent, orders).await
 }
 
-/// Removes what an agent left in the kernel: links, and so the programs, then the maps; rules of policy routing.
+/// Removes what an agent left in the kernel: links, and so the programs, then the maps; devices; rules of policy routing.
 ///
 /// # Errors
 ///
@@ -115,6 +117,7 @@ pub fn detach(pin_path: &Path) -> anyhow::Result<()> {
     if let Some(pins) = Pins::existing(pin_path)? {
         pins.remove()?;
     }
+    local_way::remove()?;
     health::remove_rules(None)
 }
 

@@ -30,6 +30,7 @@ const SOME_HOP: NextHop = NextHop {
     destination_mac: [0; 6],
     mtu: 0,
     direct: true,
+    is_here: false,
 };
 
 /// What becomes of services, in reports.
@@ -175,6 +176,8 @@ impl Agent {
             next_hops: &next_hops,
             overrides: &overrides,
             factors: &self.factors,
+            outliers: &self.outliers,
+            local: self.local.way,
             now: clock::now(),
         })
     }

@@ -7,6 +7,7 @@ use super::{
     fleet::Fleet,
     floods::Floods,
     inputs::{Inputs, News},
+    local::Local,
     log_flows::Logging,
     orders,
     shortage::Shortages,
@@ -23,7 +24,7 @@ use crate::{
     discovery::{Combined, combine},
     durations,
     events::{self, Happening, Kind},
-    health::{self, Correlator},
+    health::{self, Correlator, Outliers},
     metrics::Reloads,
     overrides::{Overrides, OverridesFile},
     performance::Factors,
@@ -81,6 +82,10 @@ pub(super) struct Agent {
     pub(super) overrides: Overrides,
     /// How far shares follow how backends do.
     pub(super) factors: Factors,
+    /// Who has failed clients.
+    pub(super) outliers: Outliers,
+    /// The way to backends on this host.
+    pub(super) local: Local,
     /// Where these survive the agent.
     pub(super) overrides_file: OverridesFile,
     /// Why they do not.
@@ -142,6 +147,8 @@ impl Agent {
             desired: Desired::default(),
             overrides,
             factors: Factors::default(),
+            outliers: Outliers::default(),
+            local: Local::default(),
             overrides_file,
             forgetful,
             memoir,
@@ -245,13 +252,14 @@ impl Agent {
         self.watch_floods(now);
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.sweep(now);
+            self.mend_local();
         }
         if now.saturating_duration_since(self.touched) >= SILENCE {
             self.reread(now);
         }
         let expired = self.end_maintenance_in_time() | self.end_client_orders_in_time();
         let is_due = self.reconciler.is_due(now) || !self.correlator.incidents().is_empty();
-        let has_news = self.measure(now);
+        let has_news = self.measure(now) | self.judge(now);
         if self.failed || expired || has_news || self.desired.is_starting() || is_due {
             self.reconcile();
         }
@@ -263,9 +271,9 @@ impl Agent {
 
     /// Attaches to interfaces that were removed and made again under the same name.
     fn attach_again(&mut self) {
-        let mode = self.config.agent.xdp_mode;
         let mut happenings = Vec::new();
-        for attached in &mut self.attached {
+        let modes: Vec<_> = self.attached.iter().map(|it| self.mode_of(&it.interface)).collect();
+        for (attached, mode) in self.attached.iter_mut().zip(modes) {
             let name = attached.interface.clone();
             if ifindex(&name).is_none_or(|now| now == attached.ifindex) {
                 continue;
@@ -319,12 +327,14 @@ impl Agent {
             info!(interface, mode = %attached.mode, "attached");
             self.attached.push(attached);
         }
-        Ok(kernel.keep_only(&agent.interfaces)?)
+        let meant: Vec<String> = self.attached.iter().map(|attached| attached.interface.clone()).collect();
+        Ok(kernel.keep_only(&meant)?)
     }
 
     /// Answers with what is new about services and backends.
     pub(super) fn update_desired(&mut self) -> Vec<Happening> {
         self.correlate();
+        self.lead_to_local();
         let (verdicts, next_hops) = (self.inputs.verdicts(), self.inputs.next_hops());
         let in_force = self.in_force(&verdicts);
         let inputs = desired::Inputs {
@@ -333,10 +343,12 @@ impl Agent {
             next_hops: &next_hops,
             overrides: &self.overrides,
             factors: &self.factors,
+            outliers: &self.outliers,
+            local: self.local.way,
             now: clock::now(),
         };
         let desired = desired(inputs);
-        let known = Known { verdicts: &verdicts, next_hops: &next_hops };
+        let known = Known { verdicts: &verdicts, next_hops: &next_hops, outliers: &self.outliers };
         let changes = events::changes(&self.desired, &desired, &known);
         for (key, service) in &desired.services {
             let before = self.desired.services.get(key).is_some_and(|service| service.panic);

@@ -5,7 +5,7 @@ use crate::{
     api::types::ReloadReport,
     discovery::{self, Report},
     events::{self, Event, Happening, Journal, Kind, Log, Question, Reasons},
-    health::{self, Verdict},
+    health::{self, Outliers, Verdict},
     nexthop::Resolution,
 };
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::SystemTime};
@@ -71,11 +71,16 @@ impl Memoir {
 pub(super) struct Known<'a> {
     pub(super) verdicts: &'a BTreeMap<health::Key, Verdict>,
     pub(super) next_hops: &'a BTreeMap<IpAddr, Resolution>,
+    pub(super) outliers: &'a Outliers,
 }
 
 impl Reasons for Known<'_> {
     fn down(&self, backend: &health::Key) -> Option<String> {
         self.verdicts.get(backend)?.last_error.clone()
+    }
+
+    fn ejected(&self, backend: &health::Key) -> Option<String> {
+        Some(self.outliers.of(backend)?.reason.clone())
     }
 
     fn unreached(&self, address: IpAddr) -> Option<String> {

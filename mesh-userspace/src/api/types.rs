@@ -286,6 +286,12 @@ pub struct BackendView {
     /// Why it gets none though it could: its tier or its group; none otherwise.
     #[serde(default)]
     pub held_back: Option<String>,
+    /// Why it gets none for a while, and for how long: it has failed clients; none otherwise.
+    #[serde(default)]
+    pub ejected: Option<String>,
+    /// How often that was, since the agent started.
+    #[serde(default)]
+    pub ejections: u64,
     /// Whether its share grows with time, since it came up.
     #[serde(default)]
     pub starting: bool,
@@ -298,7 +304,7 @@ pub struct BackendView {
     /// Why its host is in maintenance; none while it is not.
     #[serde(default)]
     pub maintenance: Option<String>,
-    /// `up`, `down`, `draining`, `maintenance`, `standby`, `removed`, `unknown` or `unresolved`.
+    /// `up`, `down`, `draining`, `maintenance`, `standby`, `ejected`, `removed`, `unknown` or `unresolved`.
     pub state: String,
     /// What the probes say; none when the service has no health check.
     pub health: Option<HealthView>,

@@ -47,8 +47,8 @@ pub use error::{ConfigError, Location, Problem};
 pub use faces::{Api, FlowLog, FlowLogTo, Log, LogFormat, Metrics, Web};
 pub use guard::{Admittance, Rules};
 pub use health::{
-    Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Pattern, ProbeKind, ProbeName,
-    ProbeTo, Statuses, UdpProbe,
+    Damping, DnsProbe, DnsRecord, GrpcProbe, Health, HttpProbe, Method, Passive, Pattern, ProbeKind,
+    ProbeName, ProbeTo, Statuses, UdpProbe,
 };
 pub use key::{Ports, ServiceKey, Vip, is_address};
 pub use limits::Limits;

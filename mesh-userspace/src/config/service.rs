@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::choice::choices;
-use super::{Discovery, Health, Nat, Performance, Ports, Quic, Rules, ServiceKey, Standing, table};
+use super::{Discovery, Health, Nat, Passive, Performance, Ports, Quic, Rules, ServiceKey, Standing, table};
 
 choices! {
     /// The transport protocol of a service.
@@ -175,6 +175,8 @@ pub struct Service {
     pub expected_backends: Option<u32>,
     /// How backends are probed; `None`: all are taken to be up.
     pub health: Option<Health>,
+    /// What becomes of backends that fail clients; `None`: nothing. Only where connections are translated.
+    pub passive: Option<Passive>,
     /// How far shares follow how backends do; `None`: not at all. Not without probes.
     pub performance: Option<Performance>,
     /// How new flows are split between groups, in shares relative to each other, not all 0; empty: by weights alone. Every

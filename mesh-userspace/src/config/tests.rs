@@ -209,7 +209,7 @@ fn every_key_is_documented_where_it_belongs() {
 fn every_key_is_documented_beside(kind: DiscoveryKind) {
     let text = "[services_from]\nkind = \"etcd\"\nqqqqqqqq = 1\n[agent]\nqqqqqqqq = 1\n[api]\nqqqqqqqq = 1\n[metrics]\nqqqqqqqq = 1\n[web]\nqqqqqqqq = 1\n[log]\nqqqqqqqq = 1\n[flow_log]\nqqqqqqqq = 1\n[otlp]\nqqqqqqqq = 1\nendpoint = \"https://a\"\n\
                 [limits]\nqqqqqqqq = 1\n[health]\nqqqqqqqq = 1\n[[service]]\nqqqqqqqq = 1\n\
-                 [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n\
+                 [service.health]\nqqqqqqqq = 1\n[service.health.damping]\nqqqqqqqq = 1\n[service.health.passive]\nqqqqqqqq = 1\n\
                  [service.performance]\nqqqqqqqq = 1\n[service.guard]\nqqqqqqqq = 1\n[service.nat]\nqqqqqqqq = 1\n\
                  [[service.quic]]\nqqqqqqqq = 1\n[[service.backend]]\nqqqqqqqq = 1\n\
                  [[service.discovery]]\nqqqqqqqq = 1\n";
@@ -219,7 +219,7 @@ fn every_key_is_documented_beside(kind: DiscoveryKind) {
         Some((section, problem.advice().strip_prefix("the keys here are ")?))
     });
     let sections: Vec<(&str, &str)> = unknown.collect();
-    assert_eq!(sections.len(), 19, "{error}");
+    assert_eq!(sections.len(), 20, "{error}");
     let document = DOCUMENT.replace("\n### `[", "\n## `[");
     for (section, keys) in sections {
         let chapter =

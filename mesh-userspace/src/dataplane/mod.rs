@@ -297,6 +297,10 @@ pub trait Dataplane: Send {
     /// Connections of a backend that ended without an answer, since this agent looks through them.
     fn unanswered(&self, backend: u32) -> u64;
 
+    /// Connections of a backend of which nothing has come back, at the last look through them, for as long as clients wait
+    /// before they say it again.
+    fn silent(&self, backend: u32) -> u64;
+
     /// Adds to the flows that were counted, while the kernel goes on counting; wraps.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ pub fn backend_entry(
         service,
         checksum: checksum(kind, source.prefix, address),
         tell: u8::from(delivery.oversized == Oversized::Tell),
-        reserved: 0,
+        is_here: hop.is_here.into(),
         source: wire_address(source.prefix),
         address: wire_address(address),
     }

@@ -18,6 +18,8 @@ const APART: usize = 8;
 pub trait Reasons {
     /// Why a backend is down; none if nobody knows.
     fn down(&self, backend: &health::Key) -> Option<String>;
+    /// Why a backend gets no new flows for a while; none if nobody knows.
+    fn ejected(&self, backend: &health::Key) -> Option<String>;
     /// Why there is no way to an address; none if nobody knows.
     fn unreached(&self, address: IpAddr) -> Option<String>;
 }
@@ -90,7 +92,7 @@ fn backends(key: ServiceKey, before: &Service, after: &Service, reasons: &impl R
         };
         if let Some(what) = role(was.role, is.role) {
             let backend = health::Key { service: key, address: *address };
-            let why = (is.role == Role::Down).then(|| reasons.down(&backend)).flatten();
+            let why = why(is.role, &backend, reasons);
             turn(Kind::Backend, what, *address, why);
         }
         if let Some(what) = weight(was, is) {
@@ -104,6 +106,14 @@ fn backends(key: ServiceKey, before: &Service, after: &Service, reasons: &impl R
     turns.into_iter().flat_map(|(turn, who)| told(&after.name, &turn, who)).collect()
 }
 
+fn why(role: Role, backend: &health::Key, reasons: &impl Reasons) -> Option<String> {
+    match role {
+        Role::Down => reasons.down(backend),
+        Role::Ejected => reasons.ejected(backend),
+        Role::Active | Role::Draining | Role::Standby | Role::Unknown => None,
+    }
+}
+
 const fn role(was: Role, is: Role) -> Option<&'static str> {
     match (was, is) {
         // Probes that are new have not spoken yet.
@@ -111,11 +121,13 @@ const fn role(was: Role, is: Role) -> Option<&'static str> {
         | (Role::Active, Role::Active)
         | (Role::Draining, Role::Draining)
         | (Role::Standby, Role::Standby)
+        | (Role::Ejected, Role::Ejected)
         | (Role::Down, Role::Down) => None,
         (_, Role::Down) => Some("went down"),
         (_, Role::Draining) => Some("takes no new flows: it drains"),
         (_, Role::Standby) => Some("stands by"),
-        (Role::Draining, Role::Active) => Some("takes new flows again"),
+        (_, Role::Ejected) => Some("is ejected: it takes no new flows for a while"),
+        (Role::Draining | Role::Ejected, Role::Active) => Some("takes new flows again"),
         (Role::Standby, Role::Active) => Some("takes over"),
         (Role::Unknown | Role::Down, Role::Active) => Some("came up"),
     }

@@ -130,6 +130,8 @@ fn wish(backends: u8) -> Desired {
         next_hops: &next_hops,
         overrides: &Overrides::default(),
         factors: &Factors::default(),
+        outliers: &health::Outliers::default(),
+        local: None,
         now: Instant::now(),
     })
 }
@@ -148,6 +150,10 @@ struct Because;
 impl Reasons for Because {
     fn down(&self, backend: &health::Key) -> Option<String> {
         Some(format!("{} refuses", backend.address))
+    }
+
+    fn ejected(&self, backend: &health::Key) -> Option<String> {
+        Some(format!("{} failed", backend.address))
     }
 
     fn unreached(&self, _address: IpAddr) -> Option<String> {
@@ -177,7 +183,7 @@ fn services_and_backends_come_and_go() {
 
 #[test]
 fn every_turn_of_a_backend_is_told_with_its_reason() {
-    use Role::{Active, Down, Draining, Standby, Unknown};
+    use Role::{Active, Down, Draining, Ejected, Standby, Unknown};
     let in_role = |role| each(wish(1), |backend| backend.role = role);
     let cases = [
         (Active, Down, Some("went down: 10.0.0.1 refuses")),
@@ -188,6 +194,10 @@ fn every_turn_of_a_backend_is_told_with_its_reason() {
         (Draining, Active, Some("takes new flows again")),
         (Active, Standby, Some("stands by")),
         (Standby, Active, Some("takes over")),
+        (Active, Ejected, Some("is ejected: it takes no new flows for a while: 10.0.0.1 failed")),
+        (Ejected, Active, Some("takes new flows again")),
+        (Ejected, Down, Some("went down: 10.0.0.1 refuses")),
+        (Ejected, Ejected, None),
         (Active, Unknown, None),
         (Down, Down, None),
     ];

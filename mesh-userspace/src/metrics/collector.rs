@@ -204,6 +204,9 @@ fn backends(backends: &[BackendView], to: &mut DescriptorEncoder<'_>) -> fmt::Re
     gauge(to, "backend_healthy", "Whether the backend's probes say that it is up", judged)?;
     let held = each(|b| b.health.as_ref().is_some_and(|health| health.held).into());
     gauge(to, "backend_held", "Whether the backend's probes fail and it stays up, since many fail", held)?;
+    let ejected = each(|b| b.ejected.is_some().into());
+    gauge(to, "backend_ejected", "Whether the backend gets no new flows, since it failed clients", ejected)?;
+    counter(to, "backend_ejections", "How often the backend was ejected", each(|b| b.ejections))?;
     let recorded = each(|b| b.recorded_flows);
     gauge(to, "backend_recorded_flows", "Flows in the flow table that are not closing", recorded)
 }

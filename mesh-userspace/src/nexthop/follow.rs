@@ -148,7 +148,11 @@ async fn ask_for(session: &mut impl Session, hop: Hop) -> Result<(), NextHopErro
 fn resolution(judgement: &Result<NextHop, Obstacle>) -> Resolution {
     match judgement {
         Ok(next_hop) => Resolution::Resolved(*next_hop),
-        Err(obstacle) => Resolution::Unresolved { reason: obstacle.to_string(), remedy: obstacle.remedy() },
+        Err(obstacle) => Resolution::Unresolved {
+            reason: obstacle.to_string(),
+            remedy: obstacle.remedy(),
+            is_local: matches!(obstacle, Obstacle::Local { .. }),
+        },
     }
 }
 

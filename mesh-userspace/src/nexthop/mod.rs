@@ -46,6 +46,8 @@ pub struct NextHop {
     pub mtu: u32,
     /// Whether the backend itself is the neighbour: no router is on the way.
     pub direct: bool,
+    /// Whether the backend is this host itself.
+    pub is_here: bool,
 }
 
 #[cfg(test)]
@@ -59,6 +61,7 @@ impl NextHop {
             destination_mac: [2; 6],
             mtu: 1500,
             direct: true,
+            is_here: false,
         }
     }
 }
@@ -74,7 +77,17 @@ pub enum Resolution {
         reason: String,
         /// What to do about it.
         remedy: String,
+        /// Whether it is because the address is one of this host's own.
+        is_local: bool,
     },
+}
+
+impl Resolution {
+    /// Whether the address is one of this host's own.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self, Self::Unresolved { is_local: true, .. })
+    }
 }
 
 /// The connection to the kernel failed.

@@ -71,7 +71,8 @@ impl Obstacle {
                 format!("ip route show type {kind}; remove that to {address}")
             }
             Self::Local { .. } => {
-                "a backend cannot be on the balancer itself: give its own address".to_owned()
+                "only `forward = \"nat\"` reaches backends on the balancer itself: give another's address"
+                    .to_owned()
             }
             Self::Group { .. } => "correct the backend's address".to_owned(),
             Self::Encapsulated { address } => format!("ip route get {address}; give it a plain route"),

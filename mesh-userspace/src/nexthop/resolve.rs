@@ -119,6 +119,7 @@ impl Question<'_> {
                 destination_mac,
                 mtu,
                 direct: route.gateway.is_none(),
+                is_here: false,
             },
         ))
     }

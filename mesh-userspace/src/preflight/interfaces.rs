@@ -7,8 +7,9 @@ use netlink_packet_route::link::InfoKind;
 
 use super::links::{Port, Ports, named};
 use super::netdev::{self, Features};
-use super::{Finding, driver, programs};
+use super::{Finding, programs};
 use crate::config::{Agent, Config, XdpMode};
+use crate::ethtool;
 use crate::nexthop::Resolution;
 
 /// Bytes of IP packet beyond which drivers need several buffers: a page less head room and trailer.
@@ -24,7 +25,7 @@ pub(super) fn check(name: &str, ports: &Ports, agent: &Agent, ours: &BTreeSet<u3
     findings.extend(membership(name, port, ports));
     findings.extend(port.xdp.iter().map(|id| attached(name, *id, programs::name(*id).as_deref(), ours)));
     let vlans = upon(index, ports);
-    if !vlans.is_empty() && driver::strips_vlan(name) {
+    if !vlans.is_empty() && ethtool::strips_vlan(name) {
         findings.push(hidden_tags(name, &vlans, &agent.interfaces));
     }
     findings.extend(merged(name, port));
@@ -52,7 +53,7 @@ fn state(name: &str, port: &Port) -> Finding {
             format!("look at the cable of {name}, and at its other end"),
         );
     }
-    let driver = driver::name(name).or_else(|| port.kind.as_ref().map(ToString::to_string));
+    let driver = ethtool::name(name).or_else(|| port.kind.as_ref().map(ToString::to_string));
     let driver = driver.map(|driver| format!(", driver {driver}")).unwrap_or_default();
     Finding::ok("interface", name, format!("it is up, MTU {}{driver}", link.mtu))
 }

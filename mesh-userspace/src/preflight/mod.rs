@@ -2,10 +2,9 @@
 //!
 //! Invariants: nothing of the host is changed, and no packet is sent but for the neighbours of backends, unless backends
 //! are to be asked; every check answers, and what it cannot find out it says. What is found is read in few places
-//! (`links`, `driver`, `netdev`, `programs`, files of `/proc`) and judged by pure functions.
+//! (`links`, `ethtool`, `netdev`, `programs`, files of `/proc`) and judged by pure functions.
 
 mod asking;
-mod driver;
 mod finding;
 mod host;
 mod interfaces;

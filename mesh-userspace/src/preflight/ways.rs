@@ -57,7 +57,7 @@ fn resolved(hops: &Hops, address: IpAddr) -> Option<NextHop> {
 /// Whether there is a way to each backend.
 pub(super) fn routes(config: &Config, hops: &Hops) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
-        hops.iter().filter_map(|(address, hop)| unreachable(*address, hop)).collect();
+        hops.iter().filter_map(|(address, hop)| unreachable(config, *address, hop)).collect();
     findings.extend(config.services.iter().flat_map(|service| behind_routers(service, hops)));
     if findings.is_empty() && !hops.is_empty() {
         findings.push(Finding::ok("route", "", format!("there is a way to each of {} backends", hops.len())));
@@ -65,8 +65,14 @@ pub(super) fn routes(config: &Config, hops: &Hops) -> Vec<Finding> {
     findings
 }
 
-fn unreachable(address: IpAddr, hop: &Resolution) -> Option<Finding> {
-    let Resolution::Unresolved { reason, remedy } = hop else { return None };
+fn unreachable(config: &Config, address: IpAddr, hop: &Resolution) -> Option<Finding> {
+    let Resolution::Unresolved { reason, remedy, is_local } = hop else { return None };
+    let has = |service: &&Service| service.backends.iter().any(|backend| backend.address == address);
+    let mut services = config.services.iter().filter(has);
+    // The agent makes devices that lead there.
+    if *is_local && services.all(|service| service.forward == Forward::Nat) {
+        return None;
+    }
     let finding = Finding::fail("route", &format!("backend {address}"), reason);
     Some(finding.so("it gets no packets", remedy))
 }
@@ -217,13 +223,24 @@ mod tests {
 
     #[test]
     fn obstacles_are_told_with_a_remedy() {
-        let hop =
-            Resolution::Unresolved { reason: "no route to 10.0.0.1".into(), remedy: "ip route add".into() };
+        let hop = Resolution::Unresolved {
+            reason: "no route to 10.0.0.1".into(),
+            remedy: "ip route add".into(),
+            is_local: false,
+        };
         let found = routes(&config("ipip", "192.0.2.10"), &[("10.0.0.1".parse().unwrap(), hop)].into());
         assert_eq!((found.len(), found[0].level), (1, Level::Fail));
         assert_eq!((found[0].about.as_str(), found[0].remedy.as_str()), ("backend 10.0.0.1", "ip route add"));
         let all = routes(&config("ipip", "192.0.2.10"), &hops(1500));
         assert_eq!((all.len(), all[0].level), (1, Level::Ok));
+    }
+
+    #[test]
+    fn only_translation_reaches_this_host_itself() {
+        let here = Resolution::Unresolved { reason: String::new(), remedy: String::new(), is_local: true };
+        let hops: Hops = [("10.0.0.1".parse().unwrap(), here)].into();
+        assert_eq!(routes(&config("ipip", "192.0.2.10"), &hops)[0].level, Level::Fail);
+        assert_eq!(routes(&config("nat", "192.0.2.10"), &hops)[0].level, Level::Ok);
     }
 
     #[test]

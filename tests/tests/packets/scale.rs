@@ -9,6 +9,7 @@ use mesh_tests::lab::{Lab, next_hop, send};
 use mesh_userspace::config::{self, Config};
 use mesh_userspace::dataplane::wire_address;
 use mesh_userspace::desired::{Desired, Inputs, desired};
+use mesh_userspace::health::Outliers;
 use mesh_userspace::nexthop::Resolution;
 use mesh_userspace::overrides::Overrides;
 use mesh_userspace::performance::Factors;
@@ -67,6 +68,8 @@ fn wish(config: &Config, next_hops: &BTreeMap<IpAddr, Resolution>) -> Desired {
         next_hops,
         overrides: &overrides,
         factors: &Factors::default(),
+        outliers: &Outliers::default(),
+        local: None,
         now: Instant::now(),
     })
 }

@@ -46,6 +46,8 @@ impl Agent {
             next_hops: &next_hops,
             overrides: &overrides,
             factors: &self.factors,
+            outliers: &self.outliers,
+            local: self.local.way,
             now,
         });
         let (actual, then) = (self.reconciler.actual(), self.reconciler.prospect(&then, now));

@@ -48,6 +48,8 @@ impl Agent {
                     priority: backend.priority,
                     percent: known.map_or(0.0, |backend| parts.percent(backend)),
                     held_back: held_back(backend, known, &split),
+                    ejected: self.ejected(&key, known),
+                    ejections: self.outliers.times(&key),
                     starting: known.is_some_and(|backend| backend.starting),
                     performance: self.factors.of(&key).map(|(_, reason)| reason.to_owned()),
                     drained: self.overrides.is_drained(&key),
@@ -132,8 +134,9 @@ const fn state_name(backend: &Backend) -> &'static str {
     match (backend.role, backend.next_hop) {
         (Role::Down, _) => "down",
         (Role::Unknown, _) => "unknown",
-        (Role::Active | Role::Draining | Role::Standby, None) => "unresolved",
+        (Role::Active | Role::Draining | Role::Standby | Role::Ejected, None) => "unresolved",
         (Role::Standby, Some(_)) => "standby",
+        (Role::Ejected, Some(_)) => "ejected",
         (Role::Active, Some(_)) => "up",
         (Role::Draining, Some(_)) => "draining",
     }

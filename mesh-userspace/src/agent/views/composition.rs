@@ -84,6 +84,6 @@ pub(super) fn held_back(
         Role::Draining if split.get(&backend.group) == Some(&0) => {
             Some(format!("its group {} has the share 0", backend.group))
         }
-        Role::Active | Role::Draining | Role::Unknown | Role::Down => None,
+        Role::Active | Role::Draining | Role::Ejected | Role::Unknown | Role::Down => None,
     }
 }

@@ -69,7 +69,7 @@ impl Agent {
     }
 
     /// The backends in the maps, those that left the configuration included.
-    pub(super) fn members(&self) -> Members {
+    pub(in crate::agent) fn members(&self) -> Members {
         let mut members = Members::new();
         for (id, backend) in &self.reconciler.actual().backends {
             members.entry(backend.service).or_default().insert(host_address(backend.address), *id);

@@ -100,10 +100,9 @@ impl Agent {
         for backend in desired.backends.values() {
             match (backend.role, backend.next_hop) {
                 (Role::Active, Some(_)) => health.up += 1,
-                (Role::Draining | Role::Standby, Some(_)) => health.draining += 1,
-                (Role::Active | Role::Draining | Role::Standby, None) | (Role::Down | Role::Unknown, _) => {
-                    health.down += 1
-                }
+                (Role::Draining | Role::Standby | Role::Ejected, Some(_)) => health.draining += 1,
+                (Role::Active | Role::Draining | Role::Standby | Role::Ejected, None)
+                | (Role::Down | Role::Unknown, _) => health.down += 1,
             }
         }
         Some(health)
@@ -120,6 +119,7 @@ impl Agent {
         problems.extend(self.flood_problems());
         problems.extend(self.flow_log_problems());
         problems.extend(self.telemetry_problem());
+        problems.extend(self.local_problem());
         problems.extend(self.incident_problems());
         for attached in
             self.attached.iter().filter(|attached| ifindex(&attached.interface) != Some(attached.ifindex))
@@ -137,7 +137,9 @@ impl Agent {
             }
         }
         for (address, resolution) in self.inputs.next_hops().iter() {
-            if let Resolution::Unresolved { reason, .. } = resolution {
+            if let Resolution::Unresolved { reason, is_local, .. } = resolution
+                && !(*is_local && self.reaches_local(*address))
+            {
                 problems.push(format!("backend {address} cannot be reached: {reason}"));
             }
         }

@@ -63,10 +63,11 @@ fn note(b: &BackendView) -> String {
     let weight = (b.weight != b.configured_weight)
         .then(|| format!("weight by order, configured {}", b.configured_weight));
     let held_back = b.held_back.clone();
+    let ejected = b.ejected.clone();
     let work = b.maintenance.clone().filter(|reason| !reason.is_empty());
     let error = health.and_then(|h| h.last_error.clone());
     let load = health.and_then(|h| h.load_error.clone());
-    [work, weight, held_back, starting, slowed, damped, held, error, load]
+    [work, weight, held_back, ejected, starting, slowed, damped, held, error, load]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
@@ -90,6 +91,8 @@ mod tests {
             priority: 0,
             percent: 50.0,
             held_back: None,
+            ejected: None,
+            ejections: 0,
             starting: false,
             performance: None,
             drained: false,
@@ -151,6 +154,9 @@ web      10.0.1.20  down     42s     100      0     1.2M   987M   4321  connecti
         };
         let note = "new disk; weight by order, configured 100; starting, share 5";
         assert!(backends(&[ordered]).ends_with(note), "{note}");
+        let reason = "of 9 new connections it refused 9 and did not answer 0; it gets new ones again in 7s";
+        let ejected = BackendView { state: "ejected".into(), ejected: Some(reason.into()), ..up() };
+        assert!(backends(&[ejected]).ends_with(reason));
         let slow = BackendView { share: 40, performance: Some("answers late".into()), ..up() };
         assert!(backends(&[slow]).ends_with("4321  share 40: answers late"));
         let mut held = down();

@@ -1,11 +1,13 @@
 //! `[service.health]`: how the backends of a service are probed.
 
+mod passive;
 mod pattern;
 mod probe;
 mod statuses;
 
 use std::time::Duration;
 
+pub use passive::Passive;
 pub use pattern::Pattern;
 pub use probe::{DnsProbe, DnsRecord, GrpcProbe, HttpProbe, Method, ProbeKind, ProbeName, ProbeTo, UdpProbe};
 pub use statuses::Statuses;

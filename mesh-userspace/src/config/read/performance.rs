@@ -11,12 +11,13 @@ const PROBE: &str = "probe the backends, or leave [service.performance] away";
 const ASK: &str = "name the header that says it, such as `load_header = \"x-load\"`, in a probe over HTTP; or write \
                    `by = \"latency\"`";
 
-pub(super) fn performance(mut section: Section<'_, '_>) -> Option<Performance> {
+pub(super) fn performance(mut section: Section<'_, '_>) -> Option<Spanned<Performance>> {
+    let place = section.span();
     let by = section.required(Key("by", "\"latency\""), value::choice("measure"));
     let floor = section.or(Key("floor", "20"), value::number("the percentage", 1..=100), Performance::FLOOR);
     let moved = section.or(Key("moved", "5"), value::number("the percentage", 1..=100), Performance::MOVED);
     section.finish();
-    Some(Performance { by: by?.into_inner(), floor, moved })
+    Some(Spanned::new(place, Performance { by: by?.into_inner(), floor, moved }))
 }
 
 /// Reports a measure that nobody takes.

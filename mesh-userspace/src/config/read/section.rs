@@ -124,6 +124,11 @@ impl<'a, 'r> Section<'a, 'r> {
         self.table.is_some_and(|table| table.contains_key(name))
     }
 
+    /// Whether nothing but this key is written.
+    pub(super) fn has_only(&self, name: &str) -> bool {
+        self.has(name) && self.table.is_some_and(|table| table.len() == 1)
+    }
+
     /// Where the value of a key is written, if it is; the key is known from then on.
     pub(super) fn place_of(&mut self, name: &'static str) -> Option<Range<usize>> {
         self.node(name).map(Spanned::span)

@@ -54,9 +54,9 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     let window = section.optional(Key("window", "\"30min\""), value::duration(WINDOWS));
     let table_size = section.optional(Key("table_size", "65521"), table_size);
     let expected = section.optional(Key("expected_backends", "10"), count("the number of backends"));
-    let probes = section.section("health").map(|section| (section.span(), health::health(section)));
-    let performance =
-        section.section("performance").map(|section| (section.span(), performance::performance(section)));
+    let health::Said { probes: health, passive } =
+        section.section("health").map(health::health).unwrap_or_default();
+    let performance = section.section("performance").and_then(performance::performance);
     let guard = section.section("guard").map(guard::guard);
     let nat = section.section("nat").map(|section| Spanned::new(section.span(), nat::nat(section)));
     let configs = section.sections("quic", |section| Some(quic::config(section)));
@@ -71,7 +71,6 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     check_table_size(table_size.as_ref(), backends.len(), section.report());
     check_expected(expected.as_ref(), table_size.as_ref(), backends.len(), section.report());
     let recording = tracking::Asked { scheduler: scheduler.as_ref(), max_flows: max_flows.as_ref() };
-    let health = probes.and_then(|(at, health)| Some(Spanned::new(at, health?)));
     let said = nat::Said {
         forward: forward.as_ref(),
         vip: vip.as_ref(),
@@ -88,8 +87,8 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
     tracking::check_idle(idle_timeout.as_ref(), protocol.as_ref(), is_translated, section.report());
     check_protocol(protocol.as_ref(), ports.as_ref(), section.report());
     check_health(health.as_ref(), ports.as_ref(), section.report());
-    let performance = performance.and_then(|(at, performance)| Some(Spanned::new(at, performance?)));
     performance::check(performance.as_ref(), health.as_ref(), section.report());
+    health::passive::check(passive.as_ref(), protocol.as_ref(), forward.as_ref(), section.report());
     let said =
         quic::Said { protocol: protocol.as_ref(), header: header.clone(), configs, members: &backends };
     let quic = quic::assigned(said, section.report());
@@ -126,6 +125,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<Placed> {
             table_size: table_size.map(Spanned::into_inner),
             expected_backends: expected.map(Spanned::into_inner),
             health: health.map(Spanned::into_inner),
+            passive: passive.map(Spanned::into_inner),
             performance: performance.map(Spanned::into_inner),
             split: composition::shares(split),
             spill_over_below,

@@ -9,12 +9,16 @@ use aya::{
 use mesh_common::{
     abi::whole,
     connection::{Connection, Reply, Sources},
+    flow::Ticks,
     tuple::Tuple,
 };
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _};
 
 /// Elements read by one call.
 const BATCH: usize = 4096;
+
+/// A client that got no answer for this long has said it again: the first timeout of TCP is one second (RFC 6298, 2.1).
+const SILENCE: Ticks = 2;
 
 /// The maps of connections.
 pub(super) struct Connections {
@@ -24,6 +28,8 @@ pub(super) struct Connections {
     translates: Array<MapData, u32>,
     /// Connections that ended unanswered, by backends, since somebody asked.
     unanswered: BTreeMap<u32, u64>,
+    /// Connections of which nothing has come back, by backends, at the last look.
+    silent: BTreeMap<u32, u64>,
     /// Connections that the last look found.
     count: u64,
 }
@@ -46,7 +52,15 @@ impl Connections {
         sources: Array<MapData, Plain<Sources>>,
         translates: Array<MapData, u32>,
     ) -> Self {
-        Self { connections, replies, sources, translates, unanswered: BTreeMap::new(), count: 0 }
+        Self {
+            connections,
+            replies,
+            sources,
+            translates,
+            unanswered: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            count: 0,
+        }
     }
 
     /// From now on packets of nobody that we know are looked at: they may be answers.
@@ -59,23 +73,30 @@ impl Connections {
     }
 
     /// Calls `visit` with every connection, and ends those for which it answers `false`.
-    pub(super) fn retain(&mut self, visit: &mut dyn FnMut(&Flow) -> bool) -> Result<(), DataplaneError> {
+    pub(super) fn retain(
+        &mut self,
+        now: Ticks,
+        visit: &mut dyn FnMut(&Flow) -> bool,
+    ) -> Result<(), DataplaneError> {
         self.count = 0;
+        self.silent.clear();
         let any = self.translates.get(&0, 0).map_err(|source| failed(TRANSLATES, "read", source))?;
         if any == 0 {
             return Ok(());
         }
         let mut over = Vec::new();
         let map = self.connections.map().fd().as_fd();
-        let mut count = 0;
+        let (mut count, mut silent) = (0, BTreeMap::<u32, u64>::new());
         syscalls::each_element(map, BATCH, |Plain(tuple), Plain(connection): Plain<Connection>| {
             count += 1;
             if !visit(&flow(&tuple, &connection)) {
                 over.push((tuple, connection));
+            } else if connection.is_unanswered() && connection.record().idle(now) >= SILENCE {
+                *silent.entry(connection.backend).or_default() += 1;
             }
         })
         .map_err(|source| failed(CONNECTIONS, "read", source))?;
-        self.count = count;
+        (self.count, self.silent) = (count, silent);
         for (tuple, connection) in over {
             self.end(&tuple, &connection)?;
         }
@@ -106,11 +127,17 @@ impl Connections {
     /// The backend's id is free for another.
     pub(super) fn forget(&mut self, backend: u32) {
         self.unanswered.remove(&backend);
+        self.silent.remove(&backend);
     }
 
     /// Connections of a backend that ended without an answer, ever.
     pub(super) fn unanswered(&self, backend: u32) -> u64 {
         self.unanswered.get(&backend).copied().unwrap_or(0)
+    }
+
+    /// Those that it does not answer, as the last look found them.
+    pub(super) fn silent(&self, backend: u32) -> u64 {
+        self.silent.get(&backend).copied().unwrap_or(0)
     }
 }
 

@@ -303,6 +303,10 @@ impl Dataplane for Kernel {
         self.connections.unanswered(backend)
     }
 
+    fn silent(&self, backend: u32) -> u64 {
+        self.connections.silent(backend)
+    }
+
     fn add_load(&mut self, of: Load, by: u64) -> Result<(), DataplaneError> {
         self.loads.add(self.load_of(of), by)
     }
@@ -313,7 +317,7 @@ impl Dataplane for Kernel {
         visit: &mut dyn FnMut(&Flow) -> bool,
     ) -> Result<(), DataplaneError> {
         self.flows.retain(now, visit);
-        self.connections.retain(visit)
+        self.connections.retain(now, visit)
     }
 
     fn renew_filter(&mut self, records: u64) -> Result<(), DataplaneError> {

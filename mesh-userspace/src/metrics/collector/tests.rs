@@ -261,6 +261,14 @@ meshlb_backend_healthy{service="web",backend="10.0.1.1"} 1
 # TYPE meshlb_backend_held gauge
 meshlb_backend_held{service="web",backend="10.0.1.1"} 0
 meshlb_backend_held{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_ejected Whether the backend gets no new flows, since it failed clients
+# TYPE meshlb_backend_ejected gauge
+meshlb_backend_ejected{service="web",backend="10.0.1.1"} 0
+meshlb_backend_ejected{service="web",backend="fd00::2"} 0
+# HELP meshlb_backend_ejections How often the backend was ejected
+# TYPE meshlb_backend_ejections counter
+meshlb_backend_ejections_total{service="web",backend="10.0.1.1"} 0
+meshlb_backend_ejections_total{service="web",backend="fd00::2"} 0
 # HELP meshlb_backend_recorded_flows Flows in the flow table that are not closing
 # TYPE meshlb_backend_recorded_flows gauge
 meshlb_backend_recorded_flows{service="web",backend="10.0.1.1"} 3
@@ -344,7 +352,7 @@ fn samples_of_counters_and_only_those_end_in_total() {
         let family = name.strip_suffix("_total");
         assert_eq!(family.is_some_and(|f| counters.contains(f)), family.is_some(), "{line}");
     }
-    assert_eq!(counters.len(), 19);
+    assert_eq!(counters.len(), 20);
 }
 
 #[test]

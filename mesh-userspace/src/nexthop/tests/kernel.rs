@@ -36,6 +36,7 @@ fn neighbours_of_both_families_are_resolved() {
                 destination_mac: PEER,
                 mtu: 1500,
                 direct: true,
+                is_here: false,
             };
             assert_eq!(found, expected);
         }

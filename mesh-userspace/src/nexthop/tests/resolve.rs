@@ -83,6 +83,7 @@ fn a_neighbour_that_answers_is_resolved() {
         destination_mac: BACKEND_MAC,
         mtu: 1500,
         direct: true,
+        is_here: false,
     };
     assert_eq!(judged(&fine()), Ok(expected));
 }

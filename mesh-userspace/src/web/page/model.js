@@ -34,6 +34,7 @@ function turnOf(event) {
     ["takes no new flows: it drains", "draining"],
     ["takes new flows again", "up"],
     ["stands by", "standby"],
+    ["is ejected", "ejected"],
     ["takes over", "up"],
     ["was added", "unknown"],
     ["was removed", "removed"],

@@ -1,6 +1,7 @@
 //! Reads `[service.health]`.
 
 mod kind;
+pub(super) mod passive;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use toml::Spanned;
 
 use super::section::{Key, Section};
 use super::value;
-use crate::config::{Correlated, Damping, Health, ProbeTo, Probing, Problem};
+use crate::config::{Correlated, Damping, Health, Passive, ProbeTo, Probing, Problem};
 
 /// From what does not flood a backend to what still notices an outage on the same day.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
@@ -56,7 +57,26 @@ fn correlated(mut section: Section<'_, '_>) -> Correlated {
     Correlated { action, share, least, window, hold_for }
 }
 
-pub(super) fn health(mut section: Section<'_, '_>) -> Option<Health> {
+/// What a service says of its backends' health.
+#[derive(Default)]
+pub(super) struct Said {
+    /// How they are probed.
+    pub(super) probes: Option<Spanned<Health>>,
+    /// What becomes of those that fail clients.
+    pub(super) passive: Option<Spanned<Passive>>,
+}
+
+/// Reads `[service.health]`, which may say of nothing but what becomes of those that fail clients.
+pub(super) fn health(mut section: Section<'_, '_>) -> Said {
+    let place = section.span();
+    let probed = !section.has_only("passive");
+    let passive =
+        section.section("passive").map(|section| Spanned::new(section.span(), passive::passive(section)));
+    let probes = probed.then(|| probes(section)).flatten().map(|probes| Spanned::new(place, probes));
+    Said { probes, passive }
+}
+
+fn probes(mut section: Section<'_, '_>) -> Option<Health> {
     let kind = kind::probe_kind(&mut section);
     let to = section.or(Key("to", "\"vip\""), value::choice("aim of a probe"), ProbeTo::Address);
     let padded = padded(&mut section, to);

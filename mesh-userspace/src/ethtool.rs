@@ -1,10 +1,11 @@
-//! An interface's driver, as ethtool asks for it.
+//! An interface's driver, as ethtool asks for it, and what it switches.
 #![expect(
     unsafe_code,
     reason = "the kernel's ioctl for this takes raw pointers, and no library has both questions"
 )]
 
 use std::ffi::CStr;
+use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
@@ -14,6 +15,28 @@ use nix::libc;
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
 const STRIPS_VLAN: u32 = 1 << 8;
+
+/// What an interface does for the stack, or has done. The values are the commands that switch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Feature {
+    /// Checksums of what is sent.
+    Checksums = 0x17,
+    /// TCP segments are cut.
+    Segmentation = 0x1f,
+    /// Packets that come in are merged.
+    Merging = 0x2c,
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Checksums => "checksums (tx)",
+            Self::Segmentation => "segmentation (tso)",
+            Self::Merging => "merging (gro)",
+        })
+    }
+}
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -33,7 +56,7 @@ struct Value {
 const _: () = assert!(size_of::<DriverInfo>() == 196 && size_of::<Value>() == 8);
 
 /// Its name; `None`: it has none, or the kernel does not tell.
-pub(super) fn name(interface: &str) -> Option<String> {
+pub(crate) fn name(interface: &str) -> Option<String> {
     let mut info = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
     ask(interface, (&raw mut info).cast()).ok()?;
     let name = CStr::from_bytes_until_nul(&info.driver).ok()?.to_str().ok()?;
@@ -41,9 +64,15 @@ pub(super) fn name(interface: &str) -> Option<String> {
 }
 
 /// Whether it takes VLAN tags off packets before a program sees them.
-pub(super) fn strips_vlan(interface: &str) -> bool {
+pub(crate) fn strips_vlan(interface: &str) -> bool {
     let mut value = Value { command: GET_FLAGS, data: 0 };
     ask(interface, (&raw mut value).cast()).is_ok() && value.data & STRIPS_VLAN != 0
+}
+
+/// Switches something on or off.
+pub(crate) fn switch(interface: &str, what: Feature, is_on: bool) -> io::Result<()> {
+    let mut value = Value { command: what as u32, data: is_on.into() };
+    ask(interface, (&raw mut value).cast())
 }
 
 /// `question` points to a structure that begins with its command, which fixes the structure's size.
@@ -77,5 +106,6 @@ mod tests {
         assert_eq!(name("no-such-if"), None);
         assert_eq!(name("a-name-that-is-too-long"), None);
         assert!(!strips_vlan("no-such-if"));
+        assert!(switch("no-such-if", Feature::Merging, true).is_err());
     }
 }
