@@ -117,9 +117,31 @@ fn every_way_of_the_system_benchmark_is_measured_without_an_error() {
     assert!(output.status.success(), "{said}\n{report:#}");
     let rows = report["ways"].as_array().unwrap();
     let ways: Vec<_> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
-    assert_eq!(ways, ["direct", "meshlb-l2", "meshlb-ipip", "nftables", "haproxy", "nginx-stream"]);
+    let expected =
+        ["direct", "meshlb-l2", "meshlb-ipip", "meshlb-nat", "nftables", "haproxy", "nginx-stream"];
+    assert_eq!(ways, expected);
     rows.iter().for_each(assert_true);
     assert_eq!(traces_of(pid), Vec::<String>::new());
+}
+
+#[test]
+fn honest_clients_are_answered_in_floods() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["floods", "--pace", "10000", "--seconds", "4", "-o", "json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of_each =
+        |key: &str| rows.iter().map(|row| row[key].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(of_each("flood"), ["SYNs", "datagrams"].repeat(3));
+    assert_eq!(of_each("way")[..4], ["meshlb-nat", "meshlb-nat", "meshlb-l2", "meshlb-l2"]);
+    for row in &rows[..4] {
+        let [tried, answered] = ["tried", "answered"].map(|key| row[key].as_u64().unwrap());
+        assert!(tried > 100 && answered * 100 >= tried * 99, "{row:#}");
+        assert!(row["packets_per_second"].as_u64().unwrap() > 1000 && positive(row, "rate"), "{row:#}");
+    }
 }
 
 /// All was answered, by every backend, and came by the balancer if there is one.

@@ -117,10 +117,7 @@ mod tests {
     fn only_packages_of_missing_programs_are_wanted() {
         assert_eq!(missing(BASIC, |_| true), Vec::<String>::new());
         assert_eq!(missing(BASIC, |program| program != "ethtool"), ["ethtool"]);
-        assert_eq!(
-            missing(BASIC, |_| false),
-            ["iproute2", "ethtool", "curl", "util-linux", "bsdutils", "iputils-ping", "tcpdump"]
-        );
+        assert_eq!(missing(BASIC, |_| false).len(), BASIC.len());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     options,
     parse::{BEYOND, HOP_LIMIT, IP, TTL},
     tables::Tables,
-    translate::KIND,
+    translate::{KIND, at},
 };
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use mesh_common::{
@@ -187,13 +187,6 @@ pub(crate) fn length(journey: &Journey) -> usize {
 #[inline(always)]
 pub(crate) fn hops(packet: &Packet, journey: &Journey) -> Option<u8> {
     packet.read(if journey.family == protocol::IPIP { TTL } else { HOP_LIMIT })
-}
-
-/// Where the TCP header begins.
-#[inline(always)]
-pub(crate) fn at(journey: &Journey) -> usize {
-    // verifier: an offset within a packet is bounded before it is added.
-    IP + opaque(usize::from(journey.ip_headers)) % BEYOND
 }
 
 /// What a SYN offers.

@@ -114,13 +114,13 @@ fn translate(context: XdpContext) -> u32 {
 /// Segments that begin a connection while too many do: has their client shown that it is there?
 #[xdp(frags)]
 fn cookie(context: XdpContext) -> u32 {
-    go_on(&context, cookies::run(&context))
+    sent_or(&context, cookies::run(&context).map(nat::End::Next))
 }
 
 /// Segments of connections that began so.
 #[xdp(frags)]
 fn splice(context: XdpContext) -> u32 {
-    go_on(&context, splice::run(&context))
+    sent_or(&context, splice::run(&context).map(nat::End::Next))
 }
 
 /// Packets that have a backend.

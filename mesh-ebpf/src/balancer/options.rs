@@ -1,6 +1,6 @@
 //! The options of a TCP header (RFC 9293 §3.1), looked through one after the other.
 
-use crate::{cookies::at as header, parse::BEYOND};
+use crate::{parse::BEYOND, translate::at as header};
 use mesh_common::abi::Journey;
 use mesh_ebpf::{
     header::{Tcp, TcpOption},

@@ -1,7 +1,7 @@
 //! Connections whose clients came back with cookies: what the backend numbers, and what the client was told that it does,
 //! are as far from each other ever after as they are when the backend answers.
 
-use crate::{connections, cookies, maps, nat::tuple, options};
+use crate::{connections, cookies, maps, nat::tuple, options, translate::at};
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use mesh_common::{
     abi::{Journey, programs},
@@ -39,7 +39,7 @@ fn for_backend(packet: Packet, journey: &mut Journey) -> Result<(), Outcome> {
     }
     let mut packet = packet;
     if journey.signs.is_ack() {
-        change(&mut packet, cookies::at(journey), ACKNOWLEDGED, journey.number.wrapping_neg())
+        change(&mut packet, at(journey), ACKNOWLEDGED, journey.number.wrapping_neg())
             .ok_or(Outcome::Truncated)?;
     }
     if journey.headers > journey.ip_headers + 20 && selective(packet.raw()) != DONE {
@@ -59,7 +59,7 @@ fn for_client(packet: Packet, journey: &mut Journey) -> Result<(), Outcome> {
         Kind::Opening | Kind::Closing | Kind::Established | Kind::Datagram => {}
     }
     let mut packet = packet;
-    let at = cookies::at(journey);
+    let at = at(journey);
     if reply.signs & sign::SPLICED != 0 {
         let Splice { difference, theirs, ours, .. } = reply.splice;
         change(&mut packet, at, NUMBER, difference).ok_or(Outcome::Truncated)?;
@@ -81,7 +81,7 @@ fn for_client(packet: Packet, journey: &mut Journey) -> Result<(), Outcome> {
 /// answer is what the backend waits for.
 #[inline(always)]
 fn begin(packet: Packet, journey: &mut Journey, reply: &mut Reply) -> Result<(), Outcome> {
-    let at = cookies::at(journey);
+    let at = at(journey);
     let tcp: &Tcp = packet.view(at).ok_or(Outcome::Truncated)?;
     let [theirs, acknowledged] = { tcp.numbers }.map(u32::from_be);
     let window = tcp.rest[0];
@@ -168,7 +168,7 @@ extern "C" fn selective(context: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn blocks(packet: &mut Packet, journey: &Journey, place: usize, length: u8) -> Option<()> {
     const MOST: usize = 8;
-    let at = cookies::at(journey);
+    let at = at(journey);
     let count = usize::from(length.saturating_sub(2)) / 4;
     let (mut old, mut new) = (Sum::default(), Sum::default());
     for nth in 0..MOST {

@@ -91,7 +91,7 @@ fn is_later(journey: &Journey) -> bool {
 
 /// Where what the IP header carries begins.
 #[inline(always)]
-fn at(journey: &Journey) -> usize {
+pub(crate) fn at(journey: &Journey) -> usize {
     // verifier: an offset within a packet is bounded before it is added. Each is compared with the packet's end for itself,
     // since the compiler does not know that they are one.
     IP + opaque(usize::from(journey.ip_headers)) % BEYOND
